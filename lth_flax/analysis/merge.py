@@ -1,0 +1,88 @@
+"""Blocks of seeds, run apart, back into the records of one run."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lth_flax.errors import UserError
+from lth_flax.records import Record, run_key, sort_records
+
+_ABSENT = object()
+
+
+def split_groups(records: Iterable[Record]) -> list[list[Record]]:
+    """Records of the same experiment, dataset and settings, each group in canonical order."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in sort_records(records):
+        groups.setdefault(run_key(record), []).append(record)
+    return list(groups.values())
+
+
+def check_one_run(records: Sequence[Record]) -> None:
+    """Raises `UserError`, naming what differs, unless all rows belong to one setting."""
+    for record in records[1:]:
+        differing = differing_keys(records[0], record)
+        if differing:
+            raise UserError(
+                f"rows {records[0].row_id} and {record.row_id} differ in "
+                f"{', '.join(differing)}; rows of one setting were expected"
+            )
+
+
+def merge_records(blocks: Sequence[Sequence[Record]]) -> list[Record]:
+    """The records that one run over all the seeds of the blocks gives, in canonical order.
+
+    Raises `UserError` where two blocks share a seed, or differ in data or in
+    any setting but the seeds; the message names the seeds or the settings.
+    """
+    filled = [(number, block) for number, block in enumerate(blocks, 1) if block]
+    owner: dict[int, int] = {}
+    for number, block in filled:
+        _check_same_run(*filled[0], number, block)
+        seeds = {record.seed for record in block}
+        shared = sorted(seeds & owner.keys())
+        if shared:
+            raise UserError(
+                f"blocks {owner[shared[0]]} and {number} share "
+                f"seed{'s' * (len(shared) > 1)} {', '.join(map(str, shared))}; "
+                "every seed goes in once"
+            )
+        owner |= dict.fromkeys(seeds, number)
+    return sort_records(record for _, block in filled for record in block)
+
+
+def _check_same_run(
+    first_number: int, first: Sequence[Record], number: int, block: Sequence[Record]
+) -> None:
+    """A run may hold several settings (a sweep); every block must hold the same ones."""
+    ours, theirs = _settings_of(first), _settings_of(block)
+    odd = [theirs[key] for key in theirs if key not in ours]
+    odd += [ours[key] for key in ours if key not in theirs]
+    if odd:
+        others = ours.values() if odd[0] in theirs.values() else theirs.values()
+        # The nearest setting of the other block shows best what differs.
+        differing = min((differing_keys(other, odd[0]) for other in others), key=len)
+        raise UserError(
+            f"blocks {first_number} and {number} differ in {', '.join(differing)}; "
+            "only blocks of one run can be merged"
+        )
+
+
+def _settings_of(block: Iterable[Record]) -> dict[tuple[str, ...], Record]:
+    return {(*run_key(record), record.data_fingerprint): record for record in block}
+
+
+def differing_keys(one: Record, other: Record) -> list[str]:
+    """Names of what differs between two runs: "dataset (a, b)", "num_layers (2, 4)", ..."""
+    names: tuple[str, ...] = ("experiment", "dataset", "data_fingerprint")
+    names += ("schedule", "scope", "criterion", "mask_from")
+    pairs: list[tuple[str, Any, Any]] = [
+        (name, getattr(one, name), getattr(other, name)) for name in names
+    ]
+    if one.settings != other.settings:
+        for key in sorted(one.settings.keys() | other.settings.keys()):
+            pairs.append((key, one.settings.get(key, _ABSENT), other.settings.get(key, _ABSENT)))
+    return [f"{name} ({_show(a)}, {_show(b)})" for name, a, b in pairs if a != b]
+
+
+def _show(value: Any) -> str:
+    return "absent" if value is _ABSENT else str(value)

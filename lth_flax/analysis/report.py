@@ -1,0 +1,142 @@
+"""From records to answers on disk: summary, figures and page.
+
+python -m lth_flax.analysis.report DIR...            rebuild from records alone
+python -m lth_flax.analysis.report --out=NEW DIR...  merge blocks of seeds first
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lth_flax.analysis.figures import figure_bytes, figures_of
+from lth_flax.analysis.merge import merge_records, split_groups
+from lth_flax.analysis.page import report_html, verdict_sentence
+from lth_flax.analysis.summary import summarize, summary_text
+from lth_flax.analysis.terminal import diverged_sentence, terminal_table
+from lth_flax.errors import UserError
+from lth_flax.records import (
+    Record,
+    read_records,
+    write_bytes_atomic,
+    write_records,
+    write_text_atomic,
+)
+
+REPORT = "report"
+
+
+def write_report(
+    directory: Path,
+    records: Sequence[Record],
+    *,
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    margin: float,
+    alpha: float,
+) -> tuple[dict[str, Any], str]:
+    """Writes summary.json, report/*.png, *.svg and report.html.
+
+    Records of more than one setting (after `retrain_ticket`, say) get a set of
+    files each: summary_2.json, report_2.html and so on.
+
+    Returns:
+      the first summary, and the tables and verdicts for a terminal.
+    """
+    summaries = [summarize(g, margin=margin, alpha=alpha) for g in split_groups(records)]
+    folder = directory / REPORT
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make {folder} ({error.strerror}): give another directory for the report"
+        ) from None
+    answers = []
+    for number, summary in enumerate(summaries, start=1):
+        suffix = f"_{number}" if number > 1 else ""
+        images = {}
+        for name, figure in figures_of(summary).items():
+            images[name] = figure_bytes(figure, "png")
+            write_bytes_atomic(folder / f"{name}{suffix}.png", images[name])
+            write_bytes_atomic(folder / f"{name}{suffix}.svg", figure_bytes(figure, "svg"))
+        page = report_html(summary, images, dict(settings), dict(provenance))
+        write_text_atomic(folder / f"report{suffix}.html", page)
+        write_text_atomic(directory / f"summary{suffix}.json", summary_text(summary))
+        title = f"{summary['dataset']}, {summary['mask_from']}:\n" if len(summaries) > 1 else ""
+        diverged = diverged_sentence(summary)
+        parts = [
+            terminal_table(summary),
+            verdict_sentence(summary),
+            *([diverged] if diverged else []),
+        ]
+        answers.append(title + "\n\n".join(parts))
+    return summaries[0], "\n\n".join(answers)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line and exit status 2, like every command here."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}; --help shows what is expected", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns the exit status."""
+    parser = _Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("directories", nargs="+", metavar="DIR", help="work directories")
+    parser.add_argument("--out", help="where the report goes; needed for more than one DIR")
+    parser.add_argument("--margin", type=float, default=0.5, help="equivalence margin in points")
+    parser.add_argument("--alpha", type=float, default=0.05, help="level of the tests")
+    options = parser.parse_args(arguments)
+    try:
+        directories = [Path(name) for name in options.directories]
+        if len(directories) > 1 and not options.out:
+            raise UserError("more than one directory: say with --out=DIR where the report goes")
+        blocks = [read_records(directory / "records.csv") for directory in directories]
+        records = blocks[0] if len(blocks) == 1 else merge_records(blocks)
+        out = Path(options.out) if options.out else directories[0]
+        _, answer = write_report(
+            out,
+            records,
+            settings=_flags(directories[0]),
+            provenance=_provenance(directories),
+            margin=options.margin,
+            alpha=options.alpha,
+        )
+        if len(blocks) > 1:
+            write_records(out / "records.csv", records)
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(answer)
+    print(f"\nReport: {out / REPORT / 'report.html'}")
+    return 0
+
+
+def _flags(directory: Path) -> dict[str, str]:
+    try:
+        lines = (directory / "flags.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = (line[2:].partition("=") for line in lines if line.startswith("--"))
+    return {name: value or "true" for name, _, value in pairs}
+
+
+def _provenance(directories: Sequence[Path]) -> dict[str, Any]:
+    """Of each directory, or of the only one; records are enough without it."""
+    found = {}
+    for directory in directories:
+        try:
+            text = (directory / "provenance.json").read_text(encoding="utf-8")
+            content = json.loads(text)
+        except (OSError, ValueError, RecursionError):
+            content = None
+        found[str(directory)] = content if isinstance(content, dict) else {}
+    return found if len(found) > 1 else next(iter(found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""What is measured against other software, one module per question."""

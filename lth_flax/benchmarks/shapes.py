@@ -1,0 +1,38 @@
+"""What is timed: shapes of a training step, and the work in one."""
+
+from typing import NamedTuple
+
+
+class Shape(NamedTuple):
+    """A training step: `batch` texts of `length` tokens, `features` numbers per word."""
+
+    batch: int
+    length: int
+    features: int
+    hidden: int
+    layers: int
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self))
+
+    @property
+    def flops(self) -> float:
+        """Of the matrix products of the LSTM layers: forward once, backward twice."""
+        inputs = [self.features] + [2 * self.hidden] * (self.layers - 1)
+        weights = sum(2 * 4 * self.hidden * (size + self.hidden) for size in inputs)
+        return 6.0 * weights * self.batch * self.length
+
+
+TWEETS = Shape(50, 40, 100, 32, 4)
+SMALL = Shape(32, 32, 100, 32, 2)
+LARGE = Shape(64, 256, 128, 128, 2)
+SHAPES = {"tweets": TWEETS, "small": SMALL, "large": LARGE}
+
+WORDS = 1000
+"""Rows of the embedding: small, so that the step is about the LSTM."""
+
+CLASSES = 2
+DROPOUT = 0.5
+SPARSITY = 0.8
+LEARNING_RATE = 1e-3
+CLIP_NORM = 1.0

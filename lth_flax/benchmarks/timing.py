@@ -1,0 +1,93 @@
+"""Timing several contestants in turns, so that a busy moment of the machine meets them all."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lth_flax.records import write_text_atomic
+
+
+def interleave(
+    contestants: Mapping[str, Callable[[], None]], *, rounds: int
+) -> dict[str, list[float]]:
+    """Seconds of each call, round by round, after one round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for number in range(rounds + 1):
+        for name, call in contestants.items():
+            started = time.perf_counter()
+            call()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Median with the smallest and the largest, and how many."""
+    return {
+        "median": statistics.median(values),
+        "least": min(values),
+        "most": max(values),
+        "n": len(values),
+    }
+
+
+def ratios(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float]:
+    """How often `fast` fits into `slow`, round by round."""
+    return summary([s / f for s, f in zip(slow, fast, strict=True)])
+
+
+def matrix_product(size: int = 2048) -> tuple[Callable[[], None], float]:
+    """A square f32 product with all cores, and its floating point operations."""
+    matrix = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(lambda x: jnp.dot(x, x))
+    return lambda: product(matrix).block_until_ready(), 2.0 * size**3
+
+
+def cores_here() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe_machine() -> dict[str, Any]:
+    """What a reader needs to compare numbers with their own."""
+    model = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        pass
+    return {
+        "processor": model,
+        "cores": cores_here(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "backend": jax.devices()[0].platform,
+    }
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns, the first to the left and the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def write_result(path: str | None, result: Mapping[str, Any]) -> None:
+    """As JSON, where a path is given."""
+    if path:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(Path(path), json.dumps(result, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,211 @@
+"""Milliseconds per training step and replicate: ours, Flax's `nn.RNN` and PyTorch's `nn.LSTM`.
+
+  python -m lth_flax.benchmarks.train_step --json=experiments/benchmarks/train_step.json
+
+The same network, masks, dropout, gradient clipping and Adam everywhere; 8
+replicates. Contestants take turns in one run. Needs the extra `bench`.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from lth_flax.benchmarks import timing
+from lth_flax.benchmarks.flax_model import FlaxClassifier
+from lth_flax.benchmarks.shapes import (
+    CLASSES,
+    CLIP_NORM,
+    DROPOUT,
+    LEARNING_RATE,
+    SHAPES,
+    SPARSITY,
+    WORDS,
+    Shape,
+)
+from lth_flax.models.classifier import BiLSTMClassifier
+from lth_flax.pruning.masks import full_mask
+from lth_flax.pruning.scores import magnitude
+from lth_flax.pruning.select import prune
+from lth_flax.training.classification import make_loss, make_predict
+from lth_flax.training.optimizers import make_optimizer, make_schedule
+from lth_flax.training.replicates import Engine
+from lth_flax.training.steps import Row, Task, initial_state, train_steps
+
+REPLICATES = 8
+
+
+def in_jax(
+    model_type: Any,
+    shape: Shape,
+    engine: Engine,
+    steps: int,
+    *,
+    words: int = WORDS,
+    frozen: bool = False,
+) -> Callable[[], None]:
+    """A call that trains `REPLICATES` rows for `steps` steps, with the project's own engine.
+
+    `frozen` embeddings get no gradient and no update.
+    """
+    model = model_type(words, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
+    rng = np.random.default_rng(0)
+    examples = engine.place_shared(
+        {
+            "tokens": rng.integers(words, size=(shape.batch, shape.length)).astype(np.int32),
+            "lengths": np.full(shape.batch, shape.length, np.int32),
+            "labels": rng.integers(CLASSES, size=shape.batch).astype(np.int32),
+        }
+    )
+    task = Task(
+        make_loss(model),
+        make_predict(model),
+        make_optimizer(
+            "adam",
+            clip_norm=CLIP_NORM,
+            frozen=(lambda path: "embedding" in path) if frozen else None,
+        ),
+        make_schedule("constant", total_steps=1),
+    )
+    key = jax.random.key(0)
+    params = jax.jit(model.init)(key, np.zeros((1, 1), np.int32), np.ones(1, np.int32))["params"]
+    mask = prune(magnitude(params), full_mask(params), sparsity=SPARSITY)
+    rows = engine.rows
+    fixed = Row(
+        engine.place_rows([mask] * rows),
+        engine.place_rows([key] * rows),
+        engine.place_stacked(np.full(rows, LEARNING_RATE, np.float32)),
+    )
+    start = engine.lift(partial(initial_state, task))
+    train = engine.lift(partial(train_steps, task), donate=True)
+    begin = engine.place_stacked(np.zeros(rows, np.int32))
+    state = [start(engine.place_rows([params] * rows), (fixed, begin), ())]
+    order = np.broadcast_to(np.arange(shape.batch, dtype=np.int32), (rows, steps, shape.batch))
+    indices = engine.place_stacked(np.ascontiguousarray(order))
+
+    def call() -> None:
+        for _ in range(REPLICATES // rows):
+            state[0], loss = train(state[0], (fixed, indices), (examples, np.int32(steps)))
+            loss.block_until_ready()
+
+    call()  # compiles
+    return call
+
+
+class TorchWorkers:
+    """Processes that train at the same time, each with its own threads."""
+
+    def __init__(self, shape: str, processes: int, threads: int) -> None:
+        command = [sys.executable, "-m", "lth_flax.benchmarks.torch_worker", shape, str(threads)]
+        self._workers = [
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            )
+            for _ in range(processes)
+        ]
+
+    def run(self, steps: int) -> None:
+        """`steps` steps in every process."""
+        for worker in self._workers:
+            assert worker.stdin is not None
+            worker.stdin.write(f"{steps}\n")
+            worker.stdin.flush()
+        for worker in self._workers:
+            assert worker.stdout is not None
+            if worker.stdout.readline() != "done\n":
+                raise SystemExit("error: a PyTorch process ended: is the extra `bench` installed?")
+
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.communicate("")
+
+
+def measure(name: str, *, rounds: int, cores: int) -> dict[str, Any]:
+    """All contestants on one shape."""
+    shape = SHAPES[name]
+    steps = max(1, min(40, round(2e9 / shape.flops)))
+    devices = tuple(jax.devices())
+    engine = Engine("map", devices, len(devices))
+    per_core = TorchWorkers(name, cores, 1)
+    all_cores = TorchWorkers(name, 1, cores)
+    product, product_flops = timing.matrix_product()
+    each = REPLICATES // cores * steps
+    try:
+        seconds = timing.interleave(
+            {
+                "ours": in_jax(BiLSTMClassifier, shape, engine, steps),
+                "flax": in_jax(FlaxClassifier, shape, engine, steps),
+                "torch, one process per core": lambda: per_core.run(each),
+                "torch, one process": lambda: all_cores.run(REPLICATES * steps),
+                "product": product,
+            },
+            rounds=rounds,
+        )
+    finally:
+        per_core.close()
+        all_cores.close()
+    rate = [product_flops / s for s in seconds.pop("product")]
+    mine = seconds["ours"]
+    work = REPLICATES * steps * shape.flops
+    return {
+        "shape": dict(shape._asdict()),
+        "steps_per_call": steps,
+        "milliseconds": {
+            who: timing.summary([1e3 * s / (REPLICATES * steps) for s in values])
+            for who, values in seconds.items()
+        },
+        "ratio": {
+            who: timing.ratios(values, mine) for who, values in seconds.items() if who != "ours"
+        },
+        "matrix_product_gflops": timing.summary([r / 1e9 for r in rate]),
+        "share_of_matrix_product": timing.summary(
+            [work / s / r for s, r in zip(mine, rate, strict=True)]
+        ),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shapes", default=",".join(SHAPES), help="some of them, by name")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", help="where the result goes")
+    arguments = parser.parse_args()
+    cores = timing.cores_here()
+    jax.config.update("jax_num_cpu_devices", cores)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    shapes = {}
+    for name in arguments.shapes.split(","):
+        shapes[name] = measure(name, rounds=arguments.rounds, cores=cores)
+        print(as_table(name, shapes[name]), flush=True)
+    timing.write_result(arguments.json, {"machine": timing.describe_machine(), "shapes": shapes})
+
+
+def as_table(name: str, found: dict[str, Any]) -> str:
+    rows = [[f"{name} {SHAPES[name]}", "ms per step", "range", "times ours"]]
+    for who, ms in found["milliseconds"].items():
+        ratio = found["ratio"].get(who)
+        rows.append(
+            [
+                who,
+                f"{ms['median']:.2f}",
+                f"{ms['least']:.2f} to {ms['most']:.2f}",
+                f"{ratio['median']:.2f}" if ratio else "",
+            ]
+        )
+    share = found["share_of_matrix_product"]["median"]
+    rate = found["matrix_product_gflops"]["median"]
+    return f"{timing.table(rows)}\n{share:.0%} of the {rate:.0f} GFLOP/s of a matrix product\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+"""Where jax 0.5.0 (the last that jax-metal takes) and newer releases differ."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def shard_map(function: Callable[..., Any], mesh: Any, in_specs: Any, out_specs: Any) -> Any:
+    """`jax.shard_map` without its replication check, which a scan inside trips."""
+    if hasattr(jax, "shard_map"):
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
+        )
+    from jax.experimental.shard_map import shard_map as old_shard_map
+
+    return old_shard_map(
+        function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_rep=False
+    )

@@ -1,0 +1,1 @@
+"""From text to encoded, split and bucketed arrays (NumPy)."""

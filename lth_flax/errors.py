@@ -1,0 +1,9 @@
+"""The one error that a user is meant to see."""
+
+
+class UserError(ValueError):
+    """Bad input: one line that says what was wrong, what was expected and what to do.
+
+    Commands print it to stderr and exit with status 2; nothing has been
+    written by then. Anything else that escapes a command is a bug.
+    """

@@ -1,0 +1,61 @@
+"""The arms: what each gives the mask of a level to wear.
+
+To add one, write a function and name it in `ARMS`; records, statistics and
+figures know arms by name only.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from lth_flax.pruning.masks import full_mask, permute_within_tensors, sparsity
+from lth_flax.pruning.scores import random as random_scores
+from lth_flax.pruning.select import prune
+from lth_flax.randomness import key
+from lth_flax.types import Mask, Params
+
+
+class Seed(NamedTuple):
+    """What the arms of one seed share. `initialize(draw)` is its `draw`-th fresh network."""
+
+    seed: int
+    initial_params: Params
+    initialize: Callable[[int], Params]
+
+
+Arm = Callable[[Seed, Mask, int, int], tuple[Params, Mask]]
+"""(seed, mask of the level, level, draw) -> initial parameters and mask."""
+
+
+def ticket(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """The mask on the initialization that it was found from."""
+    del level, draw
+    return seed.initial_params, mask
+
+
+def reinit(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """The same mask on a fresh initialization; a draw is one network at every level."""
+    del level
+    return seed.initialize(draw), mask
+
+
+def shuffled(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """The original values, the mask permuted within each tensor."""
+    return seed.initial_params, permute_within_tensors(
+        mask, key(seed.seed, "shuffled mask", level, draw)
+    )
+
+
+def random(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """The original values, a random mask of the same size; masks of a seed nest over levels."""
+    del level
+    scores = random_scores(seed.initial_params, key=key(seed.seed, "random mask", draw))
+    full = full_mask(seed.initial_params)
+    return seed.initial_params, prune(scores, full, sparsity=sparsity(mask))
+
+
+ARMS: dict[str, Arm] = {
+    "ticket": ticket,
+    "reinit": reinit,
+    "shuffled": shuffled,
+    "random": random,
+}

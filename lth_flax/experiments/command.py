@@ -1,0 +1,60 @@
+"""How every command starts and ends: flags in, one line and exit status 2 on bad input."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+# Before anything imports TFDS or TensorFlow-like libraries: their banners are not for users.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from absl import app, flags, logging  # noqa: E402
+
+from lth_flax.errors import UserError  # noqa: E402
+from lth_flax.experiments import interrupt  # noqa: E402
+
+BAD_INPUT = 2
+
+
+def run(main: Callable[[], None], defaults: dict[str, object] | None = None) -> None:
+    """Runs `main` with parsed flags.
+
+    Args:
+      main: takes nothing; raises `UserError` for bad input.
+      defaults: flag defaults of this command.
+    """
+    from lth_flax.experiments import flags as project_flags
+
+    flags.adopt_module_key_flags(project_flags)
+    for name, value in (defaults or {}).items():
+        flags.FLAGS.set_default(name, value)
+
+    def guarded(argv: Sequence[str]) -> None:
+        if len(argv) > 1:
+            fail(f"unexpected argument {argv[1]!r}: expected only flags, as --name=value")
+        interrupt.install()
+        try:
+            main()
+        except UserError as error:
+            fail(str(error))
+        except interrupt.Interrupted as stop:
+            interrupt.leave(stop.signum)
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def fail(message: str) -> None:
+    """Ends the command: one line to stderr, exit status 2."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(BAD_INPUT)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    logging.set_verbosity(logging.ERROR)
+    try:
+        return list(flags.FLAGS(argv))
+    except (flags.Error, UnicodeDecodeError) as error:
+        fail(f"{error}; --help lists the flags and their values")
+        raise
+    except OSError as error:
+        fail(f"cannot read flagfile {error.filename}: {error.strerror}")
+        raise

@@ -1,0 +1,121 @@
+"""All flags of all commands, in one place: defining one twice raises."""
+
+from absl import flags
+
+from lth_flax.pruning.levels import SCHEDULES
+from lth_flax.pruning.scores import SCORES
+from lth_flax.pruning.select import SCOPES
+from lth_flax.training.optimizers import OPTIMIZERS
+from lth_flax.training.optimizers import SCHEDULES as LR_SCHEDULES
+from lth_flax.training.replicates import MODES
+
+FLAGS = flags.FLAGS
+
+MACHINE_FLAGS = (
+    "work_dir",
+    "replicates",
+    "rows_per_program",
+    "cache_dir",
+    "checkpoint_minutes",
+    "progress",
+    "platform",
+    "data_file",
+    "data_dir",
+    "embeddings_file",
+)
+"""Flags that say where and how a run works, not what it finds: they may differ
+when a run is continued. Data is compared by its fingerprint instead."""
+
+_BY_COMMAND: dict[str, list[str]] = {}
+
+
+def _define() -> None:
+    string, integer, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
+    choice, boolean = flags.DEFINE_enum, flags.DEFINE_boolean
+
+    # Where and how.
+    string("work_dir", None, "Directory of the run. Default: runs/<experiment>_<dataset>.")
+    choice("platform", "auto", ["auto", "cpu", "cuda", "metal"], "Which backend JAX uses.")
+    choice("replicates", "auto", list(MODES), "Rows of a table: one per core, or a batch axis.")
+    integer("rows_per_program", 0, "Rows trained side by side; 0 chooses.", lower_bound=0)
+    string("cache_dir", "~/.cache/lth_flax", "Compiled programs are kept here; empty: not kept.")
+    number("checkpoint_minutes", 5.0, "Between checkpoints within an epoch.", 0.0)
+    boolean("progress", True, "Show a progress bar.")
+    choice(
+        "matmul_precision",
+        "highest",
+        ["default", "high", "highest"],
+        "Precision of matrix products; highest is full float32.",
+    )
+
+    # Seeds.
+    integer("num_seeds", 8, "Number of seeds: the unit of every test.", lower_bound=1)
+    string("seeds", None, "A block of seeds, START:STOP, in place of --num_seeds.")
+
+    # Data.
+    string(
+        "dataset",
+        "synthetic",
+        "synthetic, financial_tweets, imdb_reviews, csv, or any text classification set of TFDS.",
+    )
+    string("data_file", None, "CSV file, for --dataset=financial_tweets and csv.")
+    string("data_dir", None, "TFDS directory. Default: ~/tensorflow_datasets.")
+    string("text_key", None, "Feature with the text, for other TFDS sets.")
+    string("label_key", None, "Feature with the label, for other TFDS sets.")
+    string("text_column", None, "Column with the text, for --dataset=csv.")
+    string("label_column", None, "Column with the label, for --dataset=csv.")
+    integer("synthetic_size", 4000, "Sentences of the synthetic corpus.", lower_bound=100)
+    integer("vocabulary_size", 10_000, "Most words, with padding and unknown.", lower_bound=3)
+    integer("min_count", 2, "Words seen less often in training are unknown.", lower_bound=1)
+    integer("max_length", 0, "Most tokens of a text; 0: full length.", lower_bound=0)
+    choice(
+        "keep",
+        "end",
+        ["end", "start"],
+        "Which end a cut text keeps: reviews put their verdict last.",
+    )
+    number("validation_share", 0.1, "Held out for validation.", 0.001, 0.9)
+    number("test_share", 0.2, "Held out for test, where a set has no test split.", 0.001, 0.9)
+    integer("max_shapes", 8, "Most length buckets: each is compiled.", lower_bound=1)
+
+    # Model.
+    integer("embedding_size", 64, "Numbers per word.", lower_bound=1)
+    integer("hidden_size", 32, "LSTM units per direction.", lower_bound=1)
+    integer("num_layers", 2, "Stacked bidirectional LSTM layers.", lower_bound=1)
+    number("dropout", 0.5, "Between layers and before the head.", 0.0, 0.99)
+    number("embedding_dropout", 0.0, "Of features of the word vectors.", 0.0, 0.99)
+    string("embeddings_file", None, "Word vectors in GloVe's text format.")
+    boolean("freeze_embeddings", False, "Never update the embedding.")
+
+    # Training.
+    integer("epochs", 5, "Passes over the training texts; no early stopping.", lower_bound=1)
+    integer("batch_size", 64, "Texts per training step.", lower_bound=1)
+    choice("optimizer", "adam", list(OPTIMIZERS), "Update rule.")
+    number("learning_rate", 3e-3, "Peak learning rate.", lower_bound=0.0)
+    choice("lr_schedule", "cosine", list(LR_SCHEDULES), "Shape of the learning rate over steps.")
+    number("warmup", 0.0, "Share of steps that warm up.", 0.0, 1.0)
+    number("weight_decay", 0.0, "Decoupled, of kernels.", lower_bound=0.0)
+    number("momentum", 0.9, "Of sgd.", 0.0, 1.0)
+    number("clip_norm", 1.0, "Largest global gradient norm; 0: no clipping.", lower_bound=0.0)
+
+    # Pruning.
+    flags.DEFINE_list("levels", None, "Target sparsities, increasing, each in [0, 1).")
+    number("prune_rate", 0.2, "Share of surviving weights removed per round.")
+    integer("rounds", None, "Number of rounds at --prune_rate, in place of --levels.")
+    choice("schedule", "iterative", list(SCHEDULES), "One-shot from dense, or level after level.")
+    choice("scope", "global", list(SCOPES), "Rank all weights together, or tensor by tensor.")
+    choice("criterion", "magnitude", list(SCORES), "Score of a weight; the lowest go first.")
+    flags.DEFINE_list("arms", "ticket,reinit", "ticket, reinit, shuffled, random; dense always.")
+    integer("reinit_draws", 1, "Fresh initializations per seed and level.", lower_bound=1)
+
+    boolean("dense_only", False, "Train the dense networks and stop there.")
+
+    # Answers.
+    number("margin", 0.5, "Equivalence margin, in points of accuracy.", lower_bound=0.0)
+    number("alpha", 0.05, "Level of the tests.", 1e-6, 0.5)
+
+    # Tickets.
+    string("ticket", None, "Directory of a saved ticket.")
+
+
+_define()

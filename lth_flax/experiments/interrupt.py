@@ -1,0 +1,80 @@
+"""SIGINT and SIGTERM: save, say how to continue, and go; a second one goes at once."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+PATIENCE_SECONDS = 8.0
+"""After this long the process ends wherever it is: what was saved before stays valid."""
+
+
+class Interrupted(BaseException):
+    """The process was asked to end. `signum` says by which signal."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+class _State:
+    saving = False
+    received: int | None = None
+
+
+_state = _State()
+
+
+def install() -> None:
+    """Handles SIGINT and SIGTERM from now on (in the main thread)."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _handle)
+
+
+def requested() -> bool:
+    """Whether a signal is waiting for training to save."""
+    return _state.received is not None
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Inside, a signal is only noted: the caller asks `requested()`, saves and raises."""
+    _state.saving = True
+    try:
+        yield
+    finally:
+        _state.saving = False
+
+
+def leave(signum: int) -> None:
+    """Ends the process with one line and the shell's status for this signal."""
+    name = signal.Signals(signum).name
+    print(
+        f"\nstopped by {name}: what was done is saved; the same command continues from there",
+        file=sys.stderr,
+        flush=True,
+    )
+    sys.stdout.flush()
+    # Not sys.exit: threads that compile would be waited for.
+    os._exit(128 + signum)
+
+
+def _handle(signum: int, frame: FrameType | None) -> None:
+    del frame
+    if _state.received is not None:
+        os._exit(128 + signum)
+    _state.received = signum
+    timer = threading.Timer(PATIENCE_SECONDS, leave, [signum])
+    timer.daemon = True
+    timer.start()
+    if not _state.saving:
+        raise Interrupted(signum)
+
+
+def received() -> int:
+    """The signal that was received."""
+    assert _state.received is not None
+    return _state.received

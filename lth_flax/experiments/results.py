@@ -1,0 +1,143 @@
+"""From a trained row to its records: the metrics, and what the mask looks like."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lth_flax.experiments.setup import Setup
+from lth_flax.pruning.connectivity import is_connected
+from lth_flax.pruning.masks import density, sparsity, total_sparsity
+from lth_flax.records import CHECKPOINTS, CurvePoint, Record
+from lth_flax.training.loop import Outcome, Replicate
+
+SCORED_SPLITS = ("validation", "test")
+
+
+class Entry(NamedTuple):
+    """A row of a table and its name: which arm of which seed at which level."""
+
+    arm: str
+    seed: int
+    draw: int
+    level: int
+    target_sparsity: float
+    mask_steps: int
+    replicate: Replicate
+    suffix: str = ""
+
+    @property
+    def row_id(self) -> str:
+        """A name that is unique in a work directory."""
+        suffix = f"/{self.suffix}" if self.suffix else ""
+        if self.arm == "dense":
+            return f"dense/seed={self.seed}{suffix}"
+        level = f"level={self.target_sparsity:g}"
+        return f"{self.arm}/{level}/seed={self.seed}/draw={self.draw}{suffix}"
+
+
+class Method(NamedTuple):
+    """How masks were found: the same for all rows of a run."""
+
+    experiment: str
+    schedule: str
+    scope: str
+    criterion: str
+    mask_from: str = "end of training"
+
+
+def metrics(
+    predicted: Int[np.ndarray, " examples"],
+    labels: Int[np.ndarray, " examples"],
+    losses: Float[np.ndarray, " examples"],
+    classes: int,
+) -> dict[str, Any]:
+    """Accuracy, balanced accuracy (mean recall of the classes present), loss, class shares."""
+    counts = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels[predicted == labels], minlength=classes)
+    present = counts > 0
+    return {
+        "examples": len(labels),
+        "accuracy": int(hits.sum()) / len(labels),
+        "balanced_accuracy": float(np.mean(hits[present] / counts[present])),
+        "loss": float(np.mean(losses, dtype=np.float64)),
+        "predicted_shares": tuple(
+            float(n) / len(labels) for n in np.bincount(predicted, minlength=classes)
+        ),
+        "majority_accuracy": int(counts.max()) / len(labels),
+    }
+
+
+def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> list[Record]:
+    """One record per checkpoint ("last", "best") and split (validation, test)."""
+    mask, params = entry.replicate.mask, entry.replicate.params
+    dataset = setup.dataset
+    common: Mapping[str, Any] = {
+        "row_id": entry.row_id,
+        "experiment": method.experiment,
+        "dataset": dataset.name,
+        "data_fingerprint": dataset.fingerprint,
+        "settings": setup.settings,
+        "schedule": method.schedule,
+        "scope": method.scope,
+        "criterion": method.criterion,
+        "mask_from": method.mask_from,
+        "arm": entry.arm,
+        "seed": entry.seed,
+        "draw": entry.draw,
+        "level": entry.level,
+        "target_sparsity": entry.target_sparsity,
+        "achieved_sparsity": sparsity(mask),
+        "achieved_sparsity_all": total_sparsity(params, mask),
+        "best_epoch": outcome.best_epoch,
+        "connected": is_connected(params, mask),
+        "mask_steps": entry.mask_steps,
+        "diverged_epoch": outcome.diverged_epoch,
+    }
+    per_matrix = density(mask)
+    epochs = {"last": setup.trainer.workload.epochs, "best": outcome.best_epoch}
+    records = []
+    for checkpoint in CHECKPOINTS:
+        for split in SCORED_SPLITS:
+            output = outcome.outputs[checkpoint, split]
+            scores = metrics(
+                output["predicted"],
+                dataset.labels(entry.seed, split),
+                output["loss"],
+                len(dataset.class_names),
+            )
+            records.append(
+                Record(
+                    **common,
+                    checkpoint=checkpoint,
+                    epoch=epochs[checkpoint],
+                    split=split,
+                    # The same mask four times would be most of the file: it stands once.
+                    density=per_matrix if (checkpoint, split) == ("last", "test") else {},
+                    **scores,
+                )
+            )
+    return records
+
+
+def curves_of(entry: Entry, outcome: Outcome) -> list[CurvePoint]:
+    """One point per epoch."""
+    return [
+        CurvePoint(
+            row_id=entry.row_id,
+            arm=entry.arm,
+            seed=entry.seed,
+            draw=entry.draw,
+            target_sparsity=entry.target_sparsity,
+            epoch=curve.epoch,
+            train_loss=_finite(curve.train_loss),
+            validation_loss=_finite(curve.validation_loss),
+            validation_accuracy=curve.validation_accuracy,
+        )
+        for curve in outcome.curves
+    ]
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

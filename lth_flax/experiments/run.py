@@ -1,0 +1,380 @@
+"""A run: trains tables, keeps their records on disk, answers at the end."""
+
+import datetime
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from lth_flax.analysis.report import write_report
+from lth_flax.errors import UserError
+from lth_flax.experiments import interrupt
+from lth_flax.experiments.flags import FLAGS, MACHINE_FLAGS
+from lth_flax.experiments.results import (
+    SCORED_SPLITS,
+    Entry,
+    Method,
+    curves_of,
+    records_of,
+)
+from lth_flax.experiments.setup import SOURCE_FLAGS, Setup, machine
+from lth_flax.experiments.workdir import (
+    lock_work_dir,
+    open_work_dir,
+    result_flags,
+    settings_of_run,
+    write_flags,
+    write_json,
+)
+from lth_flax.records import (
+    CurvePoint,
+    Record,
+    compact_json,
+    read_curves,
+    read_records,
+    write_bytes_atomic,
+    write_curves,
+    write_records,
+)
+from lth_flax.tickets import Ticket, save_ticket
+from lth_flax.training.checkpoints import Checkpoints
+from lth_flax.training.loop import Hooks, Outcome, Replicate, Stopped
+from lth_flax.types import Params
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy")
+
+
+@dataclass
+class Run:
+    """Everything that a run has found so far; every table is on disk before the next starts."""
+
+    directory: Path
+    setup: Setup
+    method: Method
+    rows: int
+    records: list[Record] = field(default_factory=list)
+    curves: list[CurvePoint] = field(default_factory=list)
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)
+    started: float = field(default_factory=perf_counter)
+    # Of the code that runs; the files may change before the run ends.
+    revision: str | None = field(default_factory=lambda: source_revision())
+    source: str = ""
+
+    @classmethod
+    def open(
+        cls, setup: Setup, method: Method, *, rows: int, append: bool = False, source: str = ""
+    ) -> "Run":
+        """Opens the work directory; `rows` is the number of rows of all tables.
+
+        With `append`, records that are there stay, whatever flags made them;
+        a row that is trained again replaces itself. `source` stands for what
+        the rows are made from besides flags and data: a checkpoint of an
+        interrupted run is only taken where it is the same.
+        """
+        default = f"runs/{method.experiment}_{FLAGS.dataset}"
+        command = f"lth_flax.experiments.{method.experiment}"
+        directory = open_work_dir(FLAGS.work_dir or default, command, same_flags=not append)
+        run = cls(directory, setup, method, rows, source=source)
+        run._lock = lock_work_dir(directory)
+        if append:
+            run._load()
+            write_flags(directory, command)
+        elif run._was_finished():
+            run.records = read_records(directory / "records.csv")
+            run.finished = True
+            return run
+        write_json(directory / "provenance.json", run._provenance(finished=False))
+        run._checkpoints = Checkpoints(
+            directory / "checkpoints",
+            identity=run._identity(),
+            minutes=FLAGS.checkpoint_minutes,
+            say=lambda line: print(line, file=sys.stderr),
+        )
+        run._bar = tqdm(
+            total=rows * setup.steps_per_replicate,
+            unit="step",
+            unit_scale=True,
+            disable=None if FLAGS.progress else True,
+            file=sys.stderr,
+            dynamic_ncols=True,
+        )
+        describe(setup, rows)
+        return run
+
+    finished: bool = False
+    _bar: Any = None
+    _checkpoints: Any = None
+    _lock: Any = None
+    _tables: int = 0
+    _rows_done: int = 0
+    _seconds_saving: float = 0.0
+
+    def _was_finished(self) -> bool:
+        """Whether the directory holds the whole answer; raises for other data."""
+        try:
+            before = json.loads((self.directory / "provenance.json").read_text(encoding="utf-8"))
+            fingerprint, finished = before["data"]["fingerprint"], before["finished"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        if fingerprint != self.setup.dataset.fingerprint:
+            raise UserError(
+                f"--work_dir={self.directory} was made with other data (fingerprint "
+                f"{fingerprint[:12]} there, {self.setup.dataset.fingerprint[:12]} now): "
+                "give another directory"
+            )
+        return bool(finished)
+
+    def _identity(self) -> str:
+        """What must be equal for a checkpoint to lead to the same bits."""
+        flags = {n: line for n, line in result_flags().items() if n not in MACHINE_FLAGS}
+        versions = [_version(name) for name in ("jax", "jaxlib", "lth_flax")]
+        engine = self.setup.trainer.engine
+        shape = [engine.mode, engine.rows, len(engine.devices)]
+        parts = [flags, versions, shape, self.setup.dataset.fingerprint]
+        return compact_json([*parts, self.source] if self.source else parts)
+
+    def _load(self) -> None:
+        """What an earlier run left here."""
+        records, curves, predictions = (
+            self.directory / name for name in ("records.csv", "curves.csv", "predictions.npz")
+        )
+        # Killed between two files of the first table, a run leaves only some of them.
+        if records.exists():
+            self.records = read_records(records)
+        if curves.exists():
+            self.curves = read_curves(curves)
+        if predictions.exists():
+            self.predictions = _read_predictions(predictions)
+
+    def _replace(self, entries: Sequence[Entry]) -> None:
+        """Takes out the rows that are about to be written again."""
+        new = {entry.row_id for entry in entries}
+        self.records = [record for record in self.records if record.row_id not in new]
+        self.curves = [point for point in self.curves if point.row_id not in new]
+
+    def train(self, entries: Sequence[Entry]) -> list[Outcome]:
+        """Trains a table and records it."""
+        self._replace(entries)
+        self._bar.set_description(_table_name(entries))
+        hooks = Hooks(
+            on_steps=self._bar.update,
+            checkpoints=self._checkpoints,
+            table=self._tables,
+            stop=interrupt.requested,
+        )
+        self._tables += 1
+        try:
+            with interrupt.deferred():
+                outcomes = self.setup.trainer.train([e.replicate for e in entries], hooks=hooks)
+        except Stopped:
+            self._checkpoints.wait()
+            raise interrupt.Interrupted(interrupt.received()) from None
+        self._rows_done += len(entries)
+        if self._bar.disable:  # a log file has no bar, but should not be silent for hours
+            minutes = (perf_counter() - self.started) / 60
+            print(
+                f"{_table_name(entries)}: {self._rows_done} of {self.rows} replicates "
+                f"after {minutes:.1f} min",
+                flush=True,
+            )
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            self.records += records_of(self.setup, self.method, entry, outcome)
+            self.curves += curves_of(entry, outcome)
+            smallest = np.min_scalar_type(len(self.setup.dataset.class_names) - 1)
+            for checkpoint in ("last", "best"):
+                classes = outcome.outputs[checkpoint, "test"]["predicted"]
+                self.predictions[f"{entry.row_id}/{checkpoint}"] = classes.astype(smallest)
+        self._write()
+        return outcomes
+
+    def save_ticket(self, entry: Entry, initial_params: Params, outcome: Outcome) -> Path:
+        """Keeps a ticket with all that is needed to use it without this run."""
+        setup = self.setup
+        model = setup.model
+        path = (
+            self.directory / "tickets" / f"seed_{entry.seed}" / f"level_{entry.target_sparsity:g}"
+        )
+        metadata = {
+            "model": {
+                "vocabulary_size": model.vocabulary_size,
+                "embedding_size": model.embedding_size,
+                "hidden_size": model.hidden_size,
+                "num_layers": model.num_layers,
+                "num_classes": model.num_classes,
+                "dropout": model.dropout,
+                "embedding_dropout": model.embedding_dropout,
+            },
+            "vocabulary": list(setup.dataset.vocabularies[entry.seed].words),
+            "class_names": list(setup.dataset.class_names),
+            "dataset": setup.dataset.name,
+            "data_fingerprint": setup.dataset.fingerprint,
+            "split_fingerprint": setup.dataset.split_fingerprint(entry.seed),
+            "seed": entry.seed,
+            "level": entry.level,
+            "target_sparsity": entry.target_sparsity,
+            "prunable": "every kernel with two or more dimensions; no embedding, no bias",
+            "experiment": self.method.experiment,
+            "schedule": self.method.schedule,
+            "scope": self.method.scope,
+            "criterion": self.method.criterion,
+            "mask_steps": entry.mask_steps,
+            "settings": dict(setup.settings),
+            "source": {name: getattr(FLAGS, name) for name in SOURCE_FLAGS},
+        }
+        started = perf_counter()
+        save_ticket(path, Ticket(initial_params, entry.replicate.mask, outcome.params, metadata))
+        self._seconds_saving += perf_counter() - started
+        return path
+
+    def finish(self) -> dict[str, Any]:
+        """Statistics, figures, the report and the terminal's answer."""
+        if self.finished:
+            text = (self.directory / "provenance.json").read_text(encoding="utf-8")
+            provenance = json.loads(text)
+        else:
+            self._bar.close()
+            self._checkpoints.close()
+            provenance = self._provenance(finished=True)
+        summary, answer = write_report(
+            self.directory,
+            # As anyone would rebuild it: from the file, not from memory.
+            read_records(self.directory / "records.csv"),
+            settings=settings_of_run(),
+            provenance=provenance,
+            margin=FLAGS.margin,
+            alpha=FLAGS.alpha,
+        )
+        if not self.finished:
+            # Last: from now on the records are the answer, and checkpoints are not needed.
+            write_json(self.directory / "provenance.json", provenance)
+            shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
+        print(answer)
+        print(f"\nReport: {self.directory / 'report' / 'report.html'}")
+        return summary
+
+    def _write(self) -> None:
+        started = perf_counter()
+        write_records(self.directory / "records.csv", self.records)
+        write_curves(self.directory / "curves.csv", self.curves)
+        buffer = BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **dict(sorted(self.predictions.items())))
+        write_bytes_atomic(self.directory / "predictions.npz", buffer.getvalue())
+        self._seconds_saving += perf_counter() - started
+
+    def _provenance(self, *, finished: bool) -> dict[str, Any]:
+        clock, dataset = self.setup.trainer.clock, self.setup.dataset
+        saving = self._seconds_saving
+        if self._checkpoints:
+            saving += self._checkpoints.seconds_saving
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        return {
+            "versions": {name: _version(name) for name in (*_PACKAGES, "lth_flax")},
+            "source_revision": self.revision,
+            "machine": machine(),
+            "mode": self.setup.trainer.engine.mode,
+            "rows_per_program": self.setup.trainer.engine.rows,
+            "data": {
+                "name": dataset.name,
+                "fingerprint": dataset.fingerprint,
+                "classes": list(dataset.class_names),
+                "empty_texts": dataset.num_empty,
+                "bucket_edges": list(dataset.edges),
+                "padding_share": dataset.padding,
+                "sizes": {
+                    split: dataset.size(self.setup.seeds[0], split)
+                    for split in ("train", *SCORED_SPLITS)
+                },
+            },
+            "written": now,
+            "finished": finished,
+            "seconds": {
+                "total": round(perf_counter() - self.started, 1),
+                "compile": round(clock.compile, 1),
+                "train": round(clock.train, 1),
+                "evaluate": round(clock.evaluate, 1),
+                "save": round(saving, 1),
+            },
+        }
+
+
+def _read_predictions(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    # A damaged archive fails in its directory, its headers or its compressed data; one
+    # array in place of an archive has no `files` and is no context manager.
+    except (
+        OSError, ValueError, EOFError, KeyError, TypeError, AttributeError,
+        NotImplementedError, zipfile.BadZipFile, zlib.error,
+    ) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path} cannot be read ({reason}): remove it, or give another --work_dir"
+        ) from None
+
+
+def describe(setup: Setup, rows: int) -> None:
+    """Says what is about to happen."""
+    dataset, engine, model = setup.dataset, setup.trainer.engine, setup.model
+    seed = setup.seeds[0]
+    sizes = " + ".join(f"{dataset.size(seed, s):,} {s}" for s in ("train", *SCORED_SPLITS))
+    print(
+        f"{dataset.name}: {sizes} texts, {len(dataset.class_names)} classes, "
+        f"{len(dataset.vocabularies[seed]):,} words, {len(dataset.edges)} length buckets up to "
+        f"{dataset.edges[-1]} tokens ({dataset.padding:.0%} padding)"
+    )
+    if dataset.num_empty:
+        print(f"{dataset.num_empty} texts are empty after cleaning: kept, read as zero length")
+    print(
+        f"{model.num_layers}-layer bidirectional LSTM, {model.hidden_size} units per direction; "
+        f"{rows} replicates of {setup.steps_per_replicate:,} steps on {len(engine.devices)} "
+        f"{engine.devices[0].platform} device{'s' * (len(engine.devices) > 1)} ({engine.mode})"
+    )
+
+
+def replicate(setup: Setup, params: Params, mask: Any, seed: int) -> Replicate:
+    """A row at the run's learning rate."""
+    return Replicate(params, mask, seed, setup.learning_rate)
+
+
+def source_revision() -> str | None:
+    """The git revision of this code, with "+" where files differ from it, or None."""
+    here = str(Path(__file__).resolve().parent)
+
+    def git(*arguments: str) -> str:
+        found = subprocess.run(
+            ["git", "-C", here, *arguments], capture_output=True, text=True, check=True
+        )
+        return found.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", here)
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _table_name(entries: Sequence[Entry]) -> str:
+    levels = sorted({entry.target_sparsity for entry in entries})
+    if levels == [0.0]:
+        return "dense"
+    return f"{levels[0]:.1%}" if len(levels) == 1 else f"{len(levels)} levels"

@@ -1,0 +1,401 @@
+"""From flags to everything an experiment needs: devices, data, model, trainer."""
+
+import math
+import os
+import platform as host
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from lth_flax.data.batches import batch_count, evaluation_batch_size
+from lth_flax.data.dataset import Dataset, DatasetOptions, build_dataset
+from lth_flax.data.embeddings import read_vectors
+from lth_flax.data.sources import Source, SourceOptions, load_source
+from lth_flax.data.text import Vocabulary
+from lth_flax.errors import UserError
+from lth_flax.experiments.arms import ARMS, Seed
+from lth_flax.experiments.flags import FLAGS
+from lth_flax.models.classifier import BiLSTMClassifier
+from lth_flax.pruning import levels as level_rules
+from lth_flax.pruning.levels import Level
+from lth_flax.pruning.masks import full_mask
+from lth_flax.randomness import key
+from lth_flax.training.classification import make_loss, make_predict
+from lth_flax.training.loop import Trainer
+from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
+from lth_flax.training.optimizers import make_optimizer, make_schedule
+from lth_flax.training.programs import Workload
+from lth_flax.training.replicates import Engine, choose_mode
+from lth_flax.training.steps import Task
+from lth_flax.types import Params
+
+SETTING_FLAGS = (
+    "matmul_precision",
+    "vocabulary_size",
+    "min_count",
+    "max_length",
+    "keep",
+    "validation_share",
+    "test_share",
+    "max_shapes",
+    "embedding_size",
+    "hidden_size",
+    "num_layers",
+    "dropout",
+    "embedding_dropout",
+    "freeze_embeddings",
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "lr_schedule",
+    "warmup",
+    "weight_decay",
+    "momentum",
+    "clip_norm",
+)
+
+SOURCE_FLAGS = ("text_key", "label_key", "text_column", "label_column", "synthetic_size")
+"""Flags that say which texts of a dataset are read, but not where on this machine it is."""
+
+CALL_FLOPS = 6e9
+"""Work of one call and row: well under two seconds on one core."""
+
+MOST_STEPS_PER_CALL = 64
+
+ROWS_UNKNOWN = 64
+"""Rows of a slice where the device does not say how much memory it has."""
+
+
+def seed_block() -> range:
+    """The seeds of this run: `--seeds=START:STOP`, or 0 to `--num_seeds`."""
+    if FLAGS.seeds is None:
+        return range(FLAGS.num_seeds)
+    try:
+        start, stop = (int(part) for part in FLAGS.seeds.split(":"))
+        if not 0 <= start < stop < 2**31:
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--seeds={FLAGS.seeds} is no block of seeds: expected START:STOP with "
+            "0 <= START < STOP, such as 0:4"
+        ) from None
+    return range(start, stop)
+
+
+def chosen_levels() -> tuple[Level, ...]:
+    """The sparsity levels that the flags ask for."""
+    if FLAGS.levels is not None and FLAGS.rounds is not None:
+        raise UserError("--levels and --rounds both name sparsity levels: give one of them")
+    try:
+        if FLAGS.rounds is not None:
+            return level_rules.from_rate(FLAGS.prune_rate, FLAGS.rounds)
+        given = FLAGS.levels if FLAGS.levels is not None else ["0.5", "0.8", "0.9", "0.95"]
+        try:
+            values = [float(value) for value in given]
+        except ValueError:
+            raise ValueError(
+                f"--levels={','.join(given)} is not a list of numbers: expected sparsities in "
+                "[0, 1), such as 0.5,0.8,0.9"
+            ) from None
+        levels = level_rules.from_sparsities(values)
+        # Rows and tickets are named like this: two of one name would overwrite each other.
+        if len({f"{level.target_sparsity:g}" for level in levels}) < len(levels):
+            raise ValueError(f"levels must differ in six digits, found {','.join(given)}")
+        return levels
+    except ValueError as error:
+        raise UserError(f"{error}; see --levels, --prune_rate and --rounds") from None
+
+
+def chosen_arms() -> list[tuple[str, int]]:
+    """(arm, draw) for every row that a seed has at one level."""
+    for arm in FLAGS.arms:
+        if arm not in ARMS:
+            raise UserError(
+                f"unknown arm {arm!r} in --arms: expected some of {', '.join(ARMS)} "
+                "(dense is always there)"
+            )
+    if len(set(FLAGS.arms)) < len(FLAGS.arms):
+        raise UserError(f"--arms={','.join(FLAGS.arms)} names an arm twice: name each once")
+    if "ticket" not in FLAGS.arms:
+        raise UserError("--arms must name ticket: the other arms are compared with it")
+    return [
+        (arm, draw)
+        for arm in ARMS
+        if arm in FLAGS.arms
+        for draw in range(FLAGS.reinit_draws if arm == "reinit" else 1)
+    ]
+
+
+def configure_jax(rows: int) -> None:
+    """Chooses the backend, one CPU device per core, precision and the compilation cache.
+
+    Args:
+      rows: of the smallest table; no more CPU devices are made than that.
+    """
+    if FLAGS.platform != "auto":
+        jax.config.update("jax_platforms", FLAGS.platform)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices = max(1, min(cores or 1, rows))
+    if getattr(jax.config, "jax_num_cpu_devices", None) != devices:  # else it is set already
+        jax.config.update("jax_num_cpu_devices", devices)
+    jax.config.update("jax_default_matmul_precision", FLAGS.matmul_precision)
+    if FLAGS.cache_dir:
+        directory = os.path.expanduser(FLAGS.cache_dir)
+        try:
+            os.makedirs(directory, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--cache_dir={FLAGS.cache_dir} cannot be made ({error.strerror}): "
+                "give another, or an empty one for no cache"
+            ) from None
+        jax.config.update("jax_compilation_cache_dir", directory)
+        # Without the cache a run is as good, only later: no reason for warnings.
+        warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"--platform={FLAGS.platform} is not available here ({reason}): "
+            "install its extra, or use --platform=cpu"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """Draws networks: theta_0 of a seed, or its `draw`-th reinitialization, as host arrays.
+
+    vectors: per seed, word vectors from a file and which words have one.
+    """
+
+    model: BiLSTMClassifier
+    vectors: Mapping[int, tuple[np.ndarray, np.ndarray]]
+
+    @cached_property
+    def _init(self) -> Callable[[jax.Array], Params]:
+        def init(init_key: jax.Array) -> Params:
+            tokens = np.zeros((1, 1), np.int32)
+            return self.model.init(init_key, tokens, np.ones(1, np.int32))["params"]
+
+        # On the CPU: orthogonal initialization is a decomposition, which Metal lacks,
+        # and a seed means the same network on every backend.
+        return jax.jit(init, device=jax.devices("cpu")[0])
+
+    def __call__(self, seed: int, draw: int | None = None) -> Params:
+        if draw is None:
+            init_key = key(seed, "initialization")
+        else:
+            init_key = key(seed, "reinitialization", draw)
+        params = jax.tree_util.tree_map(np.array, self._init(init_key))
+        if seed in self.vectors:
+            vectors, found = self.vectors[seed]
+            params["embedding"]["embedding"][: len(found)][found] = vectors[found]
+        return params
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What an experiment works with."""
+
+    dataset: Dataset
+    seeds: tuple[int, ...]
+    model: BiLSTMClassifier
+    trainer: Trainer
+    settings: Mapping[str, Any]
+    initialize: Initializer
+    learning_rate: float
+
+    @property
+    def steps_per_replicate(self) -> int:
+        """Training steps of one replicate."""
+        work = self.trainer.workload
+        train = work.members[self.seeds[0]]["train"]
+        return work.epochs * batch_count(train, work.batch_size)
+
+    def seed(self, seed: int) -> Seed:
+        """What the arms of a seed share."""
+        return Seed(seed, self.initialize(seed), lambda draw: self.initialize(seed, draw))
+
+
+def load() -> Source:
+    """The source that the flags name."""
+    return load_source(
+        FLAGS.dataset,
+        SourceOptions(
+            data_file=FLAGS.data_file,
+            data_dir=FLAGS.data_dir,
+            text_key=FLAGS.text_key,
+            label_key=FLAGS.label_key,
+            text_column=FLAGS.text_column,
+            label_column=FLAGS.label_column,
+            synthetic_size=FLAGS.synthetic_size,
+        ),
+    )
+
+
+def prepare(
+    source: Source,
+    seeds: Sequence[int],
+    *,
+    rows: int,
+    vocabulary: Vocabulary | None = None,
+    vocabulary_size: int | None = None,
+) -> Setup:
+    """Data, model and trainer from the flags.
+
+    Args:
+      source: the texts.
+      seeds: of the run.
+      rows: of the largest table.
+      vocabulary: of a ticket, in place of one from the training texts.
+      vocabulary_size: rows of the ticket's embedding.
+    """
+    if FLAGS.validation_share + FLAGS.test_share >= 1 and source.official_test is None:
+        raise UserError(
+            f"--validation_share={FLAGS.validation_share} and --test_share={FLAGS.test_share} "
+            "leave nothing to train on: expected a sum below 1"
+        )
+    dataset = build_dataset(
+        source,
+        seeds,
+        DatasetOptions(
+            vocabulary_size=FLAGS.vocabulary_size,
+            min_count=FLAGS.min_count,
+            max_length=FLAGS.max_length or None,
+            keep=FLAGS.keep,
+            validation_share=FLAGS.validation_share,
+            test_share=FLAGS.test_share,
+            max_shapes=FLAGS.max_shapes,
+            batch_size=FLAGS.batch_size,
+        ),
+        vocabulary=vocabulary,
+    )
+    model = BiLSTMClassifier(
+        vocabulary_size=vocabulary_size or dataset.vocabulary_size,
+        embedding_size=FLAGS.embedding_size,
+        hidden_size=FLAGS.hidden_size,
+        num_layers=FLAGS.num_layers,
+        num_classes=len(dataset.class_names),
+        dropout=FLAGS.dropout,
+        embedding_dropout=FLAGS.embedding_dropout,
+    )
+    workload = make_workload(dataset, model, seeds)
+    steps = workload.epochs * batch_count(workload.members[seeds[0]]["train"], FLAGS.batch_size)
+    task = Task(
+        loss_fn=make_loss(model),
+        predict_fn=make_predict(model),
+        optimizer=make_optimizer(
+            FLAGS.optimizer,
+            weight_decay=FLAGS.weight_decay,
+            momentum=FLAGS.momentum,
+            clip_norm=FLAGS.clip_norm or None,
+            frozen=(lambda path: "embedding" in path) if FLAGS.freeze_embeddings else None,
+        ),
+        schedule=make_schedule(
+            FLAGS.lr_schedule, total_steps=steps, warmup_steps=round(FLAGS.warmup * steps)
+        ),
+    )
+    vectors = {}
+    if FLAGS.embeddings_file:
+        read = {}
+        for seed in seeds:
+            words = dataset.vocabularies[seed]
+            if id(words) not in read:
+                read[id(words)] = read_vectors(
+                    FLAGS.embeddings_file, words, size=FLAGS.embedding_size
+                )
+            vectors[seed] = read[id(words)]
+    settings = {name: getattr(FLAGS, name) for name in SETTING_FLAGS}
+    settings["embeddings"] = bool(FLAGS.embeddings_file)
+    initializer = Initializer(model, vectors)
+    engine = make_engine(rows, task, workload, lambda: initializer(seeds[0]))
+    return Setup(
+        dataset=dataset,
+        seeds=tuple(seeds),
+        model=model,
+        trainer=Trainer(engine, task, workload),
+        settings=settings,
+        initialize=initializer,
+        learning_rate=FLAGS.learning_rate,
+    )
+
+
+def make_engine(
+    rows: int, task: Task, workload: Workload, initialize: Callable[[], Params]
+) -> Engine:
+    """The engine for tables of up to `rows` rows on the devices that are there.
+
+    On a CPU a slice has one row per device. On an accelerator it has as many as
+    the memory takes that is free there.
+    """
+    devices = tuple(jax.devices())
+    mode = choose_mode(FLAGS.replicates, devices[0].platform)
+    wanted = FLAGS.rows_per_program
+    if not wanted and mode == "map":
+        wanted = len(devices)
+    elif not wanted:
+        wanted = min(rows, ROWS_UNKNOWN)
+        free = free_bytes(devices)
+        if free is not None:
+            params = initialize()
+            found = footprint(devices[0], mode, task, workload, params, full_mask(params))
+            wanted = rows_that_fit(found, free=free, devices=len(devices), rows=rows)
+    # A multiple of the number of devices: the last rows are padding.
+    per_slice = math.ceil(wanted / len(devices)) * len(devices)
+    return Engine(mode, devices, per_slice, donate=devices[0].platform in ("cpu", "gpu", "cuda"))
+
+
+def make_workload(dataset: Dataset, model: BiLSTMClassifier, seeds: Sequence[int]) -> Workload:
+    """Batches per call from the model's work per position."""
+    hidden = model.hidden_size
+    features = model.embedding_size + 2 * hidden * (model.num_layers - 1)
+    weights = 2 * 4 * hidden * (features + hidden * model.num_layers)
+    per_bucket = [
+        [len(dataset.members[seeds[0]][split][bucket]) for split in ("validation", "test")]
+        for bucket in range(len(dataset.edges))
+    ]
+    eval_batches = tuple(
+        evaluation_batch_size(counts, most=4 * FLAGS.batch_size) for counts in per_bucket
+    )
+
+    def calls(batches: Sequence[int], flops: int, splits: Sequence[str]) -> tuple[int, ...]:
+        result = []
+        for bucket, (edge, batch) in enumerate(zip(dataset.edges, batches, strict=True)):
+            steps = round(CALL_FLOPS / (flops * weights * batch * edge))
+            most = max(
+                -(-len(dataset.members[seed][split][bucket]) // batch)
+                for seed in seeds
+                for split in splits
+            )
+            result.append(max(1, min(steps, MOST_STEPS_PER_CALL, most)))
+        return tuple(result)
+
+    train_batches = [FLAGS.batch_size] * len(dataset.edges)
+    return Workload(
+        buckets=dataset.buckets,
+        members=dataset.members,
+        epochs=FLAGS.epochs,
+        batch_size=FLAGS.batch_size,
+        eval_batch_sizes=eval_batches,
+        train_steps_per_call=calls(train_batches, 6, ["train"]),
+        eval_steps_per_call=calls(eval_batches, 2, ["validation", "test"]),
+    )
+
+
+def machine() -> dict[str, Any]:
+    """What the run ran on, for its provenance."""
+    devices = jax.devices()
+    return {
+        "backend": devices[0].platform,
+        "devices": [str(device.device_kind) for device in devices],
+        "system": f"{host.system()} {host.machine()}",
+        "python": host.python_version(),
+        "cores": os.cpu_count(),
+    }

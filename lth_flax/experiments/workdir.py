@@ -1,0 +1,159 @@
+"""The work directory: made for one set of flags, continued only with the same."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: there, one writer is the user's to see to
+    fcntl = None  # type: ignore[assignment]
+
+from absl import flags
+
+from lth_flax.errors import UserError
+from lth_flax.experiments.flags import FLAGS, MACHINE_FLAGS
+from lth_flax.records import write_text_atomic
+
+FLAGS_FILE = "flags.txt"
+
+
+def result_flags() -> dict[str, str]:
+    """Every flag of ours that has a value, as it stands in a flagfile."""
+    from lth_flax.experiments import flags as project_flags
+
+    lines = {}
+    for flag in FLAGS.flags_by_module_dict()[project_flags.__name__]:
+        if flag.value is not None:
+            lines[flag.name] = flag.serialize()
+    return lines
+
+
+def _names(text: str) -> dict[str, str]:
+    """Flag lines by name; `--x` is true and `--nox` false."""
+    result = {}
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            continue
+        name, equals, value = line[2:].partition("=")
+        if equals:
+            result[name] = value
+        elif name.startswith("no") and name[2:] in FLAGS:
+            result[name[2:]] = "false"
+        else:
+            result[name] = "true"
+    return result
+
+
+def open_work_dir(path: str | os.PathLike[str], command: str, *, same_flags: bool = True) -> Path:
+    """The directory for this run, made if need be.
+
+    With `same_flags` off, one made by this command with other flags is taken too,
+    and its flags become those of this run.
+
+    Raises:
+      UserError: it was made by another command or with other flags (it names
+        them), holds something else, or cannot be made. Nothing is written then.
+    """
+    directory = Path(path)
+    file = directory / FLAGS_FILE
+    text = _flags_text(command)
+    try:
+        if directory.exists() and not directory.is_dir():
+            raise UserError(f"--work_dir={path} is a file: give a directory")
+        if directory.is_dir() and not file.exists() and any(directory.iterdir()):
+            raise UserError(
+                f"--work_dir={path} is not empty and holds no {FLAGS_FILE}: "
+                "give a new directory, or one that a run was started in"
+            )
+        if file.exists():
+            _check_same(path, file.read_text(encoding="utf-8"), text, same_flags)
+            return directory
+        directory.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(file, text)
+    except OSError as error:
+        raise UserError(
+            f"--work_dir={path} cannot be used ({error.strerror}): give a directory to write in"
+        ) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is not UTF-8: give another --work_dir") from None
+    return directory
+
+
+def write_flags(directory: Path, command: str) -> None:
+    """Puts the flags of now in place of those that are there: for one who adds to a directory."""
+    write_text_atomic(directory / FLAGS_FILE, _flags_text(command))
+
+
+def _flags_text(command: str) -> str:
+    mine = result_flags()
+    return "\n".join([f"# python -m {command}", *(mine[name] for name in sorted(mine))]) + "\n"
+
+
+def _check_same(path: str | os.PathLike[str], before: str, now: str, same_flags: bool) -> None:
+    first, second = before.partition("\n")[0], now.partition("\n")[0]
+    if first != second:
+        raise UserError(
+            f"--work_dir={path} was made by '{first.lstrip('# ')}': give another directory"
+        )
+    if not same_flags:
+        return
+    old, new = _names(before), _names(now)
+    differing = [
+        f"--{name} ({old.get(name, 'unset')} there, {new.get(name, 'unset')} now)"
+        for name in sorted(old.keys() | new.keys())
+        if name not in MACHINE_FLAGS and old.get(name) != new.get(name)
+    ]
+    if differing:
+        raise UserError(
+            f"--work_dir={path} was made with other flags: {'; '.join(differing)}; "
+            "give another directory, or the same flags to continue"
+        )
+
+
+LOCK_FILE = "lock"
+
+
+def lock_work_dir(directory: Path) -> IO[str]:
+    """Makes this process the only writer, until it ends, however it ends.
+
+    The lock is the operating system's, on an open file: a dead process holds none.
+
+    Raises:
+      UserError: another process is writing there.
+    """
+    file = open(directory / LOCK_FILE, "a+", encoding="utf-8")  # noqa: SIM115 - held while we run
+    if fcntl is None:
+        return file
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        holder = " ".join(file.read(200).split()) or "another process"
+        file.close()
+        raise UserError(
+            f"--work_dir={directory} is in use by {holder}: wait for it, or give another directory"
+        ) from None
+    file.seek(0)
+    file.truncate()
+    file.write(f"process {os.getpid()} on {platform.node()}\n")
+    file.flush()
+    return file
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Sorted, strict JSON, written atomically."""
+    write_text_atomic(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def settings_of_run() -> dict[str, str]:
+    """Flag -> value, for the report."""
+    return {
+        flag.name: str(flag.value)
+        for name in flags.FLAGS.flags_by_module_dict()
+        if name.endswith("experiments.flags")
+        for flag in flags.FLAGS.flags_by_module_dict()[name]
+    }

@@ -1,0 +1,1 @@
+"""The recurrent core and the classifier around it."""

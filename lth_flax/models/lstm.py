@@ -1,0 +1,238 @@
+"""The recurrent core: a bidirectional LSTM layer as pure functions.
+
+Written for speed on small machines, and held to a slow oracle by the tests:
+
+- The inputs of all time steps are projected in one matrix product outside the
+  loop; only `h @ W_hh` stays inside.
+- Both directions run in one loop, the backward one on reversed time, so a step
+  is one batched product and one pass over the gates.
+- sigmoid(x) = (1 + tanh(x / 2)) / 2, with the halving folded into the weights:
+  one tanh serves all four gates.
+- A padded step gets gates that are shut (i = f = o = 0), so its state and its
+  gradients are zero. The backward direction thus starts from zero at the last
+  real token, and the forward final state is read where the text ends.
+- The backward pass is written by hand. The forward loop leaves, in place of the
+  projected inputs, what the gradient of every gate is a multiple of; the
+  backward loop carries (dh, dc) and leaves dz in the same place. So the large
+  arrays are written twice, and read when they are still in the cache.
+- The gradients of both kernels of a direction are one product over all time
+  steps outside the loop.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+LayerParams = Mapping[str, Mapping[str, Any]]
+"""{"forward" | "backward": {"input_kernel" [D, 4H], "recurrent_kernel" [H, 4H], "bias" [4H]}}."""
+
+DIRECTIONS = ("forward", "backward")
+
+_SHUT = -1e4
+"""A gate pre-activation whose tanh is exactly -1, and whose gate is exactly 0."""
+
+
+def bidirectional_lstm(
+    layer_params: LayerParams,
+    inputs: Float[Array, "batch time features"],
+    lengths: Int[Array, " batch"],
+) -> tuple[Float[Array, "batch time 2*hidden"], Float[Array, "batch 2*hidden"]]:
+    """One bidirectional LSTM layer over ragged sequences.
+
+    Gate order i, f, g, o (that of PyTorch), one bias:
+      i, f, o = sigmoid(z), g = tanh(z), z = x W_x + h W_h + b
+      c' = f * c + i * g,  h' = o * tanh(c')
+    (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.)
+
+    Returns:
+      outputs: both directions concatenated, zero after a text's end.
+      final: the forward state after the last real token beside the backward
+        state after the first; zero for a text of length zero.
+    """
+    outputs = layer_outputs(layer_params, jnp.swapaxes(inputs, 0, 1), lengths)
+    return jnp.swapaxes(outputs, 0, 1), final_states(outputs, lengths)
+
+
+def layer_outputs(
+    layer_params: LayerParams,
+    inputs: Float[Array, "time batch features"],
+    lengths: Int[Array, " batch"],
+) -> Float[Array, "time batch 2*hidden"]:
+    """The outputs of `bidirectional_lstm`, time first: the layout that layers pass on."""
+    hidden = layer_params["forward"]["recurrent_kernel"].shape[0]
+    # Halving i, f, o turns their sigmoid into a tanh; g stays.
+    halve = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5], inputs.dtype), hidden)
+
+    def both(name: str) -> Array:
+        return jnp.stack([layer_params[direction][name] * halve for direction in DIRECTIONS])
+
+    real = _real_steps(inputs.shape[0], lengths)
+    return _layer(inputs, both("input_kernel"), both("recurrent_kernel"), both("bias"), real)
+
+
+def final_states(
+    outputs: Float[Array, "time batch 2*hidden"], lengths: Int[Array, " batch"]
+) -> Float[Array, "batch 2*hidden"]:
+    """Reads each direction where it has seen the whole text."""
+    time = outputs.shape[0]
+    hidden = outputs.shape[-1] // 2
+    # A sum against an indicator: no gather, and its gradient no scatter.
+    steps = jnp.arange(time, dtype=lengths.dtype)[:, None]
+    last = (steps == lengths[None, :] - 1).astype(outputs.dtype)
+    forward = jnp.sum(outputs[:, :, :hidden] * last[:, :, None], axis=0)
+    return jnp.concatenate([forward, outputs[0, :, hidden:]], axis=-1)
+
+
+def _real_steps(time: int, lengths: Int[Array, " batch"]) -> Bool[Array, "time batch"]:
+    return jnp.arange(time, dtype=lengths.dtype)[:, None] < lengths[None, :]
+
+
+@jax.custom_vjp
+def _layer(
+    inputs: Float[Array, "time batch features"],
+    input_kernel: Float[Array, "2 features 4*hidden"],
+    recurrent_kernel: Float[Array, "2 hidden 4*hidden"],
+    bias: Float[Array, "2 4*hidden"],
+    real: Bool[Array, "time batch"],
+) -> Float[Array, "time batch 2*hidden"]:
+    """Outputs in natural time; i, f and o columns of kernels and bias are halved."""
+    both = _both_times(inputs, inputs)
+    projected = jnp.einsum("dtbx,dxk->dtbk", both, input_kernel)
+    states, _, _ = _loop(projected, recurrent_kernel, bias, real, keep=False)
+    return _natural_time(states)
+
+
+def _layer_forward(inputs, input_kernel, recurrent_kernel, bias, real):
+    both = _both_times(inputs, inputs)
+    projected = jnp.einsum("dtbx,dxk->dtbk", both, input_kernel)
+    states, local, kept = _loop(projected, recurrent_kernel, bias, real, keep=True)
+    return _natural_time(states), (both, input_kernel, recurrent_kernel, states, local, kept)
+
+
+def _layer_backward(residuals, doutputs):
+    both, input_kernel, recurrent_kernel, states, local, kept = residuals
+    features, hidden = input_kernel.shape[1], recurrent_kernel.shape[1]
+    dstates = _both_times(doutputs[..., :hidden], doutputs[..., hidden:])
+    dz = _loop_backward(dstates, local, kept, recurrent_kernel)
+    # What each step multiplied the kernels with: its input, and h of the step before.
+    before = jnp.concatenate([jnp.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
+    multiplied = _flat(jnp.concatenate([both, before], axis=-1))
+    flat = _flat(dz)
+    dkernels = jnp.einsum("dnx,dnk->dxk", multiplied, flat)
+    dboth = jnp.einsum("dnk,dxk->dnx", flat, input_kernel).reshape(both.shape)
+    # A product too: as a sum over the long axes it is slow.
+    dbias = jnp.einsum("dn,dnk->dk", jnp.ones(flat.shape[:2], flat.dtype), flat)
+    return (
+        dboth[0] + dboth[1, ::-1],
+        dkernels[:, :features],
+        dkernels[:, features:],
+        dbias,
+        None,
+    )
+
+
+_layer.defvjp(_layer_forward, _layer_backward)
+
+
+def _both_times(forward: Array, backward: Array) -> Array:
+    """[time, ...] of each direction -> [2, time, ...], each in the order that it reads in."""
+    return jnp.stack([forward, backward[::-1]])
+
+
+def _flat(array: Array) -> Array:
+    """[2, time, batch, n] -> [2, time * batch, n]."""
+    return array.reshape(2, -1, array.shape[-1])
+
+
+def _natural_time(states: Array) -> Array:
+    """[2, time, batch, hidden] -> [time, batch, 2*hidden]."""
+    return jnp.concatenate([states[0], states[1, ::-1]], axis=-1)
+
+
+def _at(array: Array, step: Array) -> Array:
+    return jax.lax.dynamic_index_in_dim(array, step, axis=1, keepdims=False)
+
+
+def _put(array: Array, value: Array, step: Array) -> Array:
+    return jax.lax.dynamic_update_index_in_dim(array, value, step, axis=1)
+
+
+def _loop(
+    projected: Float[Array, "2 time batch 4*hidden"],
+    kernel: Float[Array, "2 hidden 4*hidden"],
+    bias: Float[Array, "2 4*hidden"],
+    real: Bool[Array, "time batch"],
+    *,
+    keep: bool,
+) -> tuple[Array, Array, Array]:
+    """h of every step; with `keep` also what the backward loop needs.
+
+    Returns:
+      states: h, [2, time, batch, hidden].
+      local: dz is (dc, dc, dc, dh) times this, [2, time, batch, 4*hidden].
+      kept: f, and the derivative of h by c, [2, time, batch, 2*hidden].
+    """
+    _, time, batch, gates = projected.shape
+    hidden = gates // 4
+    dtype = projected.dtype
+    shut = jnp.repeat(jnp.array([_SHUT, _SHUT, 0.0, _SHUT], dtype), hidden)
+    real = _both_times(real, real)
+
+    def step(t, carry):
+        h, c, buffer, states, kept = carry
+        z = jnp.where(_at(real, t)[..., None], _at(buffer, t) + bias[:, None], shut)
+        i, f, g, o = _gates(jnp.tanh(z + jnp.einsum("dbh,dhk->dbk", h, kernel)))
+        c_before, c = c, f * c + i * g
+        tanh_c = jnp.tanh(c)
+        h = o * tanh_c
+        if keep:
+            # The factors 2 undo the halving: d sigmoid(z) / d(z/2) = 2 s (1 - s).
+            local = [
+                2 * g * i * (1 - i),
+                2 * c_before * f * (1 - f),
+                i * (1 - g * g),
+                2 * tanh_c * o * (1 - o),
+            ]
+            buffer = _put(buffer, jnp.concatenate(local, axis=-1), t)
+            kept = _put(kept, jnp.concatenate([f, o * (1 - tanh_c * tanh_c)], axis=-1), t)
+        return h, c, buffer, _put(states, h, t), kept
+
+    zero = jnp.zeros((2, batch, hidden), dtype)
+    states = jnp.zeros((2, time, batch, hidden), dtype)
+    kept = jnp.zeros((2, time, batch, 2 * hidden) if keep else (), dtype)
+    _, _, local, states, kept = jax.lax.fori_loop(
+        0, time, step, (zero, zero, projected, states, kept)
+    )
+    return states, local, kept
+
+
+def _gates(t):
+    """tanh of the (halved) pre-activations -> i, f, g, o."""
+    i, f, g, o = jnp.split(t, 4, axis=-1)
+    return 0.5 * i + 0.5, 0.5 * f + 0.5, g, 0.5 * o + 0.5
+
+
+def _loop_backward(
+    dstates: Float[Array, "2 time batch hidden"],
+    local: Float[Array, "2 time batch 4*hidden"],
+    kept: Float[Array, "2 time batch 2*hidden"],
+    kernel: Float[Array, "2 hidden 4*hidden"],
+) -> Float[Array, "2 time batch 4*hidden"]:
+    """The gradient of every pre-activation (halved), dz."""
+    _, time, batch, hidden = dstates.shape
+    transposed = jnp.swapaxes(kernel, 1, 2)
+
+    def step(number, carry):
+        t = time - 1 - number
+        dh, dc, buffer = carry
+        f, dc_dh = jnp.split(_at(kept, t), 2, axis=-1)
+        dh = dh + _at(dstates, t)
+        dc = dc + dh * dc_dh
+        dz = jnp.concatenate([dc, dc, dc, dh], axis=-1) * _at(buffer, t)
+        return jnp.einsum("dbk,dkh->dbh", dz, transposed), dc * f, _put(buffer, dz, t)
+
+    zero = jnp.zeros((2, batch, hidden), dstates.dtype)
+    return jax.lax.fori_loop(0, time, step, (zero, zero, local))[2]

@@ -1,0 +1,1 @@
+"""Masks, scores and selection: pure functions over any parameter tree."""

@@ -1,0 +1,1 @@
+"""One replicate, and the engine that trains a table of them."""

@@ -1,0 +1,355 @@
+"""Trains a table of replicates: epochs, evaluation, the best epoch, checkpoints."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from lth_flax.data.batches import training_calls
+from lth_flax.randomness import key
+from lth_flax.training.checkpoints import Checkpoints, Position, flatten, unflatten
+from lth_flax.training.programs import Clock, Programs, Workload
+from lth_flax.training.replicates import Engine
+from lth_flax.training.steps import Row, State, Task
+from lth_flax.types import Mask, Params
+
+SCORED = tuple((c, s) for c in ("last", "best") for s in ("validation", "test"))
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One training run, a row of a table. Trees are of host arrays and may be shared."""
+
+    params: Params
+    mask: Mask
+    seed: int
+    learning_rate: float
+
+
+class Curve(NamedTuple):
+    """One epoch of one replicate. The loss of training is that under dropout."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a replicate became.
+
+    params: at the end of training (host arrays), pruned weights zero.
+    best_epoch: of the best validation accuracy, the earliest of equals, from 1.
+    outputs: (checkpoint, split) -> per-example arrays of `predict_fn`, in the
+      order of the split's members; checkpoint is "last" or "best".
+    diverged_epoch: the first epoch whose training loss was not finite, or None.
+    """
+
+    params: Params
+    best_epoch: int
+    curves: tuple[Curve, ...]
+    outputs: Mapping[tuple[str, str], Mapping[str, np.ndarray]]
+    diverged_epoch: int | None
+
+
+class Stopped(Exception):
+    """Training was asked to stop, and has saved where it was."""
+
+
+def _nothing(steps: int) -> None:
+    del steps
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How a table's training is watched.
+
+    on_steps: gets the number of row-steps done.
+    checkpoints: where progress is kept, if anywhere; `table` names this table there.
+    stop: whether to save and raise `Stopped`; asked between calls.
+    """
+
+    on_steps: Callable[[int], None] = _nothing
+    checkpoints: Checkpoints | None = None
+    table: int = 0
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A slice in training. `history` [epochs, rows, 3] holds the columns of `Curve`."""
+
+    state: State
+    best: Params
+    best_accuracy: np.ndarray
+    best_epoch: np.ndarray
+    history: np.ndarray
+    loss_sum: np.ndarray
+    epoch: int = 1
+    call: int = 0
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {
+            **flatten(jax.device_get(self.state), "state"),
+            **flatten(jax.device_get(self.best), "best"),
+            "best_accuracy": self.best_accuracy,
+            "best_epoch": self.best_epoch,
+            "history": self.history,
+            "loss_sum": self.loss_sum,
+        }
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains tables of one task on one workload."""
+
+    engine: Engine
+    task: Task
+    workload: Workload
+
+    @cached_property
+    def programs(self) -> Programs:
+        """Compiled once, for all tables."""
+        return Programs(self.engine, self.task, self.workload)
+
+    @property
+    def clock(self) -> Clock:
+        """Where the time went."""
+        return self.programs.clock
+
+    def train(
+        self, replicates: Sequence[Replicate], *, hooks: Hooks | None = None
+    ) -> list[Outcome]:
+        """Trains every row to the last epoch, then scores the last and the best epoch.
+
+        No early stopping. What `hooks.checkpoints` has of this table is used:
+        finished slices are not trained again, a started one goes on.
+
+        Raises:
+          Stopped: as `hooks.stop` asked.
+        """
+        hooks = hooks or Hooks()
+        outcomes: list[Outcome] = []
+        for number, (indices, real) in enumerate(self.engine.slices(len(replicates))):
+            rows = [replicates[index] for index in indices]
+            outcomes += self._slice(rows, number, hooks, real)[:real]
+        return outcomes
+
+    def evaluate_levels(
+        self, networks: Sequence[Replicate], masks: Sequence[Sequence[Mask]], split: str
+    ) -> list[dict[str, np.ndarray]]:
+        """Scores trained networks under several masks each, without training.
+
+        Args:
+          networks: parameters and seeds; their own masks and rates are not used.
+          masks: for each network as many masks, its levels.
+          split: "train", "validation" or "test", of each network's seed.
+
+        Returns:
+          for each network the arrays of `predict_fn`, [levels, examples].
+        """
+        found: list[dict[str, np.ndarray]] = []
+        place = self.engine.place_rows
+        for indices, real in self.engine.slices(len(networks)):
+            stacked = [
+                jax.tree_util.tree_map(lambda *leaves: np.stack(leaves), *masks[index])
+                for index in indices
+            ]
+            arrays = self.programs.predict_levels(
+                place([networks[index].params for index in indices]),
+                place(stacked),
+                [self.workload.members[networks[index].seed][split] for index in indices],
+            )
+            found += [{name: a[row] for name, a in arrays.items()} for row in range(real)]
+        return found
+
+    def _slice(
+        self, rows: Sequence[Replicate], number: int, hooks: Hooks, real: int
+    ) -> list[Outcome]:
+        kept = hooks.checkpoints
+        arrays = kept.finished_slice(hooks.table, number) if kept else None
+        if arrays is None:
+            arrays = self._train_slice(rows, number, hooks, real)
+            if kept:
+                kept.finish_slice(hooks.table, number, arrays)
+        else:
+            hooks.on_steps(real * self._steps(rows[0].seed))
+        return _outcomes(arrays, rows)
+
+    def _steps(self, seed: int) -> int:
+        work = self.workload
+        members = work.members[seed]["train"]
+        return work.epochs * sum(-(-len(part) // work.batch_size) for part in members)
+
+    # One slice: all its rows go through every call together.
+
+    def _train_slice(
+        self, rows: Sequence[Replicate], number: int, hooks: Hooks, real: int
+    ) -> dict[str, np.ndarray]:
+        work, programs = self.workload, self.programs
+        members = {
+            split: [work.members[row.seed][split] for row in rows]
+            for split in ("train", "validation", "test")
+        }
+        fixed = self._fixed(rows)
+        now = self._begin(rows, fixed)
+        if hooks.checkpoints:
+            now = self._resume(now, number, hooks, real)
+        examples = sum(len(part) for part in members["train"][0])
+
+        while now.epoch <= work.epochs:
+            calls = training_calls(
+                members["train"],
+                [row.seed for row in rows],
+                now.epoch,
+                batch_size=work.batch_size,
+                steps_per_call=work.train_steps_per_call,
+            )
+            started = perf_counter()
+            pending: jax.Array | None = None
+            for call in calls[now.call :]:
+                state, total = programs.train(now.state, fixed, call)
+                # One call in flight while the next is prepared, no more.
+                loss_sum = now.loss_sum if pending is None else now.loss_sum + _host(pending)
+                now = replace(now, state=state, loss_sum=loss_sum, call=now.call + 1)
+                pending = total
+                hooks.on_steps(real * call.steps)
+                stopping = hooks.stop()
+                if stopping or (hooks.checkpoints and hooks.checkpoints.due(epoch_end=False)):
+                    now = replace(now, loss_sum=now.loss_sum + _host(pending))
+                    pending = None
+                    _save(now, number, hooks)
+                if stopping:
+                    raise Stopped
+            if pending is not None:
+                now = replace(now, loss_sum=now.loss_sum + _host(pending))
+            programs.clock.train += perf_counter() - started
+            validation = programs.predict(now.state.params, members["validation"])
+            now = self._end_epoch(now, now.loss_sum / examples, validation)
+            if hooks.checkpoints and hooks.checkpoints.due(epoch_end=True):
+                _save(now, number, hooks)
+
+        return self._finish(now, members)
+
+    def _fixed(self, rows: Sequence[Replicate]) -> Row:
+        engine = self.engine
+        rates = np.asarray([row.learning_rate for row in rows], np.float32)
+        return Row(
+            mask=engine.place_rows([row.mask for row in rows]),
+            key=engine.place_rows([key(row.seed, "dropout") for row in rows]),
+            learning_rate=engine.place_stacked(rates),
+        )
+
+    def _begin(self, rows: Sequence[Replicate], fixed: Row) -> _Slice:
+        params = self.engine.place_rows([row.params for row in rows])
+        state = self.programs.initial(params, fixed)
+        return _Slice(
+            state=state,
+            best=self.programs.copy(state.params),
+            best_accuracy=np.full(len(rows), -1.0),
+            best_epoch=np.ones(len(rows), np.int64),
+            history=np.zeros((self.workload.epochs, len(rows), 3)),
+            loss_sum=np.zeros(len(rows)),
+        )
+
+    def _resume(self, start: _Slice, number: int, hooks: Hooks, real: int) -> _Slice:
+        assert hooks.checkpoints is not None
+        found = hooks.checkpoints.restore(hooks.table, number, start.arrays())
+        if found is None:
+            return start
+        position, arrays = found
+        state = unflatten(arrays, "state", start.state)
+        hooks.on_steps(real * int(state.step[0]))
+        place = self.engine.place_stacked
+        return _Slice(
+            state=place(state),
+            best=place(unflatten(arrays, "best", start.best)),
+            best_accuracy=arrays["best_accuracy"],
+            best_epoch=arrays["best_epoch"],
+            history=arrays["history"],
+            loss_sum=arrays["loss_sum"],
+            epoch=position.epoch,
+            call=position.call,
+        )
+
+    def _end_epoch(
+        self, now: _Slice, train_loss: np.ndarray, validation: Mapping[str, np.ndarray]
+    ) -> _Slice:
+        accuracy = validation["correct"].mean(axis=1, dtype=np.float64)
+        loss = validation["loss"].mean(axis=1, dtype=np.float64)
+        history = now.history.copy()
+        history[now.epoch - 1] = np.stack([train_loss, loss, accuracy], axis=1)
+        better = accuracy > now.best_accuracy
+        return replace(
+            now,
+            history=history,
+            best=self.programs.choose(better, now.state.params, now.best),
+            best_accuracy=np.where(better, accuracy, now.best_accuracy),
+            best_epoch=np.where(better, now.epoch, now.best_epoch),
+            loss_sum=np.zeros_like(now.loss_sum),
+            epoch=now.epoch + 1,
+            call=0,
+        )
+
+    def _finish(self, now: _Slice, members: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        arrays = {
+            **flatten(jax.device_get(now.state.params), "params"),
+            "best_epoch": now.best_epoch,
+            "history": now.history,
+        }
+        scored: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
+        # The best epoch is often the last: then it has been scored already.
+        same = bool((now.best_epoch == self.workload.epochs).all())
+        for checkpoint, split in SCORED:
+            if checkpoint == "best" and same:
+                scored[checkpoint, split] = scored["last", split]
+            else:
+                params = now.state.params if checkpoint == "last" else now.best
+                scored[checkpoint, split] = self.programs.predict(params, members[split])
+            for name, array in scored[checkpoint, split].items():
+                arrays[f"output|{checkpoint}|{split}|{name}"] = array
+        return arrays
+
+
+def _host(total: jax.Array) -> np.ndarray:
+    return np.asarray(total, np.float64)
+
+
+def _save(now: _Slice, number: int, hooks: Hooks) -> None:
+    if hooks.checkpoints:
+        position = Position(hooks.table, number, now.epoch, now.call)
+        hooks.checkpoints.save(position, now.arrays())
+
+
+def _outcomes(arrays: Mapping[str, np.ndarray], rows: Sequence[Replicate]) -> list[Outcome]:
+    """The arrays of a finished slice, row by row."""
+    outcomes = []
+    for number, row in enumerate(rows):
+        outputs: dict[tuple[str, str], dict[str, np.ndarray]] = {name: {} for name in SCORED}
+        for name, array in arrays.items():
+            if name.startswith("output|"):
+                _, checkpoint, split, field = name.split("|")
+                outputs[checkpoint, split][field] = array[number]
+        history = arrays["history"][:, number]
+        curves = tuple(
+            Curve(epoch, *(float(value) for value in values))
+            for epoch, values in enumerate(history, start=1)
+        )
+        mine = {name: array[number] for name, array in arrays.items() if name.startswith("params")}
+        outcomes.append(
+            Outcome(
+                params=unflatten(mine, "params", row.params),
+                best_epoch=int(arrays["best_epoch"][number]),
+                curves=curves,
+                outputs=outputs,
+                diverged_epoch=next(
+                    (c.epoch for c in curves if not np.isfinite(c.train_loss)), None
+                ),
+            )
+        )
+    return outcomes

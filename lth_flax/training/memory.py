@@ -1,0 +1,96 @@
+"""How many rows of a table fit on a device: measured on the compiled program, not guessed."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from lth_flax.randomness import key
+from lth_flax.training.programs import Workload
+from lth_flax.training.replicates import Engine, Mode
+from lth_flax.training.steps import Row, Task, initial_state, train_steps
+from lth_flax.types import Mask, Params
+
+SHARE = 0.8
+"""Of the free memory that rows may take; the rest is for evaluation and fragmentation."""
+
+
+class Footprint(NamedTuple):
+    """Bytes that a program needs on one device: for each row, and once for all."""
+
+    per_row: int
+    shared: int
+
+
+def footprint(
+    device: jax.Device, mode: Mode, task: Task, workload: Workload, params: Params, mask: Mask
+) -> Footprint:
+    """Of training: one row of the largest bucket is compiled for `device` and asked."""
+    engine = Engine(mode, (device,), 1)
+    bucket = max(
+        range(len(workload.buckets)),
+        key=lambda number: sum(a[0].nbytes for a in workload.buckets[number].values()),
+    )
+    stacked = jax.tree_util.tree_map(lambda leaf: np.asarray(leaf)[None], params)
+    fixed = Row(
+        engine.place_rows([mask]),
+        engine.place_rows([key(0, "dropout")]),
+        engine.place_stacked(np.ones(1, np.float32)),
+    )
+    step = engine.place_stacked(np.zeros(1, np.int32))
+    state = jax.eval_shape(engine.lift(partial(initial_state, task)), stacked, (fixed, step), ())
+    shape = (1, workload.train_steps_per_call[bucket], workload.batch_size)
+    indices = jax.ShapeDtypeStruct(shape, np.int32)
+    examples = {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype)
+        for name, array in workload.buckets[bucket].items()
+    }
+    program = engine.lift(partial(train_steps, task), donate=True)
+    compiled = program.lower(state, (fixed, indices), (examples, np.int32(0))).compile()
+    needs = compiled.memory_analysis()
+    # Besides what the program holds: its own state, the mask, and the best epoch's parameters.
+    own = sum(_bytes(tree) for tree in (state, fixed, stacked))
+    shared = sum(array.nbytes for part in workload.buckets for array in part.values())
+    return Footprint(int(needs.temp_size_in_bytes) + own, shared)
+
+
+def rows_that_fit(found: Footprint, *, free: int, devices: int, rows: int) -> int:
+    """The largest slice, at most `rows` and at least one row per device.
+
+    A multiple of the number of devices; slices of a table are made even, so that
+    the last one is not mostly padding.
+
+    Args:
+      free: bytes free on the smallest device.
+    """
+    most = max(1, int((SHARE * free - found.shared) // max(found.per_row, 1)))
+    per_device = -(-rows // devices)
+    slices = -(-per_device // most)
+    return devices * -(-per_device // slices)
+
+
+def free_bytes(devices: Sequence[jax.Device]) -> int | None:
+    """Free on the smallest device, or None where the backend does not say.
+
+    What XLA may take counts, so XLA_PYTHON_CLIENT_PREALLOCATE and
+    XLA_PYTHON_CLIENT_MEM_FRACTION are respected.
+    """
+    free = []
+    for device in devices:
+        stats: dict[str, Any] = device.memory_stats() or {}
+        if "bytes_limit" not in stats:
+            return None
+        free.append(int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0)))
+    return min(free)
+
+
+def _bytes(tree: Any) -> int:
+    total = 0
+    for leaf in jax.tree_util.tree_leaves(tree):
+        size = int(np.prod(leaf.shape))
+        # A key array has no size of its own.
+        plain = not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+        total += size * (leaf.dtype.itemsize if plain else 16)
+    return total

@@ -1,0 +1,176 @@
+"""The compiled programs of one task: one per shape, none compiled twice in a run."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from time import perf_counter
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lth_flax.data.batches import Call, Members, evaluation_calls
+from lth_flax.training.replicates import Engine
+from lth_flax.training.steps import (
+    Row,
+    State,
+    Task,
+    initial_state,
+    predict_levels,
+    predict_steps,
+    train_steps,
+)
+from lth_flax.types import Mask, Params
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What every row does: the examples, who sees which, for how long.
+
+    buckets: resident examples, one tree of arrays per compiled shape.
+    members: per seed and split, positions in each bucket.
+    eval_batch_sizes: per bucket, examples per batch of an evaluation.
+    train_steps_per_call, eval_steps_per_call: per bucket, batches per call.
+    """
+
+    buckets: tuple[Mapping[str, np.ndarray], ...]
+    members: Mapping[int, Mapping[str, Members]]
+    epochs: int
+    batch_size: int
+    eval_batch_sizes: tuple[int, ...]
+    train_steps_per_call: tuple[int, ...]
+    eval_steps_per_call: tuple[int, ...]
+
+
+@dataclass
+class Clock:
+    """Seconds by what they were spent on."""
+
+    compile: float = 0.0
+    train: float = 0.0
+    evaluate: float = 0.0
+
+
+@dataclass
+class Programs:
+    """Runs a task's training and evaluation on slices of rows."""
+
+    engine: Engine
+    task: Task
+    workload: Workload
+    clock: Clock = field(default_factory=Clock)
+    _compiled: dict[tuple[str, int], Any] = field(default_factory=dict)
+
+    def initial(self, params: Params, fixed: Row) -> State:
+        """A fresh state for every row; compiles everything on first use."""
+        step = self.engine.place_stacked(np.zeros(self.engine.rows, np.int32))
+        state = self._small["initial"](params, (fixed, step), ())
+        self._compile_all(state, fixed)
+        return state
+
+    def train(self, state: State, fixed: Row, call: Call) -> tuple[State, jax.Array]:
+        """One call: (state, sum of loss over examples [rows]). The old state is used up."""
+        indices = self.engine.place_stacked(call.indices)
+        shared = (self._buckets[call.bucket], np.int32(call.steps))
+        return self._compiled["train", call.bucket](state, (fixed, indices), shared)
+
+    def predict(self, params: Params, members: Sequence[Members]) -> dict[str, np.ndarray]:
+        """Per-example outputs [rows, examples], in the order of the members."""
+
+        def run(call: Call, indices: Any, shared: Any) -> Any:
+            return self._compiled["predict", call.bucket](params, (indices,), shared)
+
+        return self._evaluate(run, members, axes=1)
+
+    def predict_levels(
+        self, params: Params, masks: Mask, members: Sequence[Members]
+    ) -> dict[str, np.ndarray]:
+        """The same under several masks for each row: [rows, levels, examples].
+
+        Leaves of `masks` have leading axes [rows, levels]. One call of a program
+        does all levels of a row, and nothing comes back to the host in between.
+        """
+
+        def run(call: Call, indices: Any, shared: Any) -> Any:
+            return self._small["levels"](params, (masks, indices), shared)
+
+        return self._evaluate(run, members, axes=2)
+
+    def _evaluate(
+        self, run: Callable[[Call, Any, Any], Any], members: Sequence[Members], *, axes: int
+    ) -> dict[str, np.ndarray]:
+        """Outputs of all calls, examples in order behind `axes` leading axes."""
+        started = perf_counter()
+        work = self.workload
+        calls = evaluation_calls(
+            members, batch_sizes=work.eval_batch_sizes, steps_per_call=work.eval_steps_per_call
+        )
+        results = []
+        for call in calls:
+            indices = self.engine.place_stacked(call.indices)
+            shared = (self._buckets[call.bucket], np.int32(call.steps))
+            results.append(run(call, indices, shared))
+        fetched = jax.device_get(results)
+        arrays = {}
+        for name in fetched[0]:
+            parts = []
+            for call, out in zip(calls, fetched, strict=True):
+                real, lead = call.indices >= 0, out[name].shape[:axes]
+                real = np.broadcast_to(
+                    real[:, None] if axes == 2 else real, (*lead, *real.shape[1:])
+                )
+                parts.append(out[name][real].reshape(*lead, -1, *out[name].shape[axes + 2 :]))
+            arrays[name] = np.concatenate(parts, axis=axes)
+        self.clock.evaluate += perf_counter() - started
+        return arrays
+
+    def copy(self, params: Params) -> Params:
+        """Buffers of its own for what training would overwrite."""
+        return self._small["copy"](params, (), ())
+
+    def choose(self, better: np.ndarray, new: Params, old: Params) -> Params:
+        """Row by row, `new` where it is better; `old` is used up."""
+        return self._small["choose"](old, (self.engine.place_stacked(better), new), ())
+
+    @cached_property
+    def _small(self) -> dict[str, Any]:
+        return {
+            "initial": self.engine.lift(partial(initial_state, self.task)),
+            "copy": self.engine.lift(partial(jax.tree_util.tree_map, jnp.copy)),
+            "choose": self.engine.lift(_choose, donate=True),
+            "levels": self.engine.lift(partial(predict_levels, self.task)),
+        }
+
+    @cached_property
+    def _buckets(self) -> tuple[Any, ...]:
+        return tuple(self.engine.place_shared(dict(bucket)) for bucket in self.workload.buckets)
+
+    def _compile_all(self, state: State, fixed: Row) -> None:
+        """Compiles the training and the evaluation program of every shape, side by side."""
+        if self._compiled:
+            return
+        started = perf_counter()
+        work, rows = self.workload, self.engine.rows
+        train = self.engine.lift(partial(train_steps, self.task), donate=True)
+        predict = self.engine.lift(partial(predict_steps, self.task))
+
+        def lowered() -> Iterable[tuple[tuple[str, int], Any]]:
+            for bucket, examples in enumerate(self._buckets):
+                shared = (examples, np.int32(0))
+                shape = (rows, work.train_steps_per_call[bucket], work.batch_size)
+                indices = self.engine.place_stacked(np.zeros(shape, np.int32))
+                yield ("train", bucket), train.lower(state, (fixed, indices), shared)
+                shape = (rows, work.eval_steps_per_call[bucket], work.eval_batch_sizes[bucket])
+                indices = self.engine.place_stacked(np.zeros(shape, np.int32))
+                yield ("predict", bucket), predict.lower(state.params, (indices,), shared)
+
+        with ThreadPoolExecutor() as pool:
+            futures = {name: pool.submit(program.compile) for name, program in lowered()}
+            self._compiled = {name: future.result() for name, future in futures.items()}
+        self.clock.compile += perf_counter() - started
+
+
+def _choose(old: Params, better: Any, new: Params) -> Params:
+    return jax.tree_util.tree_map(lambda a, b: jnp.where(better, b, a), old, new)

@@ -1,0 +1,106 @@
+"""The engine: what is written for one replicate, run for all rows of a table.
+
+On a CPU every core is a device of its own and works on one row at a time
+(`map`); on an accelerator the rows are a batch axis (`vmap`), split over the
+devices. Either way the row axis is sharded over a mesh and rows never talk, so
+the compiled program has no collectives, and under `map` a row's bits do not
+depend on its neighbours. A table runs as slices of one constant size, the last
+one padded: nothing is compiled twice.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from lth_flax.compat import shard_map
+
+Mode = Literal["map", "vmap"]
+MODES = ("auto", "map", "vmap")
+
+_ROWS = PartitionSpec("rows")
+_SHARED = PartitionSpec()
+
+
+def choose_mode(replicates: str, platform: str) -> Mode:
+    """`auto` is `map` on a CPU, where vmap is slower, and `vmap` on anything else."""
+    if replicates == "auto":
+        return "map" if platform == "cpu" else "vmap"
+    if replicates not in MODES:
+        raise ValueError(f"replicates must be one of {', '.join(MODES)}; found {replicates!r}")
+    return "map" if replicates == "map" else "vmap"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Lifts functions of one replicate to slices of `rows` rows.
+
+    mode: how the rows of one device are run.
+    devices: what the row axis is split over.
+    rows: rows per slice, a multiple of the number of devices.
+    donate: whether a lifted function may overwrite its first argument.
+    """
+
+    mode: Mode
+    devices: tuple[jax.Device, ...]
+    rows: int
+    donate: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rows % len(self.devices):
+            raise ValueError(f"{self.rows} rows do not divide over {len(self.devices)} devices")
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        return Mesh(np.array(self.devices), ("rows",))
+
+    def lift(self, function: Callable[..., Any], *, donate: bool = False) -> Any:
+        """`function(state, *rowed, *shared)` of one row -> jitted `lifted(state, rowed, shared)`.
+
+        Every leaf of `state`, of `rowed` and of the result has a leading axis,
+        the rows of a slice; `shared` is the same for all. With `donate`, the
+        buffers of `state` are reused for the result.
+        """
+
+        def local(state: Any, rowed: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
+            def one(row: tuple[Any, ...]) -> Any:
+                return function(*row, *shared)
+
+            rows = (state, *rowed)
+            if self.rows == len(self.devices):  # one row here: no loop at all
+                result = one(jax.tree_util.tree_map(lambda leaf: leaf[0], rows))
+                return jax.tree_util.tree_map(lambda leaf: leaf[None], result)
+            return jax.lax.map(one, rows) if self.mode == "map" else jax.vmap(one)(rows)
+
+        sharded = shard_map(local, self.mesh, (_ROWS, _ROWS, _SHARED), _ROWS)
+        return jax.jit(sharded, donate_argnums=(0,) if donate and self.donate else ())
+
+    def place_rows(self, trees: Sequence[Any]) -> Any:
+        """One tree per row -> one tree with a leading row axis, spread over the devices."""
+        stacked = jax.tree_util.tree_map(lambda *leaves: _stack(leaves), *trees)
+        return self.place_stacked(stacked)
+
+    def place_stacked(self, tree: Any) -> Any:
+        """A tree that has its row axis already, spread over the devices."""
+        return jax.device_put(tree, NamedSharding(self.mesh, _ROWS))
+
+    def place_shared(self, tree: Any) -> Any:
+        """A copy on every device."""
+        return jax.device_put(tree, NamedSharding(self.mesh, _SHARED))
+
+    def slices(self, total: int) -> Iterator[tuple[list[int], int]]:
+        """Row numbers of each slice, and how many of them are real: the last row pads."""
+        for start in range(0, total, self.rows):
+            real = min(self.rows, total - start)
+            yield [min(start + row, total - 1) for row in range(self.rows)], real
+
+
+def _stack(leaves: Sequence[Any]) -> Any:
+    if jax.dtypes.issubdtype(leaves[0].dtype, jax.dtypes.prng_key):
+        return jnp.stack(leaves)
+    return np.stack([np.asarray(leaf) for leaf in leaves])

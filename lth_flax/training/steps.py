@@ -1,0 +1,135 @@
+"""One replicate, pure: its state, a training step, several steps, an evaluation.
+
+Nothing here knows about text or about tables. The engine lifts `train_steps`
+and `predict_steps` over the rows of a table.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from lth_flax.pruning.masks import apply_mask
+from lth_flax.training.optimizers import Optimizer, Schedule, keep_pruned
+from lth_flax.types import Batch, LossFn, Mask, Params
+
+
+class Task(NamedTuple):
+    """What is trained: everything static that a training step needs.
+
+    loss_fn: (params, batch, key) -> scalar.
+    predict_fn: (params, batch) -> arrays with one leading axis, the examples.
+    optimizer, schedule: see `training.optimizers`.
+    """
+
+    loss_fn: LossFn
+    predict_fn: Any
+    optimizer: Optimizer
+    schedule: Schedule
+
+
+class Row(NamedTuple):
+    """What is fixed during a replicate's training."""
+
+    mask: Mask
+    key: Array
+    learning_rate: Float[Array, ""]
+
+
+class State(NamedTuple):
+    """What a training step changes."""
+
+    params: Params
+    opt_state: Any
+    step: Int[Array, ""]
+
+
+def initial_state(task: Task, params: Params, row: Row, step: Int[Array, ""]) -> State:
+    """A fresh optimizer at `params` under the mask; `step` is 0 but after rewinding."""
+    params = apply_mask(params, row.mask)
+    optimizer = keep_pruned(task.optimizer(row.learning_rate), row.mask)
+    return State(params, optimizer.init(params), step)
+
+
+def train_step(task: Task, state: State, row: Row, batch: Batch) -> tuple[State, Float[Array, ""]]:
+    """One step of training with the mask kept: (state, loss before the step).
+
+    The loss sees masked parameters; gradients and updates are masked, and so
+    are the new parameters.
+    """
+    params = apply_mask(state.params, row.mask)
+    key = jax.random.fold_in(row.key, state.step)
+    loss, grads = jax.value_and_grad(task.loss_fn)(params, batch, key)
+    rate = row.learning_rate * task.schedule(state.step)
+    optimizer = keep_pruned(task.optimizer(rate), row.mask)
+    updates, opt_state = optimizer.update(grads, state.opt_state, params)
+    params = apply_mask(optax.apply_updates(params, updates), row.mask)
+    return State(params, opt_state, state.step + 1), loss
+
+
+def gather(examples: Batch, indices: Int[Array, " batch"]) -> Batch:
+    """A batch of resident examples; a negative index gives weight zero."""
+    real = indices >= 0
+    rows = jnp.where(real, indices, 0)
+    batch = {name: array[rows] for name, array in examples.items()}
+    return {**batch, "weight": real.astype(jnp.float32)}
+
+
+def train_steps(
+    task: Task,
+    state: State,
+    row: Row,
+    indices: Int[Array, "most_steps batch"],
+    examples: Batch,
+    steps: Int[Array, ""],
+) -> tuple[State, Float[Array, ""]]:
+    """The first `steps` batches of `indices`: (state, sum of loss over examples)."""
+
+    def body(index, carry):
+        state, total = carry
+        batch = gather(examples, indices[index])
+        state, loss = train_step(task, state, row, batch)
+        return state, total + loss * jnp.sum(batch["weight"])
+
+    return jax.lax.fori_loop(0, steps, body, (state, jnp.float32(0.0)))
+
+
+def predict_steps(
+    task: Task,
+    params: Params,
+    indices: Int[Array, "most_steps batch"],
+    examples: Batch,
+    steps: Int[Array, ""],
+) -> Any:
+    """`predict_fn` over batches: arrays [most_steps, batch], zero past `steps`."""
+    shapes = jax.eval_shape(lambda: task.predict_fn(params, gather(examples, indices[0])))
+    empty = jax.tree_util.tree_map(
+        lambda s: jnp.zeros((indices.shape[0], *s.shape), s.dtype), shapes
+    )
+
+    def body(index, outputs):
+        one = task.predict_fn(params, gather(examples, indices[index]))
+        return jax.tree_util.tree_map(lambda all_, new: all_.at[index].set(new), outputs, one)
+
+    return jax.lax.fori_loop(0, steps, body, empty)
+
+
+def predict_levels(
+    task: Task,
+    params: Params,
+    masks: Mask,
+    indices: Int[Array, "most_steps batch"],
+    examples: Batch,
+    steps: Int[Array, ""],
+) -> Any:
+    """`predict_steps` of one network under several masks: arrays [levels, most_steps, batch].
+
+    `masks` is a mask tree whose leaves have a leading axis, the levels.
+    """
+
+    def one(mask: Mask) -> Any:
+        return predict_steps(task, apply_mask(params, mask), indices, examples, steps)
+
+    return jax.lax.map(one, masks)

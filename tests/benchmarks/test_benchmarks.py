@@ -1,0 +1,84 @@
+"""The benchmarks measure what they say: same function, same work, right arithmetic."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from lth_flax.benchmarks import timing
+from lth_flax.benchmarks.flax_model import FlaxClassifier
+from lth_flax.benchmarks.shapes import TWEETS, Shape
+from lth_flax.models.classifier import BiLSTMClassifier
+
+
+def test_ratios_are_taken_round_by_round():
+    assert timing.ratios([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == {
+        "median": 2.0, "least": 1.0, "most": 3.0, "n": 3
+    }  # fmt: skip
+
+
+def test_contestants_take_turns_and_the_first_round_does_not_count():
+    calls = []
+    seconds = timing.interleave(
+        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2
+    )
+    assert calls == ["a", "b"] * 3
+    assert [len(values) for values in seconds.values()] == [2, 2]
+
+
+def test_work_counts_forward_once_and_backward_twice():
+    # One layer, one direction's step: 4H columns of (D + H) rows, a product and a sum each.
+    shape = Shape(batch=2, length=3, features=5, hidden=7, layers=1)
+    assert shape.flops == 3 * 2 * 2 * (2 * 3) * (4 * 7) * (5 + 7)
+    assert TWEETS.flops == pytest.approx(1.29e9, rel=0.01)
+
+
+def test_flax_own_parts_are_the_same_function():
+    """Flax's cell has our gates, and its classifier reads the same final states."""
+    ours, theirs = (kind(11, 5, 3, 2, 2) for kind in (BiLSTMClassifier, FlaxClassifier))
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(11, size=(4, 6)).astype(np.int32)
+    lengths = np.array([6, 1, 3, 5], np.int32)
+    params = jax.tree.map(
+        lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32) * 0.3,
+        ours.init(jax.random.key(0), tokens, lengths)["params"],
+    )
+    other = {"embedding": params["embedding"], "head": params["head"]}
+    for layer, direction in itertools.product(range(2), ("forward", "backward")):
+        mine = params[f"lstm_{layer}"][direction]
+        cell = {}
+        for gate, name in enumerate("ifgo"):
+            columns = slice(3 * gate, 3 * gate + 3)
+            cell[f"i{name}"] = {"kernel": mine["input_kernel"][:, columns]}
+            cell[f"h{name}"] = {
+                "kernel": mine["recurrent_kernel"][:, columns],
+                "bias": mine["bias"][columns],
+            }
+        other[f"OptimizedLSTMCell_{2 * layer + (direction == 'backward')}"] = cell
+    shapes = jax.tree.map(np.shape, theirs.init(jax.random.key(0), tokens, lengths)["params"])
+    assert jax.tree.map(np.shape, other) == shapes
+    np.testing.assert_allclose(
+        ours.apply({"params": params}, tokens, lengths),
+        theirs.apply({"params": other}, tokens, lengths),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_torch_keeps_its_masks():
+    torch = pytest.importorskip("torch")
+    from lth_flax.benchmarks.torch_model import Classifier, Masked
+
+    torch.manual_seed(0)
+    masked = Masked(Classifier(11, 5, 3, 2, 2, 0.5), 0.01)
+    masked.prune(0.6)
+    sizes = sum(mask.numel() for mask in masked.masks)
+    assert sum(int(mask.sum()) for mask in masked.masks) == sizes - round(0.6 * sizes)
+    tokens, labels = torch.randint(11, (6, 4)), torch.randint(2, (4,))
+    before = [weights.detach().clone() for weights in masked.prunable]
+    for _ in range(3):
+        masked.step(tokens, labels, torch.tensor([6, 5, 3, 1]))
+    for weights, mask, old in zip(masked.prunable, masked.masks, before, strict=True):
+        assert not weights[mask == 0].any()
+        assert (weights != old)[mask == 1].any()

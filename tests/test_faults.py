@@ -1,0 +1,121 @@
+"""Signals, a second writer, a disk that is full: one line, and what was there stays valid."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from kill_resume import RUN, check, finish, outputs, start, wait_for_training
+
+from lth_flax.errors import UserError
+from lth_flax.experiments.workdir import lock_work_dir
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Runs a command whose files may not grow past so many bytes.
+LIMITED = """
+import os, resource, sys
+limit = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.fixture(scope="module")
+def expected(place):
+    """What a run leaves that nothing happened to; its programs are compiled for all others."""
+    finish(start(place / "whole"))
+    return outputs(place / "whole")
+
+
+def one_line(stderr):
+    lines = [line for line in stderr.splitlines() if line]
+    assert len(lines) == 1, stderr
+    return lines[0]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_says_how_to_go_on_and_ends_within_ten_seconds(place, expected, signum):
+    process = start(place / signum.name)
+    wait_for_training(process)
+    time.sleep(1.0)
+    process.send_signal(signum)
+    sent = time.monotonic()
+    _, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 10
+    assert process.returncode == 128 + signum
+    line = one_line(stderr)
+    assert signum.name in line
+    assert "the same command continues" in line
+    assert finish(start(place / signum.name)) == ""
+    check(place / signum.name, expected)
+
+
+def test_a_second_signal_ends_at_once(place, expected):
+    process = start(place / "twice")
+    wait_for_training(process)
+    # Both are waiting before the process next runs: nothing can be saved between them.
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert time.monotonic() - sent < 5
+    assert process.returncode in (128 + signal.SIGINT, 128 + signal.SIGTERM)
+    finish(start(place / "twice"))
+    check(place / "twice", expected)
+
+
+def test_the_second_of_two_processes_on_one_directory_is_refused(place, expected):
+    first = start(place / "two")
+    wait_for_training(first)
+    second = start(place / "two")
+    _, stderr = second.communicate(timeout=120)
+    assert second.returncode == 2
+    line = one_line(stderr)
+    assert f"process {first.pid}" in line
+    assert "in use" in line
+    finish(first)
+    check(place / "two", expected)
+
+
+def test_a_lock_that_a_dead_process_left_is_none(tmp_path):
+    (tmp_path / "lock").write_text("process 1 on another machine\n")
+    with lock_work_dir(tmp_path) as held:
+        with pytest.raises(UserError, match=f"process {os.getpid()}"):
+            lock_work_dir(tmp_path)
+        assert not held.closed
+    lock_work_dir(tmp_path).close()
+
+
+@pytest.mark.parametrize("kilobytes", [0, 1, 4, 12, 24, 60, 150])
+def test_a_full_disk_is_one_line_and_what_was_saved_still_counts(place, expected, kilobytes):
+    """No file may grow past a limit: writes fail as on a full disk, each kind at its own size."""
+    directory = place / f"full_{kilobytes}"
+    directory.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(1024 * kilobytes), *RUN],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 2, done.stderr
+    line = one_line(done.stderr)
+    assert line.startswith("error: ")
+    assert "File too large" in line
+    assert not list(directory.rglob("*.tmp"))
+    # With room again the same command goes on.
+    finish(start(directory))
+    check(directory, expected)

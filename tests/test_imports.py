@@ -1,0 +1,146 @@
+"""Who imports whom: read off the source of every module, imports inside functions included."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "lth_flax"
+
+# What each part may import besides itself. Arrows go one way: there is no cycle here.
+ALLOWED = {
+    "errors": set(),
+    "types": set(),
+    "compat": set(),
+    "quiet": set(),
+    "randomness": set(),
+    "records": {"errors"},
+    "data": {"errors", "randomness"},
+    "models": {"types"},
+    "pruning": {"types"},
+    "training": {
+        "types", "errors", "randomness", "compat", "quiet", "records", "pruning", "data.batches",
+    },
+    "tickets": {"errors", "types", "quiet", "records"},
+    "analysis": {"errors", "records"},
+    "experiments": {
+        "errors", "types", "randomness", "records", "data", "models", "pruning", "training",
+        "tickets", "analysis",
+    },
+    "benchmarks": {
+        "errors", "types", "randomness", "records", "data", "models", "pruning", "training",
+        "tickets", "analysis", "experiments",
+    },
+}  # fmt: skip
+
+# Packages that only some modules may import.
+KEEPERS = {
+    "absl": ("experiments", "benchmarks", "analysis.report"),
+    "orbax": ("tickets", "training.checkpoints"),
+    "matplotlib": ("analysis",),
+    "scipy": ("analysis",),
+    "tensorflow_datasets": ("data",),
+    "tqdm": ("data", "experiments", "benchmarks"),
+    "torch": ("benchmarks",),
+    "tensorflow": (),
+    "keras": (),
+}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path):
+    """ "training.loop" of lth_flax/training/loop.py; "training" of its __init__.py."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path) for path in FILES}
+
+
+def imports(source):
+    """Everything that a source text imports; "a.b" for `from a import b`."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide who is meant"
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def part_of(module):
+    """The part that a module belongs to; `ticket_*` modules are inside of `tickets`."""
+    top = module.partition(".")[0]
+    return "tickets" if top.startswith("ticket") else top
+
+
+def within(name, part):
+    return name == part or name.startswith(f"{part}.")
+
+
+def our_imports(source):
+    """Names below lth_flax of modules: "data.batches" for `from lth_flax.data.batches import x`."""
+    for name in imports(source):
+        if within(name, "lth_flax"):
+            inner = name.removeprefix("lth_flax").removeprefix(".")
+            while inner and inner not in MODULES:
+                inner = inner.rpartition(".")[0]
+            yield inner
+
+
+def breaches(module, source):
+    """The imports of a module that the rule does not allow."""
+    part = part_of(module)
+    wrong = []
+    for name in our_imports(source):
+        if part_of(name) != part and not {name, part_of(name)} & ALLOWED[part]:
+            wrong.append(name)
+    for name in imports(source):
+        package = name.partition(".")[0]
+        places = KEEPERS.get(package)
+        if places is not None and not any(within(module, p) or part == p for p in places):
+            wrong.append(package)
+    return wrong
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_a_module_imports_what_its_part_may(path):
+    module = module_name(path)
+    source = path.read_text(encoding="utf-8")
+    if module == "":  # the package itself imports nothing of its own
+        assert list(our_imports(source)) == []
+    else:
+        assert breaches(module, source) == []
+
+
+def test_the_rule_has_no_cycle():
+    order = []
+    while len(order) < len(ALLOWED):
+        free = [
+            part
+            for part, allowed in ALLOWED.items()
+            if part not in order and {name.partition(".")[0] for name in allowed} <= set(order)
+        ]
+        assert free
+        order += free
+    assert {part_of(module) for module in MODULES - {""}} == set(ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "wrong"),
+    [
+        ("models.lstm", "from lth_flax.pruning import masks", ["pruning.masks"]),
+        ("pruning.select", "def f():\n    import lth_flax.models.lstm", ["models.lstm"]),
+        ("training.loop", "from lth_flax.data.dataset import Dataset", ["data.dataset"]),
+        ("training.loop", "from lth_flax.data.batches import Call", []),
+        ("analysis.tables", "from lth_flax.experiments.run import Run", ["experiments.run"]),
+        ("data.sources", "from absl import flags", ["absl"]),
+        ("training.loop", "import orbax.checkpoint as ocp", ["orbax"]),
+        ("experiments.run", "import matplotlib.pyplot", ["matplotlib"]),
+        ("analysis.figures", "import matplotlib.pyplot", []),
+    ],
+)
+def test_a_breach_would_be_found(module, source, wrong):
+    assert breaches(module, source) == wrong

@@ -1,0 +1,507 @@
+"""Tickets: what is saved comes back to the bit, and nothing else ever comes back."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lth_flax import tickets
+from lth_flax.errors import UserError
+from lth_flax.models.classifier import BiLSTMClassifier
+from lth_flax.pruning.masks import full_mask
+from lth_flax.tickets import Ticket, load_ticket, save_ticket
+
+MODEL = {
+    "vocabulary_size": 7,
+    "embedding_size": 3,
+    "hidden_size": 2,
+    "num_layers": 2,
+    "num_classes": 2,
+    "dropout": 0.5,
+}
+METADATA = {
+    "model": MODEL,
+    "vocabulary": ["<pad>", "<unk>", "good", "plötzlich", "🙂"],
+    "class_names": ["negative", "positive"],
+    "dataset": "synthetic",
+    "seed": 3,
+    "level": 1,
+    "target_sparsity": 0.5,
+    "settings": {"epochs": 2, "learning_rate": 0.003, "keep": "end"},
+}
+
+
+def make_ticket(seed: int = 0, *, rewind: bool = False) -> Ticket:
+    rng = np.random.default_rng(seed)
+    module = BiLSTMClassifier(**MODEL)
+    shapes = module.init(jax.random.key(0), np.zeros((1, 1), np.int32), np.ones(1, np.int32))
+
+    def draw():
+        return jax.tree_util.tree_map(
+            lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), shapes["params"]
+        )
+
+    def halve(leaf):
+        return rng.random(leaf.shape) < 0.5 if leaf.ndim else np.asarray(leaf)
+
+    initial, trained = draw(), draw()
+    # What a diverged network holds, and what a careless writer would normalize.
+    odd = np.array([np.nan, np.inf, -0.0, 1e-45, -np.inf], np.float32)
+    trained["lstm_0"]["forward"]["input_kernel"][0, :5] = odd
+    mask = jax.tree_util.tree_map(halve, full_mask(initial))
+    return Ticket(initial, mask, trained, METADATA, draw() if rewind else None)
+
+
+def bits(ticket: Ticket) -> dict[str, tuple]:
+    """Every leaf by its path: type, shape and bytes."""
+    trees = {
+        "initial": ticket.initial_params,
+        "mask": ticket.mask,
+        "trained": ticket.trained_params,
+        "rewind": ticket.rewind_params,
+    }
+    leaves, _ = jax.tree_util.tree_flatten_with_path(trees)
+    return {
+        jax.tree_util.keystr(path): (str(leaf.dtype), leaf.shape, leaf.tobytes())
+        for path, leaf in leaves
+    }
+
+
+@pytest.fixture(scope="module")
+def original() -> Ticket:
+    return make_ticket()
+
+
+@pytest.fixture(scope="module")
+def saved(original, tmp_path_factory) -> Path:
+    """A ticket that tests copy, and never change."""
+    path = tmp_path_factory.mktemp("saved") / "ticket"
+    save_ticket(path, original)
+    return path
+
+
+@pytest.fixture
+def copy(saved, tmp_path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "ticket"))
+
+
+def edit(directory: Path, change) -> None:
+    file = directory / "ticket.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    change(content)
+    file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def refused(directory: Path, match: str | None = None) -> None:
+    """One readable line, naming the ticket, and nothing on disk has changed."""
+    before = snapshot(directory)
+    with pytest.raises(UserError, match=match) as caught:
+        load_ticket(directory)
+    assert str(directory) in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert snapshot(directory) == before
+
+
+def snapshot(directory: Path) -> dict[str, tuple]:
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        status = path.lstat()
+        found[str(path)] = (status.st_mode, status.st_size, status.st_mtime_ns)
+    return found
+
+
+# What comes back.
+
+
+@pytest.mark.parametrize("rewind", [False, True])
+def test_loading_gives_what_was_saved_to_the_bit(tmp_path, rewind):
+    ticket = make_ticket(rewind=rewind)
+    save_ticket(tmp_path / "a" / "ticket", ticket)
+    before = snapshot(tmp_path)
+    loaded = load_ticket(tmp_path / "a" / "ticket")
+    assert bits(loaded) == bits(ticket)
+    assert loaded.metadata == METADATA
+    assert (loaded.rewind_params is not None) == rewind
+    assert snapshot(tmp_path) == before
+
+
+def test_leaves_that_are_not_prunable_stay_0d(saved):
+    mask = load_ticket(saved).mask
+    assert mask["embedding"]["embedding"].shape == ()
+    assert mask["lstm_1"]["backward"]["bias"].shape == ()
+    assert mask["lstm_1"]["backward"]["recurrent_kernel"].shape == (2, 8)
+
+
+def test_arrays_of_a_device_are_saved_too(tmp_path, original):
+    on_device = jax.tree_util.tree_map(jax.numpy.asarray, original.initial_params)
+    save_ticket(tmp_path / "t", Ticket(on_device, original.mask, on_device, METADATA))
+    loaded = load_ticket(tmp_path / "t")
+    assert bits(loaded) == bits(Ticket(original.initial_params, original.mask, on_device, {}))
+
+
+def test_another_process_reads_the_same_bits(saved, original):
+    program = (
+        "import sys, hashlib, jax\n"
+        "from lth_flax.tickets import load_ticket\n"
+        "t = load_ticket(sys.argv[1])\n"
+        "leaves = jax.tree_util.tree_leaves([t.initial_params, t.mask, t.trained_params])\n"
+        "print(hashlib.sha256(b''.join(leaf.tobytes() for leaf in leaves)).hexdigest())\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(saved)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    trees = [original.initial_params, original.mask, original.trained_params]
+    content = b"".join(leaf.tobytes() for leaf in jax.tree_util.tree_leaves(trees))
+    assert found.stdout.split() == [hashlib.sha256(content).hexdigest()]
+
+
+def test_the_digest_is_of_the_arrays_alone(saved, original):
+    assert load_ticket(saved).digest == original.digest
+    assert make_ticket(seed=1).digest != original.digest
+
+
+# Saving over a ticket.
+
+
+def test_saving_over_a_ticket_replaces_all_of_it(copy):
+    for seed, rewind in ((1, True), (2, False), (3, False)):
+        ticket = make_ticket(seed=seed, rewind=rewind)
+        save_ticket(copy, ticket)
+        assert bits(load_ticket(copy)) == bits(ticket)
+        assert len(list(copy.iterdir())) == 2  # nothing of the ones before
+
+
+def test_a_save_that_dies_before_the_switch_leaves_the_old_ticket(copy, original, monkeypatch):
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tickets, "write_text_atomic", die)
+        with pytest.raises(KeyboardInterrupt):
+            save_ticket(copy, make_ticket(seed=1))
+    assert bits(load_ticket(copy)) == bits(original)
+    (copy / "arrays_2.orbax-checkpoint-tmp-7").mkdir()  # as a killed orbax leaves it
+    save_ticket(copy, make_ticket(seed=1))
+    assert bits(load_ticket(copy)) == bits(make_ticket(seed=1))
+    assert len(list(copy.iterdir())) == 2
+
+
+def test_a_full_disk_leaves_the_old_ticket(copy, original, monkeypatch):
+    usage = shutil.disk_usage(copy)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="cannot be written .No space left on device"):
+        save_ticket(copy, make_ticket(seed=1))
+    assert bits(load_ticket(copy)) == bits(original)
+
+
+def test_a_damaged_ticket_can_be_saved_over(copy):
+    (copy / "ticket.json").write_text("{", encoding="utf-8")
+    save_ticket(copy, make_ticket(seed=1))
+    assert bits(load_ticket(copy)) == bits(make_ticket(seed=1))
+
+
+def test_saving_spares_a_directory_that_is_no_ticket(tmp_path, original):
+    (tmp_path / "thesis.txt").write_text("do not delete")
+    before = snapshot(tmp_path)
+    with pytest.raises(UserError, match=r"is no ticket and holds thesis\.txt"):
+        save_ticket(tmp_path, original)
+    with pytest.raises(UserError, match="cannot be written"):
+        save_ticket(tmp_path / "thesis.txt", original)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trained_params": {"head": {"bias": np.zeros(2, np.float32)}}},
+        {"mask": jax.tree_util.tree_map(lambda a: np.zeros((9, 9), bool), make_ticket().mask)},
+        {"initial_params": jax.tree_util.tree_map(np.float64, make_ticket().mask)},
+        {"metadata": {**METADATA, "seed": float("nan")}},
+        {"metadata": {**METADATA, "model": {**MODEL, "hidden_size": 4}}},
+        {"metadata": {**METADATA, "class_names": ["one"]}},
+    ],
+)
+def test_what_could_not_be_loaded_is_not_saved(copy, original, change):
+    before = snapshot(copy)
+    fields = {"initial_params", "mask", "trained_params", "metadata"}
+    ticket = Ticket(**{name: change.get(name, getattr(original, name)) for name in fields})
+    with pytest.raises(UserError):
+        save_ticket(copy, ticket)
+    assert snapshot(copy) == before
+
+
+# Damage on disk.
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    file.write_bytes(content)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (os.mkdir, (str(Path(os.environ["BOMB"])),))
+
+
+def plant(file: Path) -> None:
+    """A pickle that makes a directory when it is opened."""
+    file.write_bytes(pickle.dumps(Bomb()))
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip, plant, Path.unlink])
+def test_damage_to_any_file_is_refused(saved, tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("BOMB", str(tmp_path / "exploded"))
+    names = sorted(p.relative_to(saved) for p in saved.rglob("*") if p.is_file())
+    assert len(names) > 5
+    for number, name in enumerate(names):
+        if damage is flip and name.name == "ticket.json":
+            continue  # a letter of a word, say, which nothing tells from another word
+        directory = Path(shutil.copytree(saved, tmp_path / str(number)))
+        damage(directory / name)
+        refused(directory)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_file_too_many_is_refused(copy):
+    (copy / "arrays" / "notes.txt").write_text("mine")
+    refused(copy, "notes.txt is not of it")
+
+
+def test_arrays_of_another_ticket_are_refused(copy, tmp_path):
+    save_ticket(tmp_path / "other", make_ticket(seed=1))
+    shutil.rmtree(copy / "arrays")
+    shutil.copytree(tmp_path / "other" / "arrays", copy / "arrays")
+    refused(copy, "missing|not of it|has changed")
+    edit(copy, lambda content: content.pop("files"))
+    refused(copy, "not those that ticket.json was written for")
+
+
+def test_the_first_tickets_had_no_digests(copy, original):
+    edit(copy, lambda content: [content.pop(name) for name in ("files", "sha256", "arrays_in")])
+    assert bits(load_ticket(copy)) == bits(original)
+
+
+def test_arrays_on_disk_are_compared_before_they_are_read(copy, original, monkeypatch):
+    shutil.rmtree(copy / "arrays")
+    larger = {"kernel": np.zeros((4, 2), np.float32), "bias": np.zeros(9, np.float32)}
+    trees = {
+        "initial_params": original.initial_params,
+        "mask": original.mask,
+        "trained_params": {**original.trained_params, "head": larger},
+    }
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(copy / "arrays", trees)
+    edit(copy, lambda content: content.pop("files"))
+    monkeypatch.setattr(ocp.StandardCheckpointer, "restore", None)  # not reached
+    refused(copy, r"trained_params head/bias is \(\(9,\), 'float32'\)")
+
+
+def test_links_and_pipes_are_refused(saved, copy, tmp_path):
+    shutil.rmtree(copy / "arrays")
+    (copy / "arrays").symlink_to(saved / "arrays")
+    refused(copy, "arrays is a link")
+    (copy / "arrays").unlink()
+    shutil.copytree(saved / "arrays", copy / "arrays")
+    os.mkfifo(copy / "arrays" / "pipe")
+    refused(copy, "pipe is no plain file")
+    (copy / "ticket.json").unlink()
+    os.mkfifo(copy / "ticket.json")
+    refused(copy, "not a plain file")
+
+
+def test_more_bytes_than_the_arrays_could_need_are_refused(copy):
+    with open(copy / "arrays" / "extra", "wb") as file:
+        file.truncate(2**27)  # sparse
+    refused(copy, "expected at most")
+
+
+@pytest.mark.parametrize("missing", ["", "ticket.json", "arrays"])
+def test_a_directory_that_is_no_ticket_is_refused(copy, missing):
+    path = copy / missing
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    refused(copy)
+
+
+# Damage inside ticket.json.
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"null",
+        b"{" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"format_version": 1' + b"0" * 5000 + b"}",
+        b'{"format_version": NaN}',
+        b'{"format_version": 1e999}',
+        b'{"format_version": 1, "dataset": "\\ud800"}',
+        b'{"format_version": true}',
+        b'{"format_version": 2}',
+    ],
+)
+def test_json_that_is_no_ticket_is_refused(copy, content):
+    (copy / "ticket.json").write_bytes(content)
+    refused(copy)
+
+
+def test_json_beyond_the_limit_is_not_read(copy):
+    with open(copy / "ticket.json", "wb") as file:
+        file.truncate(2**28 + 1)
+    refused(copy, "larger than 256 MiB")
+
+
+@pytest.mark.parametrize("name", sorted(MODEL))
+@pytest.mark.parametrize("value", [None, "8", True, -1, 2**31, 10**40, 1.5, [], {}])
+def test_model_settings_are_checked(copy, name, value):
+    edit(copy, lambda content: content["model"].update({name: value}))
+    refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "match"),
+    [
+        (["model", "hidden_size"], 4, "expected"),
+        (["model", "num_layers"], 100_000, "at most 1000"),
+        (["model", "embedding_size"], 2**30, "bytes: at most"),
+        (["vocabulary"], ["a", 3], "vocabulary"),
+        (["vocabulary"], ["a", "a"], "vocabulary"),
+        (["vocabulary"], list("abcdefgh"), "vocabulary"),
+        (["vocabulary"], "abc", "vocabulary"),
+        (["class_names"], ["a"], "class_names"),
+        (["class_names"], [["a"], ["b"]], "class_names"),
+        (["arrays_in"], "../other", "arrays_in"),
+        (["arrays_in"], 3, "arrays_in"),
+        (["arrays_in"], [], "arrays_in"),
+        (["sha256"], "0" * 64, "not those"),
+        (["sha256"], 3, "sha256"),
+        (["files"], None, "files"),
+        (["files"], {}, "not of it"),
+        (["files", "_METADATA"], 3, "files"),
+        (["files", "../outside"], "0" * 64, "missing"),
+        (["arrays"], [], "arrays"),
+        (["arrays", "mask"], 3, "mask"),
+        (["arrays", "extra"], {}, "arrays"),
+        (["arrays", "mask", "head/kernel"], [[], "float32"], "mask head/kernel"),
+        (["arrays", "initial_params", "head/bias"], [[], "float32"], "initial_params head/bias"),
+        (["arrays", "initial_params", "head/bias"], [[2], "object"], "initial_params head/bias"),
+        (["arrays", "mask", "head/kernel"], [[], "bool"], "mask head/kernel"),
+    ],
+)
+def test_edited_metadata_is_refused(copy, where, value, match):
+    def change(content):
+        for name in where[:-1]:
+            content = content[name]
+        content[where[-1]] = value
+
+    edit(copy, change)
+    refused(copy, match)
+
+
+@pytest.mark.parametrize("name", ["model", "arrays", "vocabulary", "class_names", "format_version"])
+def test_missing_metadata_is_refused(copy, name):
+    edit(copy, lambda content: content.pop(name))
+    refused(copy)
+
+
+def test_a_mask_of_nothing_is_refused(copy):
+    def change(content):
+        content["arrays"]["mask"] = dict.fromkeys(content["arrays"]["mask"], [[], "bool"])
+
+    edit(copy, change)
+    refused(copy, "covers no parameter")
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+def places(content, path=()):
+    """The path of everything in a JSON value."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for name, inner in items:
+        yield (*path, name)
+        if isinstance(inner, dict | list):
+            yield from places(inner, (*path, name))
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_any_change_of_the_metadata_loads_or_is_one_line(data, original, scratch):
+    directory, text = scratch
+    content = json.loads(text)
+    for _ in range(data.draw(st.integers(1, 3))):
+        where = data.draw(st.sampled_from(list(places(content))))
+        holder = content
+        for name in where[:-1]:
+            holder = holder[name]
+        action = data.draw(st.sampled_from(["replace", "delete", "swap"]))
+        if action == "delete":
+            del holder[where[-1]]
+        elif action == "replace":
+            holder[where[-1]] = data.draw(JSON_VALUES)
+        else:
+            other = data.draw(st.sampled_from(list(json.loads(text).values())))
+            holder[where[-1]] = other
+    (directory / "ticket.json").write_text(json.dumps(content), encoding="utf-8")
+    try:
+        loaded = load_ticket(directory)
+    except UserError:
+        return
+    assert bits(loaded) == bits(original)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    at=st.floats(0, 1, exclude_max=True), length=st.integers(0, 30), content=st.binary(max_size=30)
+)
+def test_any_change_of_the_file_loads_or_is_one_line(at, length, content, original, scratch):
+    directory, text = scratch
+    raw = text.encode()
+    start = int(at * len(raw))
+    (directory / "ticket.json").write_bytes(raw[:start] + content + raw[start + length :])
+    try:
+        loaded = load_ticket(directory)
+    except UserError:
+        return
+    assert bits(loaded) == bits(original)
+
+
+@pytest.fixture(scope="module")
+def scratch(saved, tmp_path_factory) -> tuple[Path, str]:
+    """A ticket whose JSON is written anew for every example, and that JSON."""
+    directory = Path(shutil.copytree(saved, tmp_path_factory.mktemp("scratch") / "ticket"))
+    return directory, (directory / "ticket.json").read_text(encoding="utf-8")
