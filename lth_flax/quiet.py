@@ -10,13 +10,17 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Inside, orbax logs nothing, and what it leaves behind after a damaged file is not shown.
+    """Inside, orbax logs nothing, and what it leaves behind after a failure is not shown.
 
     Given a damaged file, one of its reads fails at once and the others find their
     event loop closed: that is printed as an ignored exception, at any later time.
+    Given a full disk, one of its writes is reported to us and the others may be to
+    nobody: asyncio logs them, with a traceback, when they are collected.
     """
-    log = logging.getLogger("absl")
-    disabled, log.disabled = log.disabled, True
+    logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    disabled = [log.disabled for log in logs]
+    for log in logs:
+        log.disabled = True
     before = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -27,10 +31,21 @@ def quiet_orbax() -> Iterator[None]:
     try:
         yield
     finally:
-        log.disabled = disabled
+        for log, was in zip(logs, disabled, strict=True):
+            log.disabled = was
         if sys.unraisablehook is hook:
             sys.unraisablehook = before
 
+
+def quiet_process() -> None:
+    """`quiet_orbax` until the process ends: for commands, whose one line is the last word.
+
+    What is left of a failed write may be collected as late as the interpreter's end.
+    """
+    _for_good.enter_context(quiet_orbax())
+
+
+_for_good = contextlib.ExitStack()
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

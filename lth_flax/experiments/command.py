@@ -11,6 +11,7 @@ from absl import app, flags, logging  # noqa: E402
 
 from lth_flax.errors import UserError  # noqa: E402
 from lth_flax.experiments import interrupt  # noqa: E402
+from lth_flax.quiet import quiet_process  # noqa: E402
 
 BAD_INPUT = 2
 
@@ -32,6 +33,7 @@ def run(main: Callable[[], None], defaults: dict[str, object] | None = None) -> 
         if len(argv) > 1:
             fail(f"unexpected argument {argv[1]!r}: expected only flags, as --name=value")
         interrupt.install()
+        quiet_process()
         try:
             main()
         except UserError as error:
