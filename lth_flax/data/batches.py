@@ -156,6 +156,22 @@ def training_calls(
     return [calls[index] for index in order]
 
 
+def cut_calls(calls: Sequence[Call], steps: Sequence[int]) -> list[Call]:
+    """The same batches in the same order, with a call ending after each of `steps`.
+
+    Steps count from the first batch of `calls`; those outside are no cuts.
+    """
+    result, done = [], 0
+    for call in calls:
+        inside = sorted({step - done for step in steps if 0 < step - done < call.steps})
+        for start, end in zip([0, *inside], [*inside, call.steps], strict=True):
+            indices = np.full_like(call.indices, NOTHING)
+            indices[:, : end - start] = call.indices[:, start:end]
+            result.append(Call(call.bucket, indices, end - start))
+        done += call.steps
+    return result
+
+
 def evaluation_calls(
     members: Sequence[Members], *, batch_sizes: Sequence[int], steps_per_call: Sequence[int]
 ) -> list[Call]:

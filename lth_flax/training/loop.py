@@ -2,19 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from lth_flax.data.batches import training_calls
+from lth_flax.data.batches import batch_count, cut_calls, training_calls
 from lth_flax.randomness import key
 from lth_flax.training.checkpoints import Checkpoints, Position, flatten, unflatten
 from lth_flax.training.programs import Clock, Programs, Workload
 from lth_flax.training.replicates import Engine
-from lth_flax.training.steps import Row, State, Task
+from lth_flax.training.steps import Row, State, Task, initial_state
 from lth_flax.types import Mask, Params
 
 SCORED = tuple((c, s) for c in ("last", "best") for s in ("validation", "test"))
@@ -22,12 +23,37 @@ SCORED = tuple((c, s) for c in ("last", "best") for s in ("validation", "test"))
 
 @dataclass(frozen=True)
 class Replicate:
-    """One training run, a row of a table. Trees are of host arrays and may be shared."""
+    """One training run, a row of a table. Trees are of host arrays and may be shared.
+
+    opt_state: where the optimizer goes on from, as `Outcome.kept` has it; None: a fresh one.
+    """
 
     params: Params
     mask: Mask
     seed: int
     learning_rate: float
+    opt_state: Any = None
+
+
+class Span(NamedTuple):
+    """The part of a training run that a table does; steps and epochs count from the run's start.
+
+    start: steps that lie behind. The learning rate, the order of the data and
+      dropout go on from there.
+    epochs: the last epoch; None: the workload's.
+    keep: after which step the state is kept in the outcome, if any.
+    """
+
+    start: int = 0
+    epochs: int | None = None
+    keep: int | None = None
+
+
+class Kept(NamedTuple):
+    """Where a replicate was in the middle of training (host arrays)."""
+
+    params: Params
+    opt_state: Any
 
 
 class Curve(NamedTuple):
@@ -48,6 +74,7 @@ class Outcome:
     outputs: (checkpoint, split) -> per-example arrays of `predict_fn`, in the
       order of the split's members; checkpoint is "last" or "best".
     diverged_epoch: the first epoch whose training loss was not finite, or None.
+    kept: the state after the step that `Span.keep` names.
     """
 
     params: Params
@@ -55,6 +82,7 @@ class Outcome:
     curves: tuple[Curve, ...]
     outputs: Mapping[tuple[str, str], Mapping[str, np.ndarray]]
     diverged_epoch: int | None
+    kept: Kept | None = None
 
 
 class Stopped(Exception):
@@ -82,25 +110,34 @@ class Hooks:
 
 @dataclass(frozen=True)
 class _Slice:
-    """A slice in training. `history` [epochs, rows, 3] holds the columns of `Curve`."""
+    """A slice in training.
+
+    history: [epochs, rows, 3], the columns of `Curve`; NaN in epochs that lie behind.
+    loss_sum, seen: [rows], over the examples of this epoch so far.
+    kept: the state at `Span.keep`, once it is reached; before, any of its shapes. () without.
+    """
 
     state: State
+    kept: Any
     best: Params
     best_accuracy: np.ndarray
     best_epoch: np.ndarray
     history: np.ndarray
     loss_sum: np.ndarray
-    epoch: int = 1
+    seen: np.ndarray
+    epoch: int
     call: int = 0
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {
             **flatten(jax.device_get(self.state), "state"),
+            **flatten(jax.device_get(self.kept), "kept"),
             **flatten(jax.device_get(self.best), "best"),
             "best_accuracy": self.best_accuracy,
             "best_epoch": self.best_epoch,
             "history": self.history,
             "loss_sum": self.loss_sum,
+            "seen": self.seen,
         }
 
 
@@ -123,22 +160,39 @@ class Trainer:
         return self.programs.clock
 
     def train(
-        self, replicates: Sequence[Replicate], *, hooks: Hooks | None = None
+        self,
+        replicates: Sequence[Replicate],
+        *,
+        hooks: Hooks | None = None,
+        span: Span | None = None,
     ) -> list[Outcome]:
         """Trains every row to the last epoch, then scores the last and the best epoch.
 
         No early stopping. What `hooks.checkpoints` has of this table is used:
-        finished slices are not trained again, a started one goes on.
+        finished slices are not trained again, a started one goes on. The best
+        epoch is one of those that the span trains.
 
         Raises:
           Stopped: as `hooks.stop` asked.
+          ValueError: the span is empty, or does not reach the step to keep.
         """
-        hooks = hooks or Hooks()
+        hooks, span = hooks or Hooks(), span or Span()
+        if not replicates:
+            return []
+        end = self.steps_per_epoch(replicates[0].seed) * (span.epochs or self.workload.epochs)
+        keep = end if span.keep is None else span.keep
+        if not 0 <= span.start < end or not span.start <= keep <= end:
+            raise ValueError(f"{span} does not lie in a run of {end} steps")
+        span = span._replace(epochs=span.epochs or self.workload.epochs)
         outcomes: list[Outcome] = []
         for number, (indices, real) in enumerate(self.engine.slices(len(replicates))):
             rows = [replicates[index] for index in indices]
-            outcomes += self._slice(rows, number, hooks, real)[:real]
+            outcomes += self._slice(rows, number, hooks, real, span)[:real]
         return outcomes
+
+    def steps_per_epoch(self, seed: int) -> int:
+        """Training steps of one epoch; the same for all seeds."""
+        return batch_count(self.workload.members[seed]["train"], self.workload.batch_size)
 
     def evaluate_levels(
         self, networks: Sequence[Replicate], masks: Sequence[Sequence[Mask]], split: str
@@ -169,27 +223,30 @@ class Trainer:
         return found
 
     def _slice(
-        self, rows: Sequence[Replicate], number: int, hooks: Hooks, real: int
+        self, rows: Sequence[Replicate], number: int, hooks: Hooks, real: int, span: Span
     ) -> list[Outcome]:
         kept = hooks.checkpoints
         arrays = kept.finished_slice(hooks.table, number) if kept else None
         if arrays is None:
-            arrays = self._train_slice(rows, number, hooks, real)
+            arrays = self._train_slice(rows, number, hooks, real, span)
             if kept:
                 kept.finish_slice(hooks.table, number, arrays)
         else:
-            hooks.on_steps(real * self._steps(rows[0].seed))
-        return _outcomes(arrays, rows)
+            end = (span.epochs or 0) * self.steps_per_epoch(rows[0].seed)
+            hooks.on_steps(real * (end - span.start))
+        like = self._state_like(rows[0]) if span.keep is not None else None
+        return _outcomes(arrays, rows, like)
 
-    def _steps(self, seed: int) -> int:
-        work = self.workload
-        members = work.members[seed]["train"]
-        return work.epochs * sum(-(-len(part) // work.batch_size) for part in members)
+    def _state_like(self, row: Replicate) -> State:
+        """Shapes of the state of one replicate."""
+        fixed = Row(row.mask, key(row.seed, "dropout"), jnp.float32(row.learning_rate))
+        step = np.int32(0)
+        return jax.eval_shape(partial(initial_state, self.task), row.params, fixed, step)
 
     # One slice: all its rows go through every call together.
 
     def _train_slice(
-        self, rows: Sequence[Replicate], number: int, hooks: Hooks, real: int
+        self, rows: Sequence[Replicate], number: int, hooks: Hooks, real: int, span: Span
     ) -> dict[str, np.ndarray]:
         work, programs = self.workload, self.programs
         members = {
@@ -197,12 +254,13 @@ class Trainer:
             for split in ("train", "validation", "test")
         }
         fixed = self._fixed(rows)
-        now = self._begin(rows, fixed)
+        now = self._begin(rows, fixed, span)
         if hooks.checkpoints:
-            now = self._resume(now, number, hooks, real)
-        examples = sum(len(part) for part in members["train"][0])
+            now = self._resume(now, number, hooks, real, span)
+        per_epoch = self.steps_per_epoch(rows[0].seed)
 
-        while now.epoch <= work.epochs:
+        while now.epoch <= (span.epochs or 0):
+            step = (now.epoch - 1) * per_epoch  # of the run, before the next call
             calls = training_calls(
                 members["train"],
                 [row.seed for row in rows],
@@ -210,14 +268,22 @@ class Trainer:
                 batch_size=work.batch_size,
                 steps_per_call=work.train_steps_per_call,
             )
+            calls = cut_calls(calls, [at - step for at in (span.start, span.keep) if at])
+            while step < span.start:
+                step += calls.pop(0).steps
+            step += sum(call.steps for call in calls[: now.call])
             started = perf_counter()
             pending: jax.Array | None = None
             for call in calls[now.call :]:
                 state, total = programs.train(now.state, fixed, call)
                 # One call in flight while the next is prepared, no more.
                 loss_sum = now.loss_sum if pending is None else now.loss_sum + _host(pending)
-                now = replace(now, state=state, loss_sum=loss_sum, call=now.call + 1)
+                seen = now.seen + (call.indices >= 0).sum(axis=(1, 2))
+                now = replace(now, state=state, loss_sum=loss_sum, seen=seen, call=now.call + 1)
                 pending = total
+                step += call.steps
+                if step == span.keep:
+                    now = replace(now, kept=programs.copy((state.params, state.opt_state)))
                 hooks.on_steps(real * call.steps)
                 stopping = hooks.stop()
                 if stopping or (hooks.checkpoints and hooks.checkpoints.due(epoch_end=False)):
@@ -230,11 +296,11 @@ class Trainer:
                 now = replace(now, loss_sum=now.loss_sum + _host(pending))
             programs.clock.train += perf_counter() - started
             validation = programs.predict(now.state.params, members["validation"])
-            now = self._end_epoch(now, now.loss_sum / examples, validation)
+            now = self._end_epoch(now, now.loss_sum / now.seen, validation)
             if hooks.checkpoints and hooks.checkpoints.due(epoch_end=True):
                 _save(now, number, hooks)
 
-        return self._finish(now, members)
+        return self._finish(now, members, span)
 
     def _fixed(self, rows: Sequence[Replicate]) -> Row:
         engine = self.engine
@@ -245,34 +311,43 @@ class Trainer:
             learning_rate=engine.place_stacked(rates),
         )
 
-    def _begin(self, rows: Sequence[Replicate], fixed: Row) -> _Slice:
-        params = self.engine.place_rows([row.params for row in rows])
-        state = self.programs.initial(params, fixed)
+    def _begin(self, rows: Sequence[Replicate], fixed: Row, span: Span) -> _Slice:
+        place, programs = self.engine.place_rows, self.programs
+        params = place([row.params for row in rows])
+        state = programs.initial(params, fixed, span.start)
+        if rows[0].opt_state is not None:
+            state = programs.continued(state, fixed, place([row.opt_state for row in rows]))
+        kept = () if span.keep is None else programs.copy((state.params, state.opt_state))
         return _Slice(
             state=state,
+            kept=kept,
             best=self.programs.copy(state.params),
             best_accuracy=np.full(len(rows), -1.0),
             best_epoch=np.ones(len(rows), np.int64),
-            history=np.zeros((self.workload.epochs, len(rows), 3)),
+            history=np.full((span.epochs or 0, len(rows), 3), np.nan),
             loss_sum=np.zeros(len(rows)),
+            seen=np.zeros(len(rows), np.int64),
+            epoch=1 + span.start // self.steps_per_epoch(rows[0].seed),
         )
 
-    def _resume(self, start: _Slice, number: int, hooks: Hooks, real: int) -> _Slice:
+    def _resume(self, start: _Slice, number: int, hooks: Hooks, real: int, span: Span) -> _Slice:
         assert hooks.checkpoints is not None
         found = hooks.checkpoints.restore(hooks.table, number, start.arrays())
         if found is None:
             return start
         position, arrays = found
         state = unflatten(arrays, "state", start.state)
-        hooks.on_steps(real * int(state.step[0]))
+        hooks.on_steps(real * (int(state.step[0]) - span.start))
         place = self.engine.place_stacked
         return _Slice(
             state=place(state),
+            kept=place(unflatten(arrays, "kept", start.kept)),
             best=place(unflatten(arrays, "best", start.best)),
             best_accuracy=arrays["best_accuracy"],
             best_epoch=arrays["best_epoch"],
             history=arrays["history"],
             loss_sum=arrays["loss_sum"],
+            seen=arrays["seen"],
             epoch=position.epoch,
             call=position.call,
         )
@@ -292,19 +367,21 @@ class Trainer:
             best_accuracy=np.where(better, accuracy, now.best_accuracy),
             best_epoch=np.where(better, now.epoch, now.best_epoch),
             loss_sum=np.zeros_like(now.loss_sum),
+            seen=np.zeros_like(now.seen),
             epoch=now.epoch + 1,
             call=0,
         )
 
-    def _finish(self, now: _Slice, members: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def _finish(self, now: _Slice, members: Mapping[str, Any], span: Span) -> dict[str, np.ndarray]:
         arrays = {
             **flatten(jax.device_get(now.state.params), "params"),
+            **flatten(jax.device_get(now.kept), "kept"),
             "best_epoch": now.best_epoch,
             "history": now.history,
         }
         scored: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
         # The best epoch is often the last: then it has been scored already.
-        same = bool((now.best_epoch == self.workload.epochs).all())
+        same = bool((now.best_epoch == span.epochs).all())
         for checkpoint, split in SCORED:
             if checkpoint == "best" and same:
                 scored[checkpoint, split] = scored["last", split]
@@ -326,8 +403,10 @@ def _save(now: _Slice, number: int, hooks: Hooks) -> None:
         hooks.checkpoints.save(position, now.arrays())
 
 
-def _outcomes(arrays: Mapping[str, np.ndarray], rows: Sequence[Replicate]) -> list[Outcome]:
-    """The arrays of a finished slice, row by row."""
+def _outcomes(
+    arrays: Mapping[str, np.ndarray], rows: Sequence[Replicate], state: State | None
+) -> list[Outcome]:
+    """The arrays of a finished slice, row by row; `state` is like the one that was kept."""
     outcomes = []
     for number, row in enumerate(rows):
         outputs: dict[tuple[str, str], dict[str, np.ndarray]] = {name: {} for name in SCORED}
@@ -339,8 +418,13 @@ def _outcomes(arrays: Mapping[str, np.ndarray], rows: Sequence[Replicate]) -> li
         curves = tuple(
             Curve(epoch, *(float(value) for value in values))
             for epoch, values in enumerate(history, start=1)
+            if not np.isnan(values[2])  # an accuracy is a number, also of a diverged network
         )
-        mine = {name: array[number] for name, array in arrays.items() if name.startswith("params")}
+        trees = ("params", "kept")
+        mine = {name: array[number] for name, array in arrays.items() if name.startswith(trees)}
+        kept = None
+        if state is not None:
+            kept = Kept(*unflatten(mine, "kept", (state.params, state.opt_state)))
         outcomes.append(
             Outcome(
                 params=unflatten(mine, "params", row.params),
@@ -350,6 +434,7 @@ def _outcomes(arrays: Mapping[str, np.ndarray], rows: Sequence[Replicate]) -> li
                 diverged_epoch=next(
                     (c.epoch for c in curves if not np.isfinite(c.train_loss)), None
                 ),
+                kept=kept,
             )
         )
     return outcomes

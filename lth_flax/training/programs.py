@@ -17,6 +17,7 @@ from lth_flax.training.steps import (
     Row,
     State,
     Task,
+    continued_state,
     initial_state,
     predict_levels,
     predict_steps,
@@ -63,12 +64,16 @@ class Programs:
     clock: Clock = field(default_factory=Clock)
     _compiled: dict[tuple[str, int], Any] = field(default_factory=dict)
 
-    def initial(self, params: Params, fixed: Row) -> State:
-        """A fresh state for every row; compiles everything on first use."""
-        step = self.engine.place_stacked(np.zeros(self.engine.rows, np.int32))
+    def initial(self, params: Params, fixed: Row, start: int = 0) -> State:
+        """A fresh state at step `start` for every row; compiles everything on first use."""
+        step = self.engine.place_stacked(np.full(self.engine.rows, start, np.int32))
         state = self._small["initial"](params, (fixed, step), ())
         self._compile_all(state, fixed)
         return state
+
+    def continued(self, state: State, fixed: Row, opt_state: Any) -> State:
+        """The state with another optimizer state under its masks."""
+        return self._small["continued"](state, (fixed, opt_state), ())
 
     def train(self, state: State, fixed: Row, call: Call) -> tuple[State, jax.Array]:
         """One call: (state, sum of loss over examples [rows]). The old state is used up."""
@@ -126,7 +131,7 @@ class Programs:
         self.clock.evaluate += perf_counter() - started
         return arrays
 
-    def copy(self, params: Params) -> Params:
+    def copy(self, params: Any) -> Any:
         """Buffers of its own for what training would overwrite."""
         return self._small["copy"](params, (), ())
 
@@ -138,6 +143,7 @@ class Programs:
     def _small(self) -> dict[str, Any]:
         return {
             "initial": self.engine.lift(partial(initial_state, self.task)),
+            "continued": self.engine.lift(continued_state),
             "copy": self.engine.lift(partial(jax.tree_util.tree_map, jnp.copy)),
             "choose": self.engine.lift(_choose, donate=True),
             "levels": self.engine.lift(partial(predict_levels, self.task)),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from lth_flax.pruning.masks import apply_mask
+from lth_flax.pruning.masks import apply_mask, path_names
 from lth_flax.training.optimizers import Optimizer, Schedule, keep_pruned
 from lth_flax.types import Batch, LossFn, Mask, Params
 
@@ -51,6 +51,33 @@ def initial_state(task: Task, params: Params, row: Row, step: Int[Array, ""]) ->
     params = apply_mask(params, row.mask)
     optimizer = keep_pruned(task.optimizer(row.learning_rate), row.mask)
     return State(params, optimizer.init(params), step)
+
+
+def continued_state(state: State, row: Row, opt_state: Any) -> State:
+    """`state` with the optimizer state of a dense run at the same step (late rewinding).
+
+    Moments of pruned weights become zero, as if they had never had a gradient.
+    A moment is known by its path, which ends as that of its parameter: also
+    where optax puts other nodes in place of parameters that are frozen.
+    """
+    masks = {
+        path_names(path): (mask, jnp.shape(param))
+        for (path, param), mask in zip(
+            jax.tree_util.tree_leaves_with_path(state.params),
+            jax.tree_util.tree_leaves(row.mask),
+            strict=True,
+        )
+    }
+
+    def masked(path: tuple[Any, ...], leaf: Array) -> Array:
+        names = path_names(path)
+        for first in range(len(names)):
+            mask, shape = masks.get(names[first:], (None, None))
+            if shape == jnp.shape(leaf):
+                return apply_mask(leaf, mask)
+        return leaf
+
+    return State(state.params, jax.tree_util.tree_map_with_path(masked, opt_state), state.step)
 
 
 def train_step(task: Task, state: State, row: Row, batch: Batch) -> tuple[State, Float[Array, ""]]:
