@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_flax.errors import UserError
+from lth_flax.models.classifier import READOUTS
 
 FORMAT_VERSION = 1
 MOST_JSON_BYTES = 2**28
@@ -156,7 +157,15 @@ def _check_model(model: Mapping[str, Any], where: str) -> None:
                 f"{where} is damaged: model setting {name} is {reprlib.repr(rate)}, "
                 "expected a number in [0, 1)"
             )
-    unknown = model.keys() - {*_SIZES, "dropout", "embedding_dropout"}
+    if model.get("readout", READOUTS[0]) not in READOUTS:
+        raise UserError(
+            f"{where} is damaged: model setting readout is {reprlib.repr(model['readout'])}, "
+            f"expected one of {', '.join(READOUTS)}"
+        )
+    if type(model.get("dropout_between_layers", True)) is not bool:
+        raise UserError(f"{where} is damaged: dropout_between_layers must be true or false")
+    rates = {"dropout", "embedding_dropout", "dropout_between_layers", "readout"}
+    unknown = model.keys() - {*_SIZES, *rates}
     if unknown:
         raise UserError(f"{where} is damaged: unknown model settings {reprlib.repr(unknown)}")
 

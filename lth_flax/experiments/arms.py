@@ -7,7 +7,10 @@ figures know arms by name only.
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lth_flax.pruning.masks import full_mask, permute_within_tensors, sparsity
+import jax
+import numpy as np
+
+from lth_flax.pruning.masks import permute_within_tensors, sparsity
 from lth_flax.pruning.scores import random as random_scores
 from lth_flax.pruning.select import prune
 from lth_flax.randomness import key
@@ -49,7 +52,7 @@ def random(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]
     """The original values, a random mask of the same size; masks of a seed nest over levels."""
     del level
     scores = random_scores(seed.initial_params, key=key(seed.seed, "random mask", draw))
-    full = full_mask(seed.initial_params)
+    full = jax.tree_util.tree_map(np.ones_like, mask)
     return seed.initial_params, prune(scores, full, sparsity=sparsity(mask))
 
 

@@ -1,8 +1,12 @@
 """All flags of all commands, in one place: defining one twice raises."""
 
+import math
+
 from absl import flags
 
+from lth_flax.models.classifier import READOUTS
 from lth_flax.pruning.levels import SCHEDULES
+from lth_flax.pruning.masks import PRUNABLE
 from lth_flax.pruning.scores import SCORES
 from lth_flax.pruning.select import SCOPES
 from lth_flax.training.optimizers import OPTIMIZERS
@@ -10,6 +14,53 @@ from lth_flax.training.optimizers import SCHEDULES as LR_SCHEDULES
 from lth_flax.training.replicates import MODES
 
 FLAGS = flags.FLAGS
+
+Number = int | float
+
+
+class _Numbers(flags.ArgumentParser):
+    """One number, or several with commas between them: a grid. A tuple where there are several."""
+
+    def __init__(self, kind: type[Number], lower_bound: float) -> None:
+        self._kind, self._lower = kind, lower_bound
+        name = "whole numbers" if kind is int else "numbers"
+        self.syntactic_help = f"one or more {name} from {lower_bound:g}, such as 1,2"
+
+    def parse(self, argument: object) -> Number | tuple[Number, ...]:
+        parts = argument.split(",") if isinstance(argument, str) else argument
+        values = tuple(parts) if isinstance(parts, list | tuple) else (parts,)
+        numbers = tuple(self._number(value) for value in values)
+        if not numbers or len(set(numbers)) < len(numbers):
+            raise ValueError(f"expected {self.syntactic_help}, each once")
+        return numbers if len(numbers) > 1 else numbers[0]
+
+    def _number(self, value: object) -> Number:
+        try:
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                raise ValueError
+            if self._kind is int and isinstance(value, float):
+                raise ValueError
+            number = self._kind(value)
+            if not self._lower <= number < math.inf:
+                raise ValueError
+        except (ValueError, OverflowError):
+            raise ValueError(f"expected {self.syntactic_help}") from None
+        return number
+
+    def flag_type(self) -> str:
+        return "numbers"
+
+
+class _NumbersSerializer(flags.ArgumentSerializer):
+    def serialize(self, value: Number | tuple[Number, ...]) -> str:
+        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def values_of(name: str) -> tuple[Number, ...]:
+    """All values of a flag that may name several."""
+    value = FLAGS[name].value
+    return value if isinstance(value, tuple) else (value,)
+
 
 MACHINE_FLAGS = (
     "work_dir",
@@ -26,12 +77,18 @@ MACHINE_FLAGS = (
 """Flags that say where and how a run works, not what it finds: they may differ
 when a run is continued. Data is compared by its fingerprint instead."""
 
+RETRAINING = ("finetune", "rewind_lr", "rewind_weights")
+
 _BY_COMMAND: dict[str, list[str]] = {}
 
 
 def _define() -> None:
     string, integer, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
     choice, boolean = flags.DEFINE_enum, flags.DEFINE_boolean
+
+    def numbers(name: str, default: Number, text: str, lower_bound: float) -> None:
+        parser = _Numbers(type(default), lower_bound)
+        flags.DEFINE(parser, name, default, text, serializer=_NumbersSerializer())
 
     # Where and how.
     string("work_dir", None, "Directory of the run. Default: runs/<experiment>_<dataset>.")
@@ -81,17 +138,17 @@ def _define() -> None:
     # Model.
     integer("embedding_size", 64, "Numbers per word.", lower_bound=1)
     integer("hidden_size", 32, "LSTM units per direction.", lower_bound=1)
-    integer("num_layers", 2, "Stacked bidirectional LSTM layers.", lower_bound=1)
+    numbers("num_layers", 2, "Stacked bidirectional LSTM layers; several make a grid.", 1)
     number("dropout", 0.5, "Between layers and before the head.", 0.0, 0.99)
     number("embedding_dropout", 0.0, "Of features of the word vectors.", 0.0, 0.99)
     string("embeddings_file", None, "Word vectors in GloVe's text format.")
     boolean("freeze_embeddings", False, "Never update the embedding.")
 
     # Training.
-    integer("epochs", 5, "Passes over the training texts; no early stopping.", lower_bound=1)
+    numbers("epochs", 5, "Passes over the training texts, never fewer; several make a grid.", 1)
     integer("batch_size", 64, "Texts per training step.", lower_bound=1)
     choice("optimizer", "adam", list(OPTIMIZERS), "Update rule.")
-    number("learning_rate", 3e-3, "Peak learning rate.", lower_bound=0.0)
+    numbers("learning_rate", 3e-3, "Peak learning rate; several make a grid.", 0.0)
     choice("lr_schedule", "cosine", list(LR_SCHEDULES), "Shape of the learning rate over steps.")
     number("warmup", 0.0, "Share of steps that warm up.", 0.0, 1.0)
     number("weight_decay", 0.0, "Decoupled, of kernels.", lower_bound=0.0)
@@ -109,6 +166,58 @@ def _define() -> None:
     integer("reinit_draws", 1, "Fresh initializations per seed and level.", lower_bound=1)
 
     boolean("dense_only", False, "Train the dense networks and stop there.")
+    string(
+        "rewind_epoch",
+        "0",
+        "Late rewinding: tickets start from the dense network after so many epochs (0.5), or a "
+        "share of training (5%); optimizer, learning rate and order of data go on from there.",
+    )
+
+    # Retraining, for post_prune_training.
+    choice(
+        "retraining",
+        "finetune",
+        list(RETRAINING),
+        "finetune: final weights, constant learning rate; rewind_lr: final weights, the last "
+        "--retrain_epochs again; rewind_weights: the same from the weights of then.",
+    )
+    integer("retrain_epochs", 2, "Epochs of retraining.", lower_bound=1)
+    number("retrain_lr_factor", 1.0, "Learning rate of retraining, as a multiple.", 0.0)
+
+    # What the code behind the paper did; for configs/paper_figure*.flags.
+    choice(
+        "prunable",
+        "kernels",
+        list(PRUNABLE),
+        "Which weights may be pruned. head is for the paper's protocol: its figures 1, 2 and 4 "
+        "pruned the last linear layer alone.",
+    )
+    choice(
+        "readout",
+        "final",
+        list(READOUTS),
+        "What the head reads. last_position is for the paper's protocol: the output at the last "
+        "padded position, where the backward direction has seen one token. Needs --max_shapes=1.",
+    )
+    boolean(
+        "keep_mask",
+        True,
+        "Masks stay during training. Off is for the paper's protocol: its figure 3 masked the "
+        "weights once and let them grow back.",
+    )
+    boolean(
+        "dropout_between_layers",
+        True,
+        "Dropout between LSTM layers. Off is for the paper's protocol: before the head alone.",
+    )
+    integer(
+        "unused_classes",
+        0,
+        "Outputs that no label uses. 1 is for the paper's protocol: it had a neutral class and no "
+        "neutral text.",
+        lower_bound=0,
+        upper_bound=100,
+    )
 
     # Answers.
     number("margin", 0.5, "Equivalence margin, in points of accuracy.", lower_bound=0.0)

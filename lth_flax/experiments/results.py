@@ -11,12 +11,18 @@ from lth_flax.pruning.connectivity import is_connected
 from lth_flax.pruning.masks import density, sparsity, total_sparsity
 from lth_flax.records import CHECKPOINTS, CurvePoint, Record
 from lth_flax.training.loop import Outcome, Replicate
+from lth_flax.types import Mask
 
 SCORED_SPLITS = ("validation", "test")
 
 
 class Entry(NamedTuple):
-    """A row of a table and its name: which arm of which seed at which level."""
+    """A row of a table and its name: which arm of which seed at which level.
+
+    configuration: what tells it from rows of other configurations, or nothing.
+    mask: what the records describe, where it is not the mask that training kept.
+    learning_rate: of its configuration, where the replicate has another.
+    """
 
     arm: str
     seed: int
@@ -25,12 +31,14 @@ class Entry(NamedTuple):
     target_sparsity: float
     mask_steps: int
     replicate: Replicate
-    suffix: str = ""
+    configuration: str = ""
+    mask: Mask | None = None
+    learning_rate: float | None = None
 
     @property
     def row_id(self) -> str:
         """A name that is unique in a work directory."""
-        suffix = f"/{self.suffix}" if self.suffix else ""
+        suffix = f"/{self.configuration}" if self.configuration else ""
         if self.arm == "dense":
             return f"dense/seed={self.seed}{suffix}"
         level = f"level={self.target_sparsity:g}"
@@ -38,13 +46,14 @@ class Entry(NamedTuple):
 
 
 class Method(NamedTuple):
-    """How masks were found: the same for all rows of a run."""
+    """How masks were found, and settings of this experiment alone: the same for all rows."""
 
     experiment: str
     schedule: str
     scope: str
     criterion: str
     mask_from: str = "end of training"
+    settings: Mapping[str, Any] = {}
 
 
 def metrics(
@@ -70,15 +79,17 @@ def metrics(
 
 
 def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> list[Record]:
-    """One record per checkpoint ("last", "best") and split (validation, test)."""
+    """One record per checkpoint ("last", "best") and split (validation, test) that was scored."""
     mask, params = entry.replicate.mask, entry.replicate.params
+    mask = mask if entry.mask is None else entry.mask
+    rate = {"learning_rate": entry.learning_rate or entry.replicate.learning_rate}
     dataset = setup.dataset
     common: Mapping[str, Any] = {
         "row_id": entry.row_id,
         "experiment": method.experiment,
         "dataset": dataset.name,
         "data_fingerprint": dataset.fingerprint,
-        "settings": setup.settings,
+        "settings": {**setup.settings, **method.settings, **rate},
         "schedule": method.schedule,
         "scope": method.scope,
         "criterion": method.criterion,
@@ -96,16 +107,19 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
         "diverged_epoch": outcome.diverged_epoch,
     }
     per_matrix = density(mask)
-    epochs = {"last": setup.trainer.workload.epochs, "best": outcome.best_epoch}
+    end = outcome.curves[-1].epoch if outcome.curves else setup.trainer.workload.epochs
+    epochs = {"last": end, "best": outcome.best_epoch}
     records = []
     for checkpoint in CHECKPOINTS:
         for split in SCORED_SPLITS:
-            output = outcome.outputs[checkpoint, split]
+            output = outcome.outputs.get((checkpoint, split))
+            if output is None:
+                continue
             scores = metrics(
                 output["predicted"],
                 dataset.labels(entry.seed, split),
                 output["loss"],
-                len(dataset.class_names),
+                setup.model.num_classes,
             )
             records.append(
                 Record(

@@ -28,20 +28,23 @@ from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabular
 from lth_flax.errors import UserError
 from lth_flax.experiments import command
 from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments.grid import one_configuration
 from lth_flax.experiments.results import Entry, Method
-from lth_flax.experiments.run import Run, replicate
+from lth_flax.experiments.run import Run
 from lth_flax.experiments.setup import (
     SETTING_FLAGS,
     SOURCE_FLAGS,
+    build,
     configure_jax,
     load,
-    prepare,
+    prepare_data,
     seed_block,
 )
 from lth_flax.records import compact_json
 from lth_flax.ticket_files import METADATA_FILE
 from lth_flax.ticket_metadata import read_metadata
 from lth_flax.tickets import load_ticket
+from lth_flax.training.loop import Replicate
 
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
@@ -69,11 +72,12 @@ def main() -> None:
             f"ticket {FLAGS.ticket} starts from weights in the middle of training: retrain_ticket "
             "starts at the beginning; give a ticket without rewinding"
         )
-    setup = prepare(
-        source,
+    shape, rate = one_configuration()
+    setup = build(
+        prepare_data(source, seeds, Vocabulary(tuple(found["vocabulary"]))),
         seeds,
+        shape,
         rows=rows,
-        vocabulary=Vocabulary(tuple(found["vocabulary"])),
         vocabulary_size=found["model"]["vocabulary_size"],
     )
     origin = origin_of(found, setup.dataset)
@@ -85,19 +89,20 @@ def main() -> None:
         print(note)
 
     # Rows of other tickets, data and settings stand in the same file.
-    name = f"{setup.dataset.name}-{_digest([*method, setup.dataset.fingerprint, setup.settings])}"
+    settings = {**setup.settings, "learning_rate": rate}
+    name = f"{setup.dataset.name}-{_digest([*method, setup.dataset.fingerprint, settings])}"
     level, sparsity, spent = found["level"], found["target_sparsity"], found["mask_steps"]
     dense = jax.tree_util.tree_map(np.ones_like, ticket.mask)
     theta_0 = ticket.initial_params
     entries = []
     for seed in seeds:
         entries.append(
-            Entry("dense", seed, 0, 0, 0.0, 0, replicate(setup, theta_0, dense, seed), name)
+            Entry("dense", seed, 0, 0, 0.0, 0, Replicate(theta_0, dense, seed, rate), name)
         )
         starts = [("ticket", 0, theta_0)]
         starts += [("reinit", d, setup.initialize(seed, d)) for d in range(FLAGS.reinit_draws)]
         for arm, draw, start in starts:
-            row = replicate(setup, start, ticket.mask, seed)
+            row = Replicate(start, ticket.mask, seed, rate)
             entries.append(Entry(arm, seed, draw, level, sparsity, spent, row, name))
     run.train(entries)
     run.finish()

@@ -9,7 +9,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from time import perf_counter
@@ -50,7 +50,8 @@ from lth_flax.records import (
 )
 from lth_flax.tickets import Ticket, save_ticket
 from lth_flax.training.checkpoints import Checkpoints
-from lth_flax.training.loop import Hooks, Outcome, Replicate, Stopped
+from lth_flax.training.loop import Hooks, Outcome, Span, Stopped
+from lth_flax.training.programs import Clock
 from lth_flax.types import Params
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy")
@@ -74,10 +75,19 @@ class Run:
 
     @classmethod
     def open(
-        cls, setup: Setup, method: Method, *, rows: int, append: bool = False, source: str = ""
+        cls,
+        setup: Setup,
+        method: Method,
+        *,
+        rows: int,
+        steps: int | None = None,
+        append: bool = False,
+        source: str = "",
     ) -> "Run":
-        """Opens the work directory; `rows` is the number of rows of all tables.
+        """Opens the work directory.
 
+        `setup` is the first that is used, `rows` the number of rows of all
+        tables and `steps` that of their training steps, where rows differ.
         With `append`, records that are there stay, whatever flags made them;
         a row that is trained again replaces itself. `source` stands for what
         the rows are made from besides flags and data: a checkpoint of an
@@ -103,20 +113,28 @@ class Run:
             say=lambda line: print(line, file=sys.stderr),
         )
         run._bar = tqdm(
-            total=rows * setup.steps_per_replicate,
+            total=rows * setup.steps_per_replicate if steps is None else steps,
             unit="step",
             unit_scale=True,
             disable=None if FLAGS.progress else True,
             file=sys.stderr,
             dynamic_ncols=True,
         )
-        describe(setup, rows)
+        describe_data(setup)
+        run.use(setup)
         return run
+
+    def use(self, setup: Setup) -> None:
+        """What the next tables are of: another shape, the same data."""
+        self.setup = setup
+        self._clocks.append(setup.trainer.clock)
+        describe_shape(setup, self.rows)
 
     finished: bool = False
     _bar: Any = None
     _checkpoints: Any = None
     _lock: Any = None
+    _clocks: list[Clock] = field(default_factory=list)
     _tables: int = 0
     _rows_done: int = 0
     _seconds_saving: float = 0.0
@@ -164,9 +182,8 @@ class Run:
         self.records = [record for record in self.records if record.row_id not in new]
         self.curves = [point for point in self.curves if point.row_id not in new]
 
-    def train(self, entries: Sequence[Entry]) -> list[Outcome]:
+    def train(self, entries: Sequence[Entry], span: Span | None = None) -> list[Outcome]:
         """Trains a table and records it."""
-        self._replace(entries)
         self._bar.set_description(_table_name(entries))
         hooks = Hooks(
             on_steps=self._bar.update,
@@ -177,7 +194,9 @@ class Run:
         self._tables += 1
         try:
             with interrupt.deferred():
-                outcomes = self.setup.trainer.train([e.replicate for e in entries], hooks=hooks)
+                outcomes = self.setup.trainer.train(
+                    [entry.replicate for entry in entries], hooks=hooks, span=span
+                )
         except Stopped:
             self._checkpoints.wait()
             raise interrupt.Interrupted(interrupt.received()) from None
@@ -189,23 +208,63 @@ class Run:
                 f"after {minutes:.1f} min",
                 flush=True,
             )
+        self.record(entries, outcomes)
+        return outcomes
+
+    def evaluate(self, entries: Sequence[Sequence[Entry]], trained: Sequence[Params]) -> None:
+        """Scores trained networks under the masks of their entries, and records that.
+
+        `entries` are, for each network of `trained`, as many: one per level.
+        """
+        networks = [
+            replace(one[0].replicate, params=params)
+            for one, params in zip(entries, trained, strict=True)
+        ]
+        masks = [[entry.replicate.mask for entry in one] for one in entries]
+        trainer = self.setup.trainer
+        found = {split: trainer.evaluate_levels(networks, masks, split) for split in SCORED_SPLITS}
+        outcomes = [
+            Outcome(
+                params=trained[network],
+                best_epoch=trainer.workload.epochs,
+                curves=(),
+                outputs={
+                    ("last", split): {name: array[level] for name, array in arrays.items()}
+                    for split, arrays in ((s, found[s][network]) for s in SCORED_SPLITS)
+                },
+                diverged_epoch=None,
+            )
+            for network, one in enumerate(entries)
+            for level in range(len(one))
+        ]
+        self.record([entry for one in entries for entry in one], outcomes)
+
+    def record(self, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+        """Puts rows on disk, in place of those of the same name."""
+        self._replace(entries)
         for entry, outcome in zip(entries, outcomes, strict=True):
             self.records += records_of(self.setup, self.method, entry, outcome)
             self.curves += curves_of(entry, outcome)
-            smallest = np.min_scalar_type(len(self.setup.dataset.class_names) - 1)
-            for checkpoint in ("last", "best"):
-                classes = outcome.outputs[checkpoint, "test"]["predicted"]
-                self.predictions[f"{entry.row_id}/{checkpoint}"] = classes.astype(smallest)
+            smallest = np.min_scalar_type(self.setup.model.num_classes - 1)
+            for (checkpoint, split), output in outcome.outputs.items():
+                if split == "test":
+                    classes = output["predicted"].astype(smallest)
+                    self.predictions[f"{entry.row_id}/{checkpoint}"] = classes
         self._write()
-        return outcomes
 
-    def save_ticket(self, entry: Entry, initial_params: Params, outcome: Outcome) -> Path:
+    def save_ticket(
+        self,
+        entry: Entry,
+        initial_params: Params,
+        outcome: Outcome,
+        rewind_params: Params | None = None,
+    ) -> Path:
         """Keeps a ticket with all that is needed to use it without this run."""
         setup = self.setup
         model = setup.model
-        path = (
-            self.directory / "tickets" / f"seed_{entry.seed}" / f"level_{entry.target_sparsity:g}"
-        )
+        path = self.directory / "tickets" / entry.configuration
+        path = path / f"seed_{entry.seed}" / f"level_{entry.target_sparsity:g}"
+        unused = [f"unused_{number}" for number in range(FLAGS.unused_classes)]
         metadata = {
             "model": {
                 "vocabulary_size": model.vocabulary_size,
@@ -215,26 +274,34 @@ class Run:
                 "num_classes": model.num_classes,
                 "dropout": model.dropout,
                 "embedding_dropout": model.embedding_dropout,
+                "dropout_between_layers": model.dropout_between_layers,
+                "readout": model.readout,
             },
             "vocabulary": list(setup.dataset.vocabularies[entry.seed].words),
-            "class_names": list(setup.dataset.class_names),
+            "class_names": [*setup.dataset.class_names, *unused],
             "dataset": setup.dataset.name,
             "data_fingerprint": setup.dataset.fingerprint,
             "split_fingerprint": setup.dataset.split_fingerprint(entry.seed),
             "seed": entry.seed,
             "level": entry.level,
             "target_sparsity": entry.target_sparsity,
-            "prunable": "every kernel with two or more dimensions; no embedding, no bias",
+            "prunable": FLAGS.prunable,
             "experiment": self.method.experiment,
             "schedule": self.method.schedule,
             "scope": self.method.scope,
             "criterion": self.method.criterion,
             "mask_steps": entry.mask_steps,
-            "settings": dict(setup.settings),
+            "settings": {
+                **setup.settings,
+                **self.method.settings,
+                "learning_rate": entry.replicate.learning_rate,
+            },
             "source": {name: getattr(FLAGS, name) for name in SOURCE_FLAGS},
         }
         started = perf_counter()
-        save_ticket(path, Ticket(initial_params, entry.replicate.mask, outcome.params, metadata))
+        mask = entry.replicate.mask if entry.mask is None else entry.mask
+        ticket = Ticket(initial_params, mask, outcome.params, metadata, rewind_params)
+        save_ticket(path, ticket)
         self._seconds_saving += perf_counter() - started
         return path
 
@@ -274,7 +341,7 @@ class Run:
         self._seconds_saving += perf_counter() - started
 
     def _provenance(self, *, finished: bool) -> dict[str, Any]:
-        clock, dataset = self.setup.trainer.clock, self.setup.dataset
+        clocks, dataset = self._clocks, self.setup.dataset
         saving = self._seconds_saving
         if self._checkpoints:
             saving += self._checkpoints.seconds_saving
@@ -301,9 +368,9 @@ class Run:
             "finished": finished,
             "seconds": {
                 "total": round(perf_counter() - self.started, 1),
-                "compile": round(clock.compile, 1),
-                "train": round(clock.train, 1),
-                "evaluate": round(clock.evaluate, 1),
+                "compile": round(sum(clock.compile for clock in clocks), 1),
+                "train": round(sum(clock.train for clock in clocks), 1),
+                "evaluate": round(sum(clock.evaluate for clock in clocks), 1),
                 "save": round(saving, 1),
             },
         }
@@ -325,9 +392,9 @@ def _read_predictions(path: Path) -> dict[str, np.ndarray]:
         ) from None
 
 
-def describe(setup: Setup, rows: int) -> None:
-    """Says what is about to happen."""
-    dataset, engine, model = setup.dataset, setup.trainer.engine, setup.model
+def describe_data(setup: Setup) -> None:
+    """Says which texts there are."""
+    dataset = setup.dataset
     seed = setup.seeds[0]
     sizes = " + ".join(f"{dataset.size(seed, s):,} {s}" for s in ("train", *SCORED_SPLITS))
     print(
@@ -337,16 +404,17 @@ def describe(setup: Setup, rows: int) -> None:
     )
     if dataset.num_empty:
         print(f"{dataset.num_empty} texts are empty after cleaning: kept, read as zero length")
+
+
+def describe_shape(setup: Setup, rows: int) -> None:
+    """Says what is about to be trained."""
+    engine, model = setup.trainer.engine, setup.model
+    devices = f"{engine.devices[0].platform} device{'s' * (len(engine.devices) > 1)}"
     print(
         f"{model.num_layers}-layer bidirectional LSTM, {model.hidden_size} units per direction; "
-        f"{rows} replicates of {setup.steps_per_replicate:,} steps on {len(engine.devices)} "
-        f"{engine.devices[0].platform} device{'s' * (len(engine.devices) > 1)} ({engine.mode})"
+        f"{rows} replicates in all, of {setup.steps_per_replicate:,} steps, "
+        f"on {len(engine.devices)} {devices} ({engine.mode})"
     )
-
-
-def replicate(setup: Setup, params: Params, mask: Any, seed: int) -> Replicate:
-    """A row at the run's learning rate."""
-    return Replicate(params, mask, seed, setup.learning_rate)
 
 
 def source_revision() -> str | None:
@@ -376,5 +444,5 @@ def _version(package: str) -> str | None:
 def _table_name(entries: Sequence[Entry]) -> str:
     levels = sorted({entry.target_sparsity for entry in entries})
     if levels == [0.0]:
-        return "dense"
+        return entries[0].arm
     return f"{levels[0]:.1%}" if len(levels) == 1 else f"{len(levels)} levels"

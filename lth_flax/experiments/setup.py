@@ -20,10 +20,12 @@ from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.experiments.arms import ARMS, Seed
 from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments.grid import Shape
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning import levels as level_rules
-from lth_flax.pruning.levels import Level
-from lth_flax.pruning.masks import full_mask
+from lth_flax.pruning.levels import Level, next_mask
+from lth_flax.pruning.masks import PRUNABLE, full_mask
+from lth_flax.pruning.scores import SCORES
 from lth_flax.randomness import key
 from lth_flax.training.classification import make_loss, make_predict
 from lth_flax.training.loop import Trainer
@@ -32,7 +34,7 @@ from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine, choose_mode
 from lth_flax.training.steps import Task
-from lth_flax.types import Params
+from lth_flax.types import Mask, Params
 
 SETTING_FLAGS = (
     "matmul_precision",
@@ -47,7 +49,11 @@ SETTING_FLAGS = (
     "hidden_size",
     "num_layers",
     "dropout",
+    "dropout_between_layers",
     "embedding_dropout",
+    "readout",
+    "unused_classes",
+    "prunable",
     "freeze_embeddings",
     "epochs",
     "batch_size",
@@ -112,6 +118,23 @@ def chosen_levels() -> tuple[Level, ...]:
         raise UserError(f"{error}; see --levels, --prune_rate and --rounds") from None
 
 
+def one_shot() -> None:
+    """For commands that prune trained networks only once.
+
+    Raises:
+      UserError: flags ask for what such a command does not do.
+    """
+    if FLAGS["schedule"].present and FLAGS.schedule != "oneshot":
+        raise UserError(
+            f"--schedule={FLAGS.schedule}: this command prunes each trained network one-shot to "
+            "every level; leave it out, or run winning_ticket"
+        )
+    FLAGS["schedule"].value = "oneshot"
+    for name in ("arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask"):
+        if FLAGS[name].present and FLAGS[name].value != FLAGS[name].default:
+            raise UserError(f"--{name} is for winning_ticket: leave it out here")
+
+
 def chosen_arms() -> list[tuple[str, int]]:
     """(arm, draw) for every row that a seed has at one level."""
     for arm in FLAGS.arms:
@@ -130,6 +153,18 @@ def chosen_arms() -> list[tuple[str, int]]:
         if arm in FLAGS.arms
         for draw in range(FLAGS.reinit_draws if arm == "reinit" else 1)
     ]
+
+
+def pruned(family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:
+    """Scores the trained weights and prunes to the level, on the CPU (host arrays)."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        scores = SCORES[FLAGS.criterion](
+            trained,
+            initial_params=family.initial_params,
+            key=key(family.seed, "random scores", level.index),
+        )
+        found = next_mask(scores, mask, level, scope=FLAGS.scope, schedule=FLAGS.schedule)
+    return jax.tree_util.tree_map(np.asarray, found)
 
 
 def configure_jax(rows: int) -> None:
@@ -210,7 +245,6 @@ class Setup:
     trainer: Trainer
     settings: Mapping[str, Any]
     initialize: Initializer
-    learning_rate: float
 
     @property
     def steps_per_replicate(self) -> int:
@@ -222,6 +256,10 @@ class Setup:
     def seed(self, seed: int) -> Seed:
         """What the arms of a seed share."""
         return Seed(seed, self.initialize(seed), lambda draw: self.initialize(seed, draw))
+
+    def full_mask(self, params: Params) -> Mask:
+        """The mask of the dense network, of what `--prunable` names."""
+        return full_mask(params, PRUNABLE[FLAGS.prunable])
 
 
 def load() -> Source:
@@ -240,29 +278,24 @@ def load() -> Source:
     )
 
 
-def prepare(
-    source: Source,
-    seeds: Sequence[int],
-    *,
-    rows: int,
-    vocabulary: Vocabulary | None = None,
-    vocabulary_size: int | None = None,
-) -> Setup:
-    """Data, model and trainer from the flags.
+def prepare_data(
+    source: Source, seeds: Sequence[int], vocabulary: Vocabulary | None = None
+) -> Dataset:
+    """Splits, vocabulary and length buckets from the flags.
 
-    Args:
-      source: the texts.
-      seeds: of the run.
-      rows: of the largest table.
-      vocabulary: of a ticket, in place of one from the training texts.
-      vocabulary_size: rows of the ticket's embedding.
+    `vocabulary` is that of a ticket, in place of one from the training texts.
     """
     if FLAGS.validation_share + FLAGS.test_share >= 1 and source.official_test is None:
         raise UserError(
             f"--validation_share={FLAGS.validation_share} and --test_share={FLAGS.test_share} "
             "leave nothing to train on: expected a sum below 1"
         )
-    dataset = build_dataset(
+    if FLAGS.readout == "last_position" and FLAGS.max_shapes != 1:
+        raise UserError(
+            f"--readout=last_position with --max_shapes={FLAGS.max_shapes}: what it reads depends "
+            "on padding, so all texts need one length; expected --max_shapes=1"
+        )
+    return build_dataset(
         source,
         seeds,
         DatasetOptions(
@@ -277,16 +310,36 @@ def prepare(
         ),
         vocabulary=vocabulary,
     )
+
+
+def build(
+    dataset: Dataset,
+    seeds: Sequence[int],
+    shape: Shape,
+    *,
+    rows: int,
+    vocabulary_size: int | None = None,
+    then_constant: bool = False,
+) -> Setup:
+    """Model and trainer of one shape from the flags.
+
+    Args:
+      rows: of the largest table.
+      vocabulary_size: rows of a ticket's embedding, in place of the dataset's.
+      then_constant: whether the learning rate is constant after the last epoch.
+    """
     model = BiLSTMClassifier(
         vocabulary_size=vocabulary_size or dataset.vocabulary_size,
         embedding_size=FLAGS.embedding_size,
         hidden_size=FLAGS.hidden_size,
-        num_layers=FLAGS.num_layers,
-        num_classes=len(dataset.class_names),
+        num_layers=shape.num_layers,
+        num_classes=len(dataset.class_names) + FLAGS.unused_classes,
         dropout=FLAGS.dropout,
         embedding_dropout=FLAGS.embedding_dropout,
+        dropout_between_layers=FLAGS.dropout_between_layers,
+        readout=FLAGS.readout,
     )
-    workload = make_workload(dataset, model, seeds)
+    workload = make_workload(dataset, model, seeds, shape.epochs)
     steps = workload.epochs * batch_count(workload.members[seeds[0]]["train"], FLAGS.batch_size)
     task = Task(
         loss_fn=make_loss(model),
@@ -299,7 +352,10 @@ def prepare(
             frozen=(lambda path: "embedding" in path) if FLAGS.freeze_embeddings else None,
         ),
         schedule=make_schedule(
-            FLAGS.lr_schedule, total_steps=steps, warmup_steps=round(FLAGS.warmup * steps)
+            FLAGS.lr_schedule,
+            total_steps=steps,
+            warmup_steps=round(FLAGS.warmup * steps),
+            then_constant=then_constant,
         ),
     )
     vectors = {}
@@ -313,6 +369,7 @@ def prepare(
                 )
             vectors[seed] = read[id(words)]
     settings = {name: getattr(FLAGS, name) for name in SETTING_FLAGS}
+    settings |= shape._asdict()
     settings["embeddings"] = bool(FLAGS.embeddings_file)
     initializer = Initializer(model, vectors)
     engine = make_engine(rows, task, workload, lambda: initializer(seeds[0]))
@@ -323,7 +380,6 @@ def prepare(
         trainer=Trainer(engine, task, workload),
         settings=settings,
         initialize=initializer,
-        learning_rate=FLAGS.learning_rate,
     )
 
 
@@ -352,7 +408,9 @@ def make_engine(
     return Engine(mode, devices, per_slice, donate=devices[0].platform in ("cpu", "gpu", "cuda"))
 
 
-def make_workload(dataset: Dataset, model: BiLSTMClassifier, seeds: Sequence[int]) -> Workload:
+def make_workload(
+    dataset: Dataset, model: BiLSTMClassifier, seeds: Sequence[int], epochs: int
+) -> Workload:
     """Batches per call from the model's work per position."""
     hidden = model.hidden_size
     features = model.embedding_size + 2 * hidden * (model.num_layers - 1)
@@ -381,7 +439,7 @@ def make_workload(dataset: Dataset, model: BiLSTMClassifier, seeds: Sequence[int
     return Workload(
         buckets=dataset.buckets,
         members=dataset.members,
-        epochs=FLAGS.epochs,
+        epochs=epochs,
         batch_size=FLAGS.batch_size,
         eval_batch_sizes=eval_batches,
         train_steps_per_call=calls(train_batches, 6, ["train"]),

@@ -7,6 +7,8 @@ from jaxtyping import Array, Float, Int
 
 from lth_flax.models import lstm
 
+READOUTS = ("final", "last_position")
+
 
 def _gate_initializer(initializer):
     """Draws each of the four gates of a kernel as a matrix of its own."""
@@ -66,6 +68,10 @@ class BiLSTMClassifier(nn.Module):
     and feature and held over time (Gal & Ghahramani, arXiv 1512.05287): it does
     not depend on how far a batch is padded, and costs one draw per text.
 
+    With `readout="last_position"` padding is read like text and the head reads
+    the outputs at the last padded position: what an LSTM without lengths does,
+    and the code behind the paper did. There, padding further changes the answer.
+
     Parameters, as a plain dict:
       embedding/embedding [vocabulary, embed];
       lstm_K/{forward,backward}/{input_kernel,recurrent_kernel,bias};
@@ -79,6 +85,8 @@ class BiLSTMClassifier(nn.Module):
     num_classes: int
     dropout: float = 0.0
     embedding_dropout: float = 0.0
+    dropout_between_layers: bool = True
+    readout: str = "final"
 
     @nn.compact
     def __call__(
@@ -88,17 +96,24 @@ class BiLSTMClassifier(nn.Module):
         *,
         deterministic: bool = True,
     ) -> Float[Array, "batch classes"]:
+        if self.readout not in READOUTS:
+            raise ValueError(
+                f"readout must be one of {', '.join(READOUTS)}; found {self.readout!r}"
+            )
+        padded = self.readout == "last_position"
+        if padded:
+            lengths = jnp.full_like(lengths, tokens.shape[1])
         embed = nn.Embed(self.vocabulary_size, self.embedding_size, name="embedding")
         states = self._held_dropout(
             embed(tokens.T), self.embedding_dropout, deterministic, "embedding_dropout"
         )
         for layer in range(self.num_layers):
-            if layer > 0:
+            if layer > 0 and self.dropout_between_layers:
                 # Names decide the draws: renaming one changes every recorded run.
                 name = f"Dropout_{layer - 1}"
                 states = self._held_dropout(states, self.dropout, deterministic, name)
             states = _Layer(self.hidden_size, name=f"lstm_{layer}")(states, lengths)
-        final = lstm.final_states(states, lengths)
+        final = states[-1] if padded else lstm.final_states(states, lengths)
         head_dropout = nn.Dropout(self.dropout, name=f"Dropout_{self.num_layers - 1}")
         final = head_dropout(final, deterministic=deterministic)
         return nn.Dense(self.num_classes, name="head")(final)

@@ -46,6 +46,22 @@ def prunable_by_default(path: tuple[str, ...], leaf: Array) -> bool:
     return jnp.ndim(leaf) >= 2 and "embedding" not in path
 
 
+def _in_head(path: tuple[str, ...], leaf: Array) -> bool:
+    return prunable_by_default(path, leaf) and path[0] == "head"
+
+
+def _in_recurrent_layers(path: tuple[str, ...], leaf: Array) -> bool:
+    return prunable_by_default(path, leaf) and path[0] != "head"
+
+
+PRUNABLE: dict[str, Prunable] = {
+    "kernels": prunable_by_default,
+    "lstm": _in_recurrent_layers,
+    "head": _in_head,
+}
+"""Rules by name; the last two are for networks whose output layer is called `head`."""
+
+
 def full_mask(params: Params, prunable: Prunable | None = None) -> Mask:
     """The mask of the dense network: every weight kept.
 

@@ -106,11 +106,14 @@ def _kernels(params: Params) -> Params:
     )
 
 
-def make_schedule(name: str, *, total_steps: int, warmup_steps: int = 0) -> Schedule:
+def make_schedule(
+    name: str, *, total_steps: int, warmup_steps: int = 0, then_constant: bool = False
+) -> Schedule:
     """The factor on the learning rate at each step of a run of `total_steps`.
 
     "constant", "cosine" (to zero) or "linear" (to zero), after a linear warm-up
-    from zero over `warmup_steps`.
+    from zero over `warmup_steps`. With `then_constant` the factor is 1 after the last step,
+    for fine-tuning.
     """
     if name not in SCHEDULES:
         raise ValueError(f"lr_schedule must be one of {', '.join(SCHEDULES)}; found {name!r}")
@@ -120,8 +123,9 @@ def make_schedule(name: str, *, total_steps: int, warmup_steps: int = 0) -> Sche
         "cosine": optax.cosine_decay_schedule(1.0, decay_steps),
         "linear": optax.linear_schedule(1.0, 0.0, decay_steps),
     }[name]
-    if not warmup_steps:
-        return main
-    return optax.join_schedules(
-        [optax.linear_schedule(0.0, 1.0, warmup_steps), main], [warmup_steps]
-    )
+    parts, ends = [main], []
+    if warmup_steps:
+        parts, ends = [optax.linear_schedule(0.0, 1.0, warmup_steps), main], [warmup_steps]
+    if then_constant:
+        parts, ends = [*parts, optax.constant_schedule(1.0)], [*ends, total_steps]
+    return optax.join_schedules(parts, ends) if ends else main

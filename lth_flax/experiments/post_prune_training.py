@@ -1,0 +1,114 @@
+"""Does training on after pruning help? Figure 4 of the paper, with the control it lacks.
+
+Train, prune one-shot to every level, evaluate, train again with the mask kept,
+evaluate; beside it the dense network trained on just as long:
+
+  python -m lth_flax.experiments.post_prune_training --flagfile=configs/tweets_post_prune.flags
+
+`--retraining` says how (Renda et al., arXiv 2003.02389): `finetune` goes on
+from the final weights at a constant rate, with new orders of the data;
+`rewind_lr` goes on from them with the learning rates and data orders of the
+last `--retrain_epochs`; `rewind_weights` does these epochs again from the
+weights, and the optimizer, of then. `--retrain_lr_factor` multiplies the rate
+of each: in the paper ten.
+"""
+
+from collections.abc import Sequence
+
+from lth_flax.errors import UserError
+from lth_flax.experiments import command, grid
+from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments.prune_after_training import train_and_prune
+from lth_flax.experiments.results import Entry, Method
+from lth_flax.experiments.run import Run
+from lth_flax.experiments.setup import (
+    build,
+    chosen_levels,
+    configure_jax,
+    load,
+    one_shot,
+    prepare_data,
+    seed_block,
+)
+from lth_flax.pruning.levels import Level
+from lth_flax.training.loop import Replicate, Span
+
+
+def main() -> None:
+    one_shot()
+    levels, seeds = chosen_levels(), seed_block()
+    shapes, rates = grid.shapes(), grid.rates()
+    again = FLAGS.retrain_epochs
+    for shape in shapes:
+        if FLAGS.retraining != "finetune" and again > shape.epochs:
+            raise UserError(
+                f"--retrain_epochs={again} goes back further than --epochs={shape.epochs}: "
+                f"expected at most that with --retraining={FLAGS.retraining}"
+            )
+    source = load()
+    networks = len(seeds) * len(rates)
+    configure_jax(rows=networks)
+    dataset = prepare_data(source, seeds)
+    names = ("retraining", "retrain_epochs", "retrain_lr_factor")
+    settings = {name: getattr(FLAGS, name) for name in names}
+    method = Method(
+        "post_prune_training", "oneshot", FLAGS.scope, FLAGS.criterion, settings=settings
+    )
+    retrained = networks * (1 + len(levels))
+    finetune = FLAGS.retraining == "finetune"
+    setups = (
+        build(dataset, seeds, shape, rows=retrained, then_constant=finetune) for shape in shapes
+    )
+    first = next(setups)
+    spe = first.steps_per_replicate // shapes[0].epochs
+    steps = spe * sum(networks * shape.epochs + retrained * again for shape in shapes)
+    run = Run.open(first, method, rows=(networks + retrained) * len(shapes), steps=steps)
+    if not run.finished:
+        for number, shape in enumerate(shapes):
+            if number:
+                run.use(next(setups))
+            _retrain(run, shape, rates, seeds, levels, spe)
+    run.finish()
+
+
+def _retrain(
+    run: Run,
+    shape: grid.Shape,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    levels: Sequence[Level],
+    spe: int,
+) -> None:
+    kind, again = FLAGS.retraining, FLAGS.retrain_epochs
+    end = shape.epochs
+    back = (end - again) * spe
+    if kind == "finetune":
+        span = Span(start=end * spe, epochs=end + again)
+    else:
+        span = Span(start=back, epochs=end)
+    networks = train_and_prune(
+        run, shape, rates, seeds, levels, keep=back if kind == "rewind_weights" else None
+    )
+    entries = []
+    for family, trained, kept, pruned in networks:
+        start, opt_state = (trained, None) if kept is None else kept
+        dense = run.setup.full_mask(trained)
+        rate = pruned[0].replicate.learning_rate
+        starts = [("dense_retrained", 0, 0.0, dense)]
+        starts += [("retrained", e.level, e.target_sparsity, e.replicate.mask) for e in pruned]
+        for arm, level, sparsity, mask in starts:
+            row = Replicate(start, mask, family.seed, rate * FLAGS.retrain_lr_factor, opt_state)
+            entries.append(
+                Entry(
+                    arm, family.seed, 0, level, sparsity,
+                    run.setup.steps_per_replicate,
+                    row,
+                    pruned[0].configuration,
+                    learning_rate=rate,
+                )
+            )  # fmt: skip
+    run.train(entries, span)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,98 @@
+"""How much can be pruned from a trained network? Figures 1 and 2 of the paper.
+
+Train dense networks over depths, learning rates and seeds, prune each one-shot
+to every level, and evaluate with no training after:
+
+  python -m lth_flax.experiments.prune_after_training --flagfile=configs/tweets_prune_after.flags
+
+This says how over-parametrized a network is. It is no evidence for winning tickets.
+"""
+
+from collections.abc import Sequence
+
+from lth_flax.experiments import command, grid
+from lth_flax.experiments.arms import Seed
+from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments.results import Entry, Method
+from lth_flax.experiments.run import Run
+from lth_flax.experiments.setup import (
+    build,
+    chosen_levels,
+    configure_jax,
+    load,
+    one_shot,
+    prepare_data,
+    pruned,
+    seed_block,
+)
+from lth_flax.pruning.levels import Level
+from lth_flax.training.loop import Kept, Replicate, Span
+from lth_flax.types import Params
+
+
+def main() -> None:
+    one_shot()
+    levels, seeds = chosen_levels(), seed_block()
+    shapes, rates = grid.shapes(), grid.rates()
+    source = load()
+    rows = len(seeds) * len(rates)
+    configure_jax(rows=rows)
+    dataset = prepare_data(source, seeds)
+    method = Method("prune_after_training", "oneshot", FLAGS.scope, FLAGS.criterion)
+    setups = (build(dataset, seeds, shape, rows=rows) for shape in shapes)
+    first = next(setups)
+    spe = first.steps_per_replicate // shapes[0].epochs
+    steps = rows * spe * sum(shape.epochs for shape in shapes)
+    run = Run.open(first, method, rows=rows * len(shapes), steps=steps)
+    if not run.finished:
+        for number, shape in enumerate(shapes):
+            if number:
+                run.use(next(setups))
+            train_and_prune(run, shape, rates, seeds, levels)
+    run.finish()
+
+
+def train_and_prune(
+    run: Run,
+    shape: grid.Shape,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    levels: Sequence[Level],
+    keep: int | None = None,
+) -> list[tuple[Seed, Params, Kept | None, list[Entry]]]:
+    """Trains dense networks of one shape, and records them dense and pruned to every level.
+
+    Returns:
+      per learning rate and seed: the seed's family, the trained parameters, the
+      state at step `keep`, and the entries of the pruned networks.
+    """
+    setup = run.setup
+    rows = [(rate, setup.seed(seed)) for rate in rates for seed in seeds]
+    dense = []
+    for rate, family in rows:
+        start = Replicate(
+            family.initial_params, setup.full_mask(family.initial_params), family.seed, rate
+        )
+        name = grid.name_of(shape, rate)
+        dense.append(Entry("dense", family.seed, 0, 0, 0.0, 0, start, name))
+    outcomes = run.train(dense, Span(keep=keep))
+    found = []
+    for entry, (rate, family), outcome in zip(dense, rows, outcomes, strict=True):
+        entries = []
+        for level in levels:
+            mask = pruned(family, outcome.params, entry.replicate.mask, level)
+            entries.append(
+                Entry(
+                    "pruned", family.seed, 0, level.index, level.target_sparsity,
+                    setup.steps_per_replicate,
+                    Replicate(outcome.params, mask, family.seed, rate),
+                    entry.configuration,
+                )
+            )  # fmt: skip
+        found.append((family, outcome.params, outcome.kept, entries))
+    run.evaluate([entries for *_, entries in found], [params for _, params, *_ in found])
+    return found
+
+
+if __name__ == "__main__":
+    command.run(main)
