@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_flax.errors import UserError
-from lth_flax.models.classifier import READOUTS
+from lth_flax.types import READOUTS
 
 FORMAT_VERSION = 1
 MOST_JSON_BYTES = 2**28

@@ -5,6 +5,9 @@ from typing import Any
 
 import jax
 
+READOUTS = ("final", "last_position")
+"""What a classifier's head may read; see `models.classifier`."""
+
 Array = jax.Array
 Params = Any
 """A pytree of float arrays: one network's parameters."""

@@ -24,8 +24,8 @@ ALLOWED = {
     "tickets": {"errors", "types", "quiet", "records"},
     "analysis": {"errors", "records"},
     "experiments": {
-        "errors", "types", "randomness", "records", "data", "models", "pruning", "training",
-        "tickets", "analysis",
+        "errors", "types", "quiet", "randomness", "records", "data", "models", "pruning",
+        "training", "tickets", "analysis",
     },
     "benchmarks": {
         "errors", "types", "randomness", "records", "data", "models", "pruning", "training",

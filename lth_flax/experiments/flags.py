@@ -4,7 +4,6 @@ import math
 
 from absl import flags
 
-from lth_flax.models.classifier import READOUTS
 from lth_flax.pruning.levels import SCHEDULES
 from lth_flax.pruning.masks import PRUNABLE
 from lth_flax.pruning.scores import SCORES
@@ -12,6 +11,7 @@ from lth_flax.pruning.select import SCOPES
 from lth_flax.training.optimizers import OPTIMIZERS
 from lth_flax.training.optimizers import SCHEDULES as LR_SCHEDULES
 from lth_flax.training.replicates import MODES
+from lth_flax.types import READOUTS
 
 FLAGS = flags.FLAGS
 

@@ -83,7 +83,15 @@ def main() -> None:
     origin = origin_of(found, setup.dataset)
     if list(seeds) != [found["seed"]]:  # else the seed of a row is that of its ticket
         origin += f", seed {found['seed']}"
-    method = Method("retrain_ticket", found["schedule"], found["scope"], found["criterion"], origin)
+    method = Method(
+        "retrain_ticket",
+        found["schedule"],
+        found["scope"],
+        found["criterion"],
+        origin,
+        # As rows of winning_ticket say it: here masks always stay, and training starts at 0.
+        {"keep_mask": True, "rewind_epoch": "0"},
+    )
     run = Run.open(setup, method, rows=rows, append=True, source=ticket.digest)
     for note in notes(found, source, setup.dataset):
         print(note)

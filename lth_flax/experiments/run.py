@@ -412,7 +412,7 @@ def describe_shape(setup: Setup, rows: int) -> None:
     devices = f"{engine.devices[0].platform} device{'s' * (len(engine.devices) > 1)}"
     print(
         f"{model.num_layers}-layer bidirectional LSTM, {model.hidden_size} units per direction; "
-        f"{rows} replicates in all, of {setup.steps_per_replicate:,} steps, "
+        f"{rows} replicates of {setup.steps_per_replicate:,} steps "
         f"on {len(engine.devices)} {devices} ({engine.mode})"
     )
 

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from lth_flax.models import lstm
-
-READOUTS = ("final", "last_position")
+from lth_flax.types import READOUTS
 
 
 def _gate_initializer(initializer):

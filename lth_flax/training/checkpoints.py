@@ -106,6 +106,7 @@ class Checkpoints:
         meta = {
             "identity": self._identity,
             "position": list(position),
+            "position_sha256": _digest(self._identity, position, {}),
             "sha256": _digest(self._identity, position, copies),
         }
         try:
@@ -137,24 +138,29 @@ class Checkpoints:
         self.wait()
         for step in sorted(self._steps(), reverse=True):
             try:
-                position, arrays = self._load(step, like)
+                position, arrays = self._load(step, (table, slice_), like)
             except _OtherSlice:
                 return None
             except Exception as error:  # orbax raises many kinds for damaged files
                 reason = " ".join(str(error).split())[:120] or type(error).__name__
                 self._say(f"skipped checkpoint {step}: {reason}")
                 continue
-            if (position.table, position.slice) != (table, slice_):
-                return None
             return position, arrays
         return None
 
-    def _load(self, step: int, like: Arrays) -> tuple[Position, dict[str, np.ndarray]]:
+    def _load(
+        self, step: int, slice_: tuple[int, int], like: Arrays
+    ) -> tuple[Position, dict[str, np.ndarray]]:
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
         meta = meta["meta"]
         if meta["identity"] != self._identity:
             raise ValueError("it belongs to other data, flags or versions")
         position = Position(*(int(number) for number in meta["position"]))
+        if _digest(self._identity, position, {}) != meta["position_sha256"]:
+            raise ValueError("its position does not match its checksum")
+        # Before its arrays: those of another slice may have other shapes.
+        if (position.table, position.slice) != slice_:
+            raise _OtherSlice
         target = {name: np.zeros(array.shape, array.dtype) for name, array in like.items()}
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))

@@ -15,6 +15,7 @@ import pytest
 from lth_flax.data.dataset import DatasetOptions, build_dataset
 from lth_flax.data.sources import SourceOptions, load_source
 from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments.grid import rates, rewind_step, shapes
 from lth_flax.experiments.setup import chosen_arms, chosen_levels, seed_block
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import path_names
@@ -352,12 +353,17 @@ def test_every_configuration_parses(path, restored_flags):
     for name, equals, value in given:
         if equals:
             flag = FLAGS[name].value
-            text = ",".join(flag) if isinstance(flag, list) else str(flag)
-            same = float(text) == float(value) if type(flag) in (int, float) else text == value
-            assert same, name
+            parts = list(flag) if isinstance(flag, list | tuple) else [flag]
+            texts = value.split(",") if isinstance(flag, list | tuple) else [value]
+            for part, text in zip(parts, texts, strict=True):
+                same = float(text) == part if type(part) in (int, float) else text == str(part)
+                assert same, name
     # And what it asks for is legal.
     assert len(seed_block()) >= 1
     assert FLAGS.dense_only or (chosen_levels() and chosen_arms())
+    for shape in shapes():
+        assert rewind_step(shape, 100) == 0
+    assert rates()
     assert path.read_text().startswith("#")
 
 
