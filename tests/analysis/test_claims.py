@@ -60,7 +60,7 @@ def record(tmp_path):
 
 
 def finding(record, number):
-    return dict((claim.number, found) for claim, found in judge(Evidence(record.directory)))[number]
+    return {claim.number: found for claim, found in judge(Evidence(record.directory))}[number]
 
 
 def craters(*sparsities, **settings):
