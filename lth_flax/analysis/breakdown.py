@@ -68,8 +68,17 @@ def crossing(levels: Sequence[float], drops: Sequence[float], allowed: float) ->
 
 
 def breakdowns(records: Iterable[Record], allowed_points: float = BREAKDOWN_POINTS) -> Crossings:
-    """Breakdown sparsity per arm, seed and draw; records of one split and checkpoint."""
-    return _crossings(records, lambda dense: allowed_points)
+    """Breakdown sparsity per arm, seed and draw; records of one split and checkpoint.
+
+    A seed whose dense network does not beat the majority class by more than that has
+    none: what has learned nothing has nothing to lose, and would seem unbreakable.
+    """
+
+    def allowed(dense: Record) -> float:
+        learned = 100 * (dense.accuracy - dense.majority_accuracy) > allowed_points
+        return allowed_points if learned else 0.0
+
+    return _crossings(records, allowed)
 
 
 def craters(records: Iterable[Record]) -> Crossings:
@@ -97,9 +106,11 @@ def compare(crossings: Crossings, treatment: str, control: str, confidence: floa
 def _crossings(records: Iterable[Record], allowed_of: Callable[[Record], float]) -> Crossings:
     records = list(records)
     dense = {record.seed: record for record in records if record.arm == "dense"}
+    flat = {r.arm for r in records} - {r.arm for r in records if r.target_sparsity > 0}
     curves: dict[tuple[str, int, int], dict[float, float]] = {}
     for record in records:
-        if record.arm != "dense" and record.seed in dense:
+        # Of an arm that is at level 0 alone (a dense control) there is no curve.
+        if record.arm not in flat and record.seed in dense:
             run = (record.arm, record.seed, record.draw)
             drop = 100 * (dense[record.seed].accuracy - record.accuracy)
             curves.setdefault(run, {0.0: 0.0})[record.target_sparsity] = drop
