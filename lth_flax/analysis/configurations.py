@@ -11,11 +11,11 @@ import numpy as np
 
 from lth_flax.analysis import breakdown
 from lth_flax.analysis.factor_test import factor_test, sign_flip_p
-from lth_flax.analysis.merge import differing_keys, split_groups
+from lth_flax.analysis.merge import differing_keys, merge_records, split_groups
 from lth_flax.analysis.statistics import PRIMARY_SPARSITY, t_interval
 from lth_flax.analysis.tables import interval_json
 from lth_flax.errors import UserError
-from lth_flax.records import Record, arm_order
+from lth_flax.records import Record, arm_order, run_key, sort_records
 
 FACTORS = ("num_layers", "learning_rate", "epochs")
 FORMAT_VERSION = 1
@@ -35,6 +35,21 @@ def comparable(records: Iterable[Record]) -> bool:
     first = groups[0][0]
     different = {name.partition(" ")[0] for g in groups for name in differing_keys(first, g[0])}
     return different <= set(FACTORS) and all(_values(g[0]) is not None for g in groups)
+
+
+def join_records(blocks: Sequence[Sequence[Record]]) -> list[Record]:
+    """Blocks of seeds of one run, or runs of different configurations, as one.
+
+    Raises:
+      UserError: they are neither, as `merge_records` says it.
+    """
+    apart = [{run_key(record) for record in block} for block in blocks]
+    together = [record for block in blocks for record in block]
+    disjoint = sum(map(len, apart)) == len(set().union(*apart))
+    one_set = len({record.data_fingerprint for record in together}) == 1
+    if len(blocks) > 1 and disjoint and one_set and comparable(together):
+        return sort_records(together)
+    return merge_records(blocks)
 
 
 def compare_configurations(

@@ -1,6 +1,6 @@
 """Accuracy against sparsity, one line per arm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -9,14 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lth_flax.analysis.paper import Curve
 from lth_flax.analysis.plot_style import GREY, RC, caption, sparsity_axis, styles_of
 
 
-def accuracy_figure(summary: dict[str, Any], checkpoint: str | None = None) -> Figure:
+def accuracy_figure(
+    summary: dict[str, Any],
+    checkpoint: str | None = None,
+    paper: Mapping[str, Curve] | None = None,
+) -> Figure:
     """Test accuracy against sparsity: mean and t interval per arm, every seed faint.
 
     Dense is the grey band; the majority class is dotted, or named at the
-    lower edge where drawing it would squeeze the curves.
+    lower edge where drawing it would squeeze the curves. `paper` adds curves of the
+    paper, thin and dotted.
     """
     checkpoint = checkpoint or summary["primary_checkpoint"]
     table = summary["checkpoints"][checkpoint]["table"]
@@ -30,6 +36,16 @@ def accuracy_figure(summary: dict[str, Any], checkpoint: str | None = None) -> F
             if entries:
                 handles.append(_draw_arm(axes, entries, arm, *styles[arm]))
         levels = sorted({entry["target_sparsity"] for entry in table})
+        for number, (series, points) in enumerate(sorted((paper or {}).items())):
+            levels = sorted({*levels, *(sparsity for sparsity, _ in points)})
+            style: dict[str, Any] = {
+                "color": "black",
+                "linewidth": 0.9,
+                "marker": ".+x|"[number % 4],
+            }
+            x, y = zip(*((1 - sparsity, value) for sparsity, value in points), strict=True)
+            axes.plot(x, y, linestyle=":", markersize=4, zorder=1, **style)
+            handles.append(Line2D([], [], linestyle=":", label=f"the paper: {series}", **style))
         sparsity_axis(axes, levels)
         axes.set_ylabel("Test accuracy (%)")
         handles.append(_draw_majority(axes, summary["majority_accuracy"]))
@@ -59,7 +75,7 @@ def _draw_arm(
         at, low, high = zip(*bounded, strict=True)
         axes.fill_between(at, low, high, color=color, alpha=0.16, linewidth=0, zorder=1)
     means = [entry["mean"] for entry in entries]
-    style = {"color": color, "marker": marker, "linestyle": line, "markersize": 4.8}
+    style: dict[str, Any] = {"color": color, "marker": marker, "linestyle": line, "markersize": 4.8}
     axes.plot(
         x, means, linewidth=1.7, markeredgecolor="white", markeredgewidth=0.5, zorder=4, **style
     )

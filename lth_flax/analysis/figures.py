@@ -4,6 +4,7 @@
 """
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
@@ -12,14 +13,17 @@ from matplotlib.figure import Figure
 from lth_flax.analysis.draw_accuracy import accuracy_figure
 from lth_flax.analysis.draw_density import density_figure
 from lth_flax.analysis.draw_gap import gap_figure
+from lth_flax.analysis.paper import Curve
 from lth_flax.analysis.plot_style import RC
 
 __all__ = ["accuracy_figure", "density_figure", "figure_bytes", "figures_of", "gap_figure"]
 
 
-def figures_of(summary: dict[str, Any]) -> dict[str, Figure]:
+def figures_of(
+    summary: dict[str, Any], paper: Mapping[str, Curve] | None = None
+) -> dict[str, Figure]:
     """Every figure that the summary has data for, by file name without suffix."""
-    figures = {"accuracy": accuracy_figure(summary)}
+    figures = {"accuracy": accuracy_figure(summary, paper=paper)}
     if summary["checkpoints"][summary["primary_checkpoint"]]["comparisons"]:
         figures["gap"] = gap_figure(summary)
     if any(isinstance(table, list) for table in summary["density"].values()):

@@ -51,7 +51,7 @@ def report_html(
         "<h2>Accuracy</h2>",
         f"<p>Test accuracy in percent at the {escape(CHECKPOINT_NAMES[primary])}: mean ± half of "
         f"the {confidence_name(summary)} t interval over {n} seed{'s' * (n != 1)}.</p>",
-        _table(accuracy_rows(summary)),
+        table_html(accuracy_rows(summary)),
         *_gaps(found, summary, figures),
         *_crossings(found),
         *_failures(found, summary),
@@ -61,12 +61,17 @@ def report_html(
     parts += [_figure(name, figures) for name in figures if name not in _CAPTIONS]
     parts += [
         "<h2>Settings</h2>",
-        _table([["name", "value"], *_pairs(settings)], kind="pairs"),
+        table_html([["name", "value"], *pairs(settings)], kind="pairs"),
         "<h2>Provenance</h2>",
-        _table([["name", "value"], *_pairs(provenance)], kind="pairs"),
+        table_html([["name", "value"], *pairs(provenance)], kind="pairs"),
         "<h2>How to read this</h2>",
         METHOD_NOTES,
     ]
+    return html_page(title, parts)
+
+
+def html_page(title: str, parts: Iterable[str]) -> str:
+    """A whole document of the parts that are not empty."""
     body = "\n".join(part for part in parts if part)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -115,7 +120,7 @@ def _gaps(
         if one["seeds_left_out"]:
             left_out = escape("; ".join(one["seeds_left_out"]))
             yield f"<p class=note>Incomplete seeds, left out: {left_out}.</p>"
-        yield _table(
+        yield table_html(
             [
                 [
                     "sparsity",
@@ -192,7 +197,7 @@ def _crossings(found: Mapping[str, Any]) -> Iterable[str]:
                     + " (bound)" * any(one.get("censored_seeds", {}).values()),
                 ]
             )
-        yield _table(rows)
+        yield table_html(rows)
 
 
 def _failures(found: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterable[str]:
@@ -212,15 +217,20 @@ def _failures(found: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterable[
 def _figure(name: str, figures: Mapping[str, bytes]) -> str:
     if name not in figures:
         return ""
-    caption = escape(_CAPTIONS.get(name, name))
-    data = base64.b64encode(figures[name]).decode("ascii")
+    return figure_html(figures[name], _CAPTIONS.get(name, name))
+
+
+def figure_html(png: bytes, text: str) -> str:
+    """A picture inside the page, with its caption."""
+    caption = escape(text)
+    data = base64.b64encode(png).decode("ascii")
     return (
         f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
 
 
-def _table(rows: Sequence[Sequence[str]], kind: str = "numbers") -> str:
+def table_html(rows: Sequence[Sequence[str]], kind: str = "numbers") -> str:
     """An HTML table of plain text, the first row its head."""
     head, *body = (
         [f"<{tag}>{escape(cell)}</{tag}>" for cell in row]
@@ -233,7 +243,7 @@ def _table(rows: Sequence[Sequence[str]], kind: str = "numbers") -> str:
     )
 
 
-def _pairs(values: Mapping[str, Any]) -> list[list[str]]:
+def pairs(values: Mapping[str, Any]) -> list[list[str]]:
     return [
         [str(name), value if isinstance(value, str) else json.dumps(value, default=str)]
         for name, value in values.items()

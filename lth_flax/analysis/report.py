@@ -1,7 +1,7 @@
 """From records to answers on disk: summary, figures and page.
 
 python -m lth_flax.analysis.report DIR...            rebuild from records alone
-python -m lth_flax.analysis.report --out=NEW DIR...  merge blocks of seeds first
+python -m lth_flax.analysis.report --out=NEW DIR...  join blocks of seeds, or configurations, first
 """
 
 import argparse
@@ -11,9 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from matplotlib.figure import Figure
+
+from lth_flax.analysis.comparison_page import comparison_html, comparison_text
+from lth_flax.analysis.configurations import comparable, compare_configurations, join_records
+from lth_flax.analysis.draw_configurations import figures_of_comparison
 from lth_flax.analysis.figures import figure_bytes, figures_of
-from lth_flax.analysis.merge import merge_records, split_groups
+from lth_flax.analysis.merge import split_groups
 from lth_flax.analysis.page import report_html, verdict_sentence
+from lth_flax.analysis.paper import Curve, paper_curves
 from lth_flax.analysis.summary import summarize, summary_text
 from lth_flax.analysis.terminal import diverged_sentence, terminal_table
 from lth_flax.errors import UserError
@@ -26,6 +32,8 @@ from lth_flax.records import (
 )
 
 REPORT = "report"
+COMPARED = ("prune_after_training", "post_prune_training")
+"""Experiments that are answered by a comparison, also of one configuration."""
 
 
 def write_report(
@@ -36,11 +44,18 @@ def write_report(
     provenance: Mapping[str, Any],
     margin: float,
     alpha: float,
+    paper: Mapping[str, Curve] | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Writes summary.json, report/*.png, *.svg and report.html.
 
     Records of more than one setting (after `retrain_ticket`, say) get a set of
-    files each: summary_2.json, report_2.html and so on.
+    files each: summary_2.json, report_2.html and so on. A grid of configurations
+    is compared in comparison.json and report/comparison.html, and where tickets
+    are not in it, its single configurations get a summary but no page.
+
+    Args:
+      margin: of equivalence, in points.
+      paper: curves of the paper, to be drawn beside ours.
 
     Returns:
       the first summary, and the tables and verdicts for a terminal.
@@ -53,17 +68,19 @@ def write_report(
         raise UserError(
             f"cannot make {folder} ({error.strerror}): give another directory for the report"
         ) from None
-    answers = []
+    answers, text = [], ""
+    whole = comparable(records) or records[0].experiment in COMPARED
+    if whole:
+        comparison = compare_configurations(records, alpha=alpha)
+        text = _write_comparison(directory, comparison, settings, provenance, paper)
     for number, summary in enumerate(summaries, start=1):
         suffix = f"_{number}" if number > 1 else ""
-        images = {}
-        for name, figure in figures_of(summary).items():
-            images[name] = figure_bytes(figure, "png")
-            write_bytes_atomic(folder / f"{name}{suffix}.png", images[name])
-            write_bytes_atomic(folder / f"{name}{suffix}.svg", figure_bytes(figure, "svg"))
+        write_text_atomic(directory / f"summary{suffix}.json", summary_text(summary))
+        if whole and not summary["headline"]:
+            continue
+        images = _write_figures(folder, figures_of(summary, paper), suffix)
         page = report_html(summary, images, dict(settings), dict(provenance))
         write_text_atomic(folder / f"report{suffix}.html", page)
-        write_text_atomic(directory / f"summary{suffix}.json", summary_text(summary))
         title = f"{summary['dataset']}, {summary['mask_from']}:\n" if len(summaries) > 1 else ""
         diverged = diverged_sentence(summary)
         parts = [
@@ -72,7 +89,41 @@ def write_report(
             *([diverged] if diverged else []),
         ]
         answers.append(title + "\n\n".join(parts))
-    return summaries[0], "\n\n".join(answers)
+    return summaries[0], text or "\n\n".join(answers)
+
+
+def page_of(directory: Path) -> Path:
+    """The page to open first."""
+    folder = directory / REPORT
+    comparison = folder / "comparison.html"
+    return comparison if comparison.exists() else folder / "report.html"
+
+
+def _write_comparison(
+    directory: Path,
+    comparison: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    paper: Mapping[str, Curve] | None,
+) -> str:
+    """Writes comparison.json, its figures and its page; returns the terminal's answer."""
+    folder = directory / REPORT
+    images = _write_figures(folder, figures_of_comparison(comparison, paper))
+    page = comparison_html(comparison, images, settings, provenance)
+    write_text_atomic(folder / "comparison.html", page)
+    write_text_atomic(directory / "comparison.json", summary_text(dict(comparison)))
+    return comparison_text(comparison)
+
+
+def _write_figures(
+    folder: Path, figures: Mapping[str, Figure], suffix: str = ""
+) -> dict[str, bytes]:
+    images = {}
+    for name, figure in figures.items():
+        images[name] = figure_bytes(figure, "png")
+        write_bytes_atomic(folder / f"{name}{suffix}.png", images[name])
+        write_bytes_atomic(folder / f"{name}{suffix}.svg", figure_bytes(figure, "svg"))
+    return images
 
 
 class _Parser(argparse.ArgumentParser):
@@ -89,6 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("directories", nargs="+", metavar="DIR", help="work directories")
     parser.add_argument("--out", help="where the report goes; needed for more than one DIR")
     parser.add_argument("--margin", type=float, default=0.5, help="equivalence margin in points")
+    parser.add_argument(
+        "--paper", type=int, metavar="N", help="draw the curves of the paper's figure N too"
+    )
     parser.add_argument("--alpha", type=float, default=0.05, help="level of the tests")
     options = parser.parse_args(arguments)
     try:
@@ -96,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if len(directories) > 1 and not options.out:
             raise UserError("more than one directory: say with --out=DIR where the report goes")
         blocks = [read_records(directory / "records.csv") for directory in directories]
-        records = blocks[0] if len(blocks) == 1 else merge_records(blocks)
+        records = blocks[0] if len(blocks) == 1 else join_records(blocks)
         out = Path(options.out) if options.out else directories[0]
         _, answer = write_report(
             out,
@@ -105,6 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             provenance=_provenance(directories),
             margin=options.margin,
             alpha=options.alpha,
+            paper=None if options.paper is None else paper_curves(options.paper),
         )
         if len(blocks) > 1:
             write_records(out / "records.csv", records)
@@ -112,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(answer)
-    print(f"\nReport: {out / REPORT / 'report.html'}")
+    print(f"\nReport: {page_of(out)}")
     return 0
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from lth_flax.analysis.report import write_report
+from lth_flax.analysis.report import page_of, write_report
 from lth_flax.errors import UserError
 from lth_flax.experiments import interrupt
 from lth_flax.experiments.flags import FLAGS, MACHINE_FLAGS
@@ -328,7 +328,7 @@ class Run:
             write_json(self.directory / "provenance.json", provenance)
             shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
         print(answer)
-        print(f"\nReport: {self.directory / 'report' / 'report.html'}")
+        print(f"\nReport: {page_of(self.directory)}")
         return summary
 
     def _write(self) -> None:
