@@ -74,7 +74,11 @@ def curves_figure(
         panels[0].set_ylabel("Test accuracy (%)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(
-            handles, labels, loc="outside lower center", ncols=min(4, len(labels)), handlelength=3.4
+            handles,
+            labels,
+            loc="outside lower center",
+            ncols=3 if len(arms) == 1 else 4,
+            handlelength=3.4,
         )
         dotted = "dotted: majority class" + (", and the paper's own curves" if paper else "")
         figure.suptitle(
@@ -153,6 +157,8 @@ def breakdown_figure(comparison: Comparison) -> Figure:
                         transform=axes.get_yaxis_transform(),
                     )  # fmt: skip
                 place += 1
+        low, high = axes.get_xlim()  # intervals of few seeds can leave what is possible
+        axes.set_xlim(max(low, 0), min(high, 100))
         axes.set_yticks(range(place), names)
         axes.set_ylim(place - 0.4, -0.6)
         axes.set_xlabel("Breakdown sparsity (%): last level within 1 point of dense")
