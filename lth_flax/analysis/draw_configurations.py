@@ -56,14 +56,12 @@ def curves_figure(
         levels = sorted({x["target_sparsity"] for a in arms for x in _all_cells(comparison, a)})
         for axes, arm in zip(panels, arms, strict=True):
             _curves(axes, comparison, arm)
-            for series, points in (paper or {}).items():
-                inside = [point for point in points if 1 - point[0] > 0]
-                x, y = zip(*((1 - s, value) for s, value in inside), strict=True)
+            for number, (series, points) in enumerate(_of_arm(paper or {}, arm).items()):
+                x, y = zip(*((1 - s, value) for s, value in points), strict=True)
                 axes.plot(x, y, color="black", linewidth=0.8, linestyle=":", zorder=1)
-                axes.annotate(
-                    series, (x[0], y[0]), fontsize=6.5, color="black", va="bottom", ha="left"
-                )
-                levels = sorted({*levels, *(s for s, _ in inside)})
+                at = min(4 * number, len(points) - 1)  # names beside each other, not on top
+                axes.annotate(series, (x[at], y[at]), fontsize=6.5, va="bottom", ha="left")
+                levels = sorted({*levels, *(s for s, _ in points)})
             axes.axhline(
                 comparison["majority_accuracy"], color="black", linewidth=1, linestyle=(0, (1, 2.5))
             )
@@ -86,6 +84,12 @@ def curves_figure(
             x=0.01, ha="left", color=GREY, fontsize=8,
         )  # fmt: skip
     return figure
+
+
+def _of_arm(paper: Mapping[str, Curve], arm: str) -> dict[str, Curve]:
+    """The paper's curves of this arm: its figure 4 tells before from after retraining."""
+    other = {"pruned": "after retraining", "retrained": "before retraining"}.get(arm)
+    return {name: points for name, points in paper.items() if not (other and other in name)}
 
 
 def _pruned_arms(comparison: Comparison) -> list[str]:
