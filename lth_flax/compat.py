@@ -1,6 +1,7 @@
 """Where jax 0.5.0 (the last that jax-metal takes) and newer releases differ."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -17,3 +18,9 @@ def shard_map(function: Callable[..., Any], mesh: Any, in_specs: Any, out_specs:
     return old_shard_map(
         function, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_rep=False
     )
+
+
+def narrow_random_bits() -> AbstractContextManager[Any]:
+    """What is traced inside draws random bits from 32-bit counters alone."""
+    found: AbstractContextManager[Any] = jax.threefry_partitionable(False)
+    return found

@@ -51,6 +51,26 @@ class _Numbers(flags.ArgumentParser):
         return "numbers"
 
 
+class _Rows(flags.ArgumentParser):
+    """A whole number from 1, or `auto`, which is 0."""
+
+    syntactic_help = "auto, or a whole number from 1"
+
+    def parse(self, argument: object) -> int:
+        if argument in ("auto", 0):
+            return 0
+        try:
+            number = int(str(argument))
+        except ValueError:
+            number = -1
+        if number < 0:
+            raise ValueError(f"expected {self.syntactic_help}")
+        return number
+
+    def flag_type(self) -> str:
+        return "rows"
+
+
 class _NumbersSerializer(flags.ArgumentSerializer):
     def serialize(self, value: Number | tuple[Number, ...]) -> str:
         return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -92,9 +112,15 @@ def _define() -> None:
 
     # Where and how.
     string("work_dir", None, "Directory of the run. Default: runs/<experiment>_<dataset>.")
-    choice("platform", "auto", ["auto", "cpu", "cuda", "metal"], "Which backend JAX uses.")
+    choice("platform", "auto", ["auto", "cpu", "cuda", "metal", "mps"], "Which backend JAX uses.")
     choice("replicates", "auto", list(MODES), "Rows of a table: one per core, or a batch axis.")
-    integer("rows_per_program", 0, "Rows trained side by side; 0 chooses.", lower_bound=0)
+    flags.DEFINE(
+        _Rows(),
+        "rows_per_program",
+        "auto",
+        "Rows trained side by side; auto: one per core, or as many as an accelerator has room for.",
+        serializer=flags.ArgumentSerializer(),
+    )
     string("cache_dir", "~/.cache/lth_flax", "Compiled programs are kept here; empty: not kept.")
     number("checkpoint_minutes", 5.0, "Between checkpoints within an epoch.", 0.0)
     boolean("progress", True, "Show a progress bar.")

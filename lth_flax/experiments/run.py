@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from lth_flax.analysis.report import page_of, write_report
 from lth_flax.errors import UserError
-from lth_flax.experiments import interrupt
+from lth_flax.experiments import interrupt, platforms
 from lth_flax.experiments.flags import FLAGS, MACHINE_FLAGS
 from lth_flax.experiments.results import (
     SCORED_SPLITS,
@@ -121,6 +121,7 @@ class Run:
             dynamic_ncols=True,
         )
         describe_data(setup)
+        print(f"Backend: {platforms.start(FLAGS.platform)}")
         run.use(setup)
         return run
 

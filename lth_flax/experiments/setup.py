@@ -18,6 +18,7 @@ from lth_flax.data.embeddings import read_vectors
 from lth_flax.data.sources import Source, SourceOptions, load_source
 from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
+from lth_flax.experiments import platforms
 from lth_flax.experiments.arms import ARMS, Seed
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.grid import Shape
@@ -167,14 +168,19 @@ def pruned(family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:
     return jax.tree_util.tree_map(np.asarray, found)
 
 
-def configure_jax(rows: int) -> None:
+def configure_jax(rows: int) -> str:
     """Chooses the backend, one CPU device per core, precision and the compilation cache.
 
     Args:
       rows: of the smallest table; no more CPU devices are made than that.
+
+    Returns:
+      which backend it is, and why.
+
+    Raises:
+      UserError: it is not there.
     """
-    if FLAGS.platform != "auto":
-        jax.config.update("jax_platforms", FLAGS.platform)
+    platforms.choose(FLAGS.platform)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = max(1, min(cores or 1, rows))
     if getattr(jax.config, "jax_num_cpu_devices", None) != devices:  # else it is set already
@@ -193,14 +199,7 @@ def configure_jax(rows: int) -> None:
         # Without the cache a run is as good, only later: no reason for warnings.
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    try:
-        jax.devices()
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"--platform={FLAGS.platform} is not available here ({reason}): "
-            "install its extra, or use --platform=cpu"
-        ) from None
+    return platforms.start(FLAGS.platform)
 
 
 @dataclass(frozen=True)
@@ -405,7 +404,8 @@ def make_engine(
             wanted = rows_that_fit(found, free=free, devices=len(devices), rows=rows)
     # A multiple of the number of devices: the last rows are padding.
     per_slice = math.ceil(wanted / len(devices)) * len(devices)
-    return Engine(mode, devices, per_slice, donate=devices[0].platform in ("cpu", "gpu", "cuda"))
+    known = devices[0].platform in ("cpu", "gpu", "cuda")
+    return Engine(mode, devices, per_slice, donate=known, narrow=not known)
 
 
 def make_workload(
@@ -452,6 +452,7 @@ def machine() -> dict[str, Any]:
     devices = jax.devices()
     return {
         "backend": devices[0].platform,
+        "platform": platforms.start(FLAGS.platform),
         "devices": [str(device.device_kind) for device in devices],
         "system": f"{host.system()} {host.machine()}",
         "python": host.python_version(),

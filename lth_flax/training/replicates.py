@@ -9,6 +9,7 @@ one padded: nothing is compiled twice.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from lth_flax.compat import shard_map
+from lth_flax.compat import narrow_random_bits, shard_map
 
 Mode = Literal["map", "vmap"]
 MODES = ("auto", "map", "vmap")
@@ -44,12 +45,15 @@ class Engine:
     devices: what the row axis is split over.
     rows: rows per slice, a multiple of the number of devices.
     donate: whether a lifted function may overwrite its first argument.
+    narrow: whether random bits are drawn without 64-bit integers, which Metal lacks: other
+      draws of dropout than elsewhere.
     """
 
     mode: Mode
     devices: tuple[jax.Device, ...]
     rows: int
     donate: bool = True
+    narrow: bool = False
 
     def __post_init__(self) -> None:
         if self.rows % len(self.devices):
@@ -69,7 +73,8 @@ class Engine:
 
         def local(state: Any, rowed: tuple[Any, ...], shared: tuple[Any, ...]) -> Any:
             def one(row: tuple[Any, ...]) -> Any:
-                return function(*row, *shared)
+                with narrow_random_bits() if self.narrow else nullcontext():
+                    return function(*row, *shared)
 
             rows = (state, *rowed)
             if self.rows == len(self.devices):  # one row here: no loop at all

@@ -1,0 +1,61 @@
+"""Which backend JAX runs on, and why."""
+
+import os
+import platform as host
+from pathlib import Path
+
+import jax
+
+from lth_flax.errors import UserError
+
+PLATFORMS = {"cpu": "cpu", "cuda": "cuda", "metal": "METAL", "mps": "mps"}
+"""`--platform` -> what JAX calls it."""
+
+EXTRAS = ("cuda", "metal", "mps")
+
+
+def choose(wanted: str) -> None:
+    """Tells JAX before it starts: `wanted` is `auto` or one of `PLATFORMS`.
+
+    The CPU stays beside an accelerator: networks and masks are made there.
+    """
+    if host.system() == "Darwin":
+        # Without it jax-metal refuses any jax that is newer than itself.
+        os.environ.setdefault("ENABLE_PJRT_COMPATIBILITY", "1")
+    if wanted != "auto":
+        name = PLATFORMS[wanted]
+        jax.config.update("jax_platforms", name if name == "cpu" else f"{name},cpu")
+
+
+def start(wanted: str) -> str:
+    """Starts the backend; a sentence that says which it is and why.
+
+    Raises:
+      UserError: it is not there, or has no plugin.
+    """
+    reason = "JAX found none"
+    try:
+        found = jax.devices()[0].platform
+    except RuntimeError as error:
+        found, reason = "", " ".join(str(error).split())[:160]
+    # Where its plugin is missing, JAX may fall back to the CPU without a word.
+    if not found or (found == "cpu" and wanted not in ("auto", "cpu")):
+        extra = f"lth_flax[{wanted}]" if wanted in EXTRAS else "jax"
+        raise UserError(
+            f"--platform={wanted} is not available here ({reason}): expected its device and its "
+            f"plugin; install {extra}, or use --platform=cpu"
+        )
+    if wanted != "auto":
+        return f"{found} (as --platform={wanted} says)"
+    if found != "cpu":
+        return f"{found} (auto: the accelerator that JAX found)"
+    if has_nvidia():
+        return "cpu (auto: there is an NVIDIA GPU, but no plugin for it; install lth_flax[cuda])"
+    if host.system() == "Darwin" and host.machine() == "arm64":
+        return "cpu (auto: no plugin for this GPU; install lth_flax[mps] or lth_flax[metal])"
+    return "cpu (auto: JAX found no accelerator)"
+
+
+def has_nvidia() -> bool:
+    """Whether the system has an NVIDIA device, with or without JAX's plugin for it."""
+    return Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists()

@@ -1,0 +1,67 @@
+"""Which backend, and why; what is not there is refused with one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from lth_flax.errors import UserError
+from lth_flax.experiments import platforms
+from lth_flax.experiments.flags import FLAGS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Device:
+    def __init__(self, platform):
+        self.platform = platform
+
+
+@pytest.mark.parametrize("platform", ["cuda", "metal", "mps"])
+def test_a_platform_that_is_not_there_is_one_line(tmp_path, platform):
+    if any(device.platform != "cpu" for device in jax.devices()):
+        pytest.skip("there is an accelerator here")
+    done = subprocess.run(
+        [sys.executable, "-m", "lth_flax.experiments.winning_ticket", f"--platform={platform}",
+         "--synthetic_size=200", "--work_dir=run", "--cache_dir="],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line]
+    assert f"--platform={platform} is not available here" in line
+    assert f"lth_flax[{platform}]" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "words"),
+    [("gpu", "auto", "gpu (auto: the accelerator"), ("gpu", "cuda", "as --platform=cuda says"),
+     ("cpu", "cpu", "as --platform=cpu says"), ("cpu", "auto", "cpu (auto: ")],
+)  # fmt: skip
+def test_the_answer_says_what_and_why(monkeypatch, found, wanted, words):
+    monkeypatch.setattr(jax, "devices", lambda *_: [Device(found)])
+    assert words in platforms.start(wanted)
+
+
+def test_a_gpu_without_its_plugin_is_named(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda *_: [Device("cpu")])
+    monkeypatch.setattr(platforms, "has_nvidia", lambda: True)
+    assert "lth_flax[cuda]" in platforms.start("auto")
+    with pytest.raises(UserError, match="--platform=cuda is not available"):
+        platforms.start("cuda")
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", 0), ("0", 0), ("12", 12)])
+def test_rows_per_program(restored_flags, text, value):
+    restored_flags([f"--rows_per_program={text}"])
+    assert FLAGS.rows_per_program == value
+
+
+@pytest.mark.parametrize("text", ["-1", "many", "1.5", ""])
+def test_rows_per_program_refuses_others(restored_flags, text):
+    with pytest.raises(Exception, match="auto, or a whole number from 1"):
+        restored_flags([f"--rows_per_program={text}"])
