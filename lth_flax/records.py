@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -411,6 +412,25 @@ def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> None:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); nothing was changed there"
         ) from None
+
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether it is what `write_bytes_atomic` writes before it renames."""
+    return bool(_TEMPORARY.fullmatch(path.name))
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Takes away what a process that was killed while it wrote has left under a directory.
+
+    For the only writer there: another's file in the making would be taken away too.
+    """
+    for path in directory.rglob(".*.tmp"):
+        if is_temporary(path) and path.is_file() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _sync_directory(directory: Path) -> None:

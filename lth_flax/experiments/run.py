@@ -44,6 +44,7 @@ from lth_flax.records import (
     compact_json,
     read_curves,
     read_records,
+    remove_temporaries,
     write_bytes_atomic,
     write_curves,
     write_records,
@@ -98,6 +99,7 @@ class Run:
         directory = open_work_dir(FLAGS.work_dir or default, command, same_flags=not append)
         run = cls(directory, setup, method, rows, source=source)
         run._lock = lock_work_dir(directory)
+        remove_temporaries(directory)
         if append:
             run._load()
             write_flags(directory, command)

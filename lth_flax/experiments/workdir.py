@@ -16,7 +16,7 @@ from absl import flags
 
 from lth_flax.errors import UserError
 from lth_flax.experiments.flags import FLAGS, MACHINE_FLAGS
-from lth_flax.records import write_text_atomic
+from lth_flax.records import is_temporary, write_text_atomic
 
 FLAGS_FILE = "flags.txt"
 
@@ -64,7 +64,8 @@ def open_work_dir(path: str | os.PathLike[str], command: str, *, same_flags: boo
     try:
         if directory.exists() and not directory.is_dir():
             raise UserError(f"--work_dir={path} is a file: give a directory")
-        if directory.is_dir() and not file.exists() and any(directory.iterdir()):
+        there = directory.iterdir() if directory.is_dir() else ()
+        if not file.exists() and not all(map(is_temporary, there)):
             raise UserError(
                 f"--work_dir={path} is not empty and holds no {FLAGS_FILE}: "
                 "give a new directory, or one that a run was started in"

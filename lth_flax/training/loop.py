@@ -316,7 +316,8 @@ class Trainer:
         params = place([row.params for row in rows])
         state = programs.initial(params, fixed, span.start)
         if rows[0].opt_state is not None:
-            state = programs.continued(state, fixed, place([row.opt_state for row in rows]))
+            opt_state = place([row.opt_state for row in rows])
+            state = programs.copy(programs.continued(state, fixed, opt_state))
         kept = () if span.keep is None else programs.copy((state.params, state.opt_state))
         return _Slice(
             state=state,
@@ -338,10 +339,15 @@ class Trainer:
         position, arrays = found
         state = unflatten(arrays, "state", start.state)
         hooks.on_steps(real * (int(state.step[0]) - span.start))
-        place = self.engine.place_stacked
+
+        def place(tree: Any) -> Any:
+            # On a CPU a placed array may be the host's own memory, and training overwrites
+            # what it is given: with jaxlib 0.5.0 that corrupted the heap.
+            return self.programs.copy(self.engine.place_stacked(tree))
+
         return _Slice(
             state=place(state),
-            kept=place(unflatten(arrays, "kept", start.kept)),
+            kept=place(unflatten(arrays, "kept", start.kept)) if start.kept else (),
             best=place(unflatten(arrays, "best", start.best)),
             best_accuracy=arrays["best_accuracy"],
             best_epoch=arrays["best_epoch"],
