@@ -29,6 +29,7 @@ from lth_flax.pruning.masks import PRUNABLE, full_mask
 from lth_flax.pruning.scores import SCORES
 from lth_flax.randomness import key
 from lth_flax.training.classification import make_loss, make_predict
+from lth_flax.training.host import prepare_cpu
 from lth_flax.training.loop import Trainer
 from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
 from lth_flax.training.optimizers import make_optimizer, make_schedule
@@ -183,8 +184,7 @@ def configure_jax(rows: int) -> str:
     platforms.choose(FLAGS.platform)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = max(1, min(cores or 1, rows))
-    if getattr(jax.config, "jax_num_cpu_devices", None) != devices:  # else it is set already
-        jax.config.update("jax_num_cpu_devices", devices)
+    prepare_cpu(devices)
     jax.config.update("jax_default_matmul_precision", FLAGS.matmul_precision)
     if FLAGS.cache_dir:
         directory = os.path.expanduser(FLAGS.cache_dir)
@@ -457,4 +457,5 @@ def machine() -> dict[str, Any]:
         "system": f"{host.system()} {host.machine()}",
         "python": host.python_version(),
         "cores": os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }

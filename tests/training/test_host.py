@@ -1,0 +1,34 @@
+"""What is said to XLA before it starts, and that it changes no answer."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lth_flax.training.host import XLA_FLAGS, prepare_cpu
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("said", ["", "--xla_cpu_multi_thread_eigen=true", " ".join(XLA_FLAGS)])
+def test_ours_come_first_and_once_so_that_the_users_win(monkeypatch, said):
+    monkeypatch.setenv("XLA_FLAGS", said)
+    for _ in range(2):  # saying it twice changes nothing
+        prepare_cpu(2)
+    found = os.environ["XLA_FLAGS"].split()
+    assert sorted(found) == sorted({*XLA_FLAGS, *said.split()})
+    assert found[len(found) - len(said.split()) :] == said.split()
+
+
+def test_every_jax_that_we_run_on_knows_the_flags_and_makes_the_devices():
+    code = (
+        "from lth_flax.training.host import prepare_cpu; prepare_cpu(3); import jax; "
+        "print(len(jax.devices('cpu')), float(jax.jit(lambda x: x @ x)(jax.numpy.eye(2)).sum()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.stdout.split() == ["3", "2.0"], done.stderr
