@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +29,52 @@ def interleave(
             if number:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
+
+
+class Workers:
+    """Processes that work at the same time when told to: a line in, a line back.
+
+    Args:
+      module: below `lth_flax.benchmarks`; answers "done" to each line of standard input.
+      arguments: of each process.
+      needs: what to ask a user whose process ended.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[Sequence[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        needs: str = "see what it said above",
+    ) -> None:
+        self._needs = needs
+        self._workers = [
+            subprocess.Popen(
+                [sys.executable, "-m", f"lth_flax.benchmarks.{module}", *one],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **(env or {})},
+            )
+            for one in arguments
+        ]
+
+    def run(self, steps: int) -> None:
+        """`steps` steps in every process."""
+        for worker in self._workers:
+            assert worker.stdin is not None
+            worker.stdin.write(f"{steps}\n")
+            worker.stdin.flush()
+        for worker in self._workers:
+            assert worker.stdout is not None
+            if worker.stdout.readline() != "done\n":
+                raise SystemExit(f"error: a process of the benchmark ended: {self._needs}")
+
+    def close(self) -> None:
+        """Ends them."""
+        for worker in self._workers:
+            worker.communicate("")
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:

@@ -7,9 +7,6 @@ replicates. Contestants take turns in one run. Needs the extra `bench`.
 """
 
 import argparse
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -99,36 +96,14 @@ def in_jax(
     return call
 
 
-class TorchWorkers:
-    """Processes that train at the same time, each with its own threads."""
-
-    def __init__(self, shape: str, processes: int, threads: int) -> None:
-        command = [sys.executable, "-m", "lth_flax.benchmarks.torch_worker", shape, str(threads)]
-        self._workers = [
-            subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-            )
-            for _ in range(processes)
-        ]
-
-    def run(self, steps: int) -> None:
-        """`steps` steps in every process."""
-        for worker in self._workers:
-            assert worker.stdin is not None
-            worker.stdin.write(f"{steps}\n")
-            worker.stdin.flush()
-        for worker in self._workers:
-            assert worker.stdout is not None
-            if worker.stdout.readline() != "done\n":
-                raise SystemExit("error: a PyTorch process ended: is the extra `bench` installed?")
-
-    def close(self) -> None:
-        for worker in self._workers:
-            worker.communicate("")
+def torch_workers(shape: str, processes: int, threads: int) -> timing.Workers:
+    """PyTorch processes that train at the same time, each with its own threads."""
+    return timing.Workers(
+        "torch_worker",
+        [[shape, str(threads)]] * processes,
+        env={"OMP_NUM_THREADS": str(threads)},
+        needs="is the extra `bench` installed?",
+    )
 
 
 def measure(name: str, *, rounds: int, cores: int) -> dict[str, Any]:
@@ -137,8 +112,8 @@ def measure(name: str, *, rounds: int, cores: int) -> dict[str, Any]:
     steps = max(1, min(40, round(2e9 / shape.flops)))
     devices = tuple(jax.devices())
     engine = Engine("map", devices, len(devices))
-    per_core = TorchWorkers(name, cores, 1)
-    all_cores = TorchWorkers(name, 1, cores)
+    per_core = torch_workers(name, cores, 1)
+    all_cores = torch_workers(name, 1, cores)
     product, product_flops = timing.matrix_product()
     each = REPLICATES // cores * steps
     try:

@@ -8,6 +8,7 @@ import pytest
 
 from lth_flax.benchmarks import timing
 from lth_flax.benchmarks.flax_model import FlaxClassifier
+from lth_flax.benchmarks.scaling import bytes_of_a_row
 from lth_flax.benchmarks.shapes import TWEETS, Shape
 from lth_flax.models.classifier import BiLSTMClassifier
 
@@ -82,3 +83,16 @@ def test_torch_keeps_its_masks():
     for weights, mask, old in zip(masked.prunable, masked.masks, before, strict=True):
         assert not weights[mask == 0].any()
         assert (weights != old)[mask == 1].any()
+
+
+def test_a_row_holds_its_embedding_its_moments_and_its_best_epoch():
+    small, large = (bytes_of_a_row(words) for words in (100, 300))
+    # Parameters, two moments of Adam, the best epoch's parameters: four copies at the least.
+    assert large.per_row - small.per_row >= 4 * 200 * TWEETS.features * 4
+    assert small.shared == large.shared  # the texts are there once
+
+
+def test_a_worker_that_ends_is_one_line():
+    workers = timing.Workers("shapes", [[]], needs="is it installed?")  # no worker at all
+    with pytest.raises(SystemExit, match="ended: is it installed"):
+        workers.run(1)

@@ -1,0 +1,105 @@
+"""Rows per second on one core and on more, and what a row takes of memory.
+
+  python -m lth_flax.benchmarks.scaling --json=experiments/benchmarks/scaling.json
+
+The tweets shape; a process with one device pinned to one core against one with a
+device on each of N cores, in turns. Rows do not talk to each other, so what is
+lost between cores is shared memory and caches. Bytes per row are those of the
+compiled program (`training.memory`), for cores and for accelerators alike.
+"""
+
+import argparse
+from typing import Any
+
+import jax
+import numpy as np
+
+from lth_flax.benchmarks import timing
+from lth_flax.benchmarks.jax_worker import STEPS
+from lth_flax.benchmarks.shapes import (
+    CLASSES,
+    CLIP_NORM,
+    DROPOUT,
+    TWEETS,
+    WORDS,
+)
+from lth_flax.benchmarks.train_step import REPLICATES
+from lth_flax.models.classifier import BiLSTMClassifier
+from lth_flax.pruning.masks import full_mask
+from lth_flax.training.classification import make_loss, make_predict
+from lth_flax.training.host import prepare_cpu
+from lth_flax.training.memory import Footprint, footprint
+from lth_flax.training.optimizers import make_optimizer, make_schedule
+from lth_flax.training.programs import Workload
+from lth_flax.training.steps import Task
+
+TWEETS_IN_ALL = 5791
+
+
+def bytes_of_a_row(words: int) -> Footprint:
+    """Of the tweets shape with `words` rows of embedding, under `vmap`."""
+    shape = TWEETS
+    model = BiLSTMClassifier(words, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
+    task = Task(
+        make_loss(model),
+        make_predict(model),
+        make_optimizer("adam", clip_norm=CLIP_NORM),
+        make_schedule("constant", total_steps=1),
+    )
+    examples = {
+        "tokens": np.zeros((TWEETS_IN_ALL, shape.length), np.int32),
+        "lengths": np.zeros(TWEETS_IN_ALL, np.int32),
+        "labels": np.zeros(TWEETS_IN_ALL, np.int32),
+    }
+    work = Workload((examples,), {}, 1, shape.batch, (shape.batch,), (1,), (1,))
+    key = jax.random.key(0)
+    params = jax.jit(model.init)(key, np.zeros((1, 1), np.int32), np.ones(1, np.int32))["params"]
+    params = jax.tree_util.tree_map(np.asarray, params)
+    return footprint(jax.devices()[0], "vmap", task, work, params, full_mask(params))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", help="where the result goes")
+    arguments = parser.parse_args()
+    prepare_cpu(1)
+    numbers = sorted({1, timing.cores_here()})
+    workers = {number: timing.Workers("jax_worker", [[str(number)]]) for number in numbers}
+    try:
+        seconds = timing.interleave(
+            {str(number): lambda w=worker: w.run(1) for number, worker in workers.items()},  # type: ignore[misc]
+            rounds=arguments.rounds,
+        )
+    finally:
+        for worker in workers.values():
+            worker.close()
+    work = REPLICATES * STEPS
+    rates = {name: timing.summary([work / s for s in values]) for name, values in seconds.items()}
+    scaling = timing.ratios(seconds["1"], seconds[str(numbers[-1])])
+    rows = [["devices, a core each", "row-steps per second", "range", "times one"]]
+    for name, rate in rates.items():
+        times = "" if name == "1" else f"{scaling['median']:.2f}"
+        spread = f"{rate['least']:.1f} to {rate['most']:.1f}"
+        rows.append([name, f"{rate['median']:.1f}", spread, times])
+    print(timing.table(rows))
+    memory: dict[str, Any] = {}
+    for words in (WORDS, 10_000):
+        found = bytes_of_a_row(words)
+        memory[str(words)] = found._asdict()
+        print(f"{words:,} words: {found.per_row / 2**20:.1f} MiB per row, "
+              f"{found.shared / 2**20:.1f} MiB shared")  # fmt: skip
+    timing.write_result(
+        arguments.json,
+        {
+            "machine": timing.describe_machine(),
+            "shape": str(TWEETS),
+            "row_steps_per_second": rates,
+            "scaling": scaling,
+            "memory": memory,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
