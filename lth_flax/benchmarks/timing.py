@@ -1,5 +1,6 @@
 """Timing several contestants in turns, so that a busy moment of the machine meets them all."""
 
+import contextlib
 import json
 import os
 import platform
@@ -64,17 +65,19 @@ class Workers:
         """`steps` steps in every process."""
         for worker in self._workers:
             assert worker.stdin is not None
-            worker.stdin.write(f"{steps}\n")
-            worker.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):  # it has ended: its silence says so
+                worker.stdin.write(f"{steps}\n")
+                worker.stdin.flush()
         for worker in self._workers:
             assert worker.stdout is not None
             if worker.stdout.readline() != "done\n":
+                self.close()
                 raise SystemExit(f"error: a process of the benchmark ended: {self._needs}")
 
     def close(self) -> None:
         """Ends them."""
         for worker in self._workers:
-            worker.communicate("")
+            worker.communicate()
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
