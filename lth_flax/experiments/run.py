@@ -29,7 +29,7 @@ from lth_flax.experiments.results import (
     curves_of,
     records_of,
 )
-from lth_flax.experiments.setup import SOURCE_FLAGS, Setup, machine
+from lth_flax.experiments.setup import SOURCE_FLAGS, Setup, machine, peak_memory_bytes
 from lth_flax.experiments.workdir import (
     lock_work_dir,
     open_work_dir,
@@ -369,6 +369,7 @@ class Run:
             },
             "written": now,
             "finished": finished,
+            "peak_memory_bytes": peak_memory_bytes(),
             "seconds": {
                 "total": round(perf_counter() - self.started, 1),
                 "compile": round(sum(clock.compile for clock in clocks), 1),

@@ -447,6 +447,16 @@ def make_workload(
     )
 
 
+def peak_memory_bytes() -> int | None:
+    """The most memory that this process has held at once, where the system says."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if host.system() == "Darwin" else 1024 * most
+
+
 def machine() -> dict[str, Any]:
     """What the run ran on, for its provenance."""
     devices = jax.devices()
