@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lth_flax.analysis.claims import Claim, Finding
+    from lth_flax.analysis.claims import Claim
+    from lth_flax.analysis.evidence import Finding
 
 HEAD = """# Records, and the paper's claims put to the test
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from lth_flax.analysis.claims import CLAIMS, Evidence, judge, main
+from lth_flax.analysis.claims import CLAIMS, judge, main
+from lth_flax.analysis.evidence import Evidence
 
 SEEDS = range(4)
 
