@@ -51,6 +51,16 @@ class _Numbers(flags.ArgumentParser):
         return "numbers"
 
 
+class _Finite(flags.FloatParser):
+    """A number within bounds. NaN passes every comparison of bounds, and infinity has no JSON."""
+
+    def convert(self, argument: str | float) -> float:
+        value = super().convert(argument)
+        if not math.isfinite(value):
+            raise ValueError("expected a finite number")
+        return value
+
+
 class _Rows(flags.ArgumentParser):
     """A whole number from 1, or `auto`, which is 0."""
 
@@ -103,8 +113,18 @@ _BY_COMMAND: dict[str, list[str]] = {}
 
 
 def _define() -> None:
-    string, integer, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
+    string, integer = flags.DEFINE_string, flags.DEFINE_integer
     choice, boolean = flags.DEFINE_enum, flags.DEFINE_boolean
+
+    def number(
+        name: str,
+        default: float,
+        text: str,
+        lower_bound: float | None = None,
+        upper_bound: float | None = None,
+    ) -> None:
+        parser = _Finite(lower_bound, upper_bound)
+        flags.DEFINE(parser, name, default, text, serializer=flags.ArgumentSerializer())
 
     def numbers(name: str, default: Number, text: str, lower_bound: float) -> None:
         parser = _Numbers(type(default), lower_bound)

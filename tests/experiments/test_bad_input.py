@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
 
 from lth_flax.errors import UserError
+from lth_flax.experiments import flags as project_flags
 from lth_flax.experiments import winning_ticket
+from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.workdir import open_work_dir
 from lth_flax.tickets import load_ticket
 
@@ -129,6 +132,19 @@ def test_the_command_says_one_line_and_exits_with_2(arguments, words, place):
 )
 def test_flags_that_cannot_be(arguments, words, refuse):
     refuse(arguments, *words)
+
+
+NUMBERS = [
+    name for name in FLAGS if FLAGS[name].flag_type() in ("float", "numbers")
+    and FLAGS[name] in FLAGS.flags_by_module_dict()[project_flags.__name__]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_finite(name, value, restored_flags):
+    with pytest.raises(flags.Error, match=name):
+        restored_flags([f"--{name}={value}"])
 
 
 # Files. -------------------------------------------------------------------------------
