@@ -114,6 +114,13 @@ def chosen_levels() -> tuple[Level, ...]:
         # Rows and tickets are named like this: two of one name would overwrite each other.
         if len({f"{level.target_sparsity:g}" for level in levels}) < len(levels):
             raise ValueError(f"levels must differ in six digits, found {','.join(given)}")
+        # Statistics pair them like this, and nothing can be drawn at 1.
+        rounded = {round(level.target_sparsity, 9) for level in levels}
+        if len(rounded) < len(levels) or max(rounded) == 1:
+            raise ValueError(
+                "levels must differ from each other and from 1 in nine decimals, found "
+                f"{','.join(given)}"
+            )
         return levels
     except ValueError as error:
         raise UserError(f"{error}; see --levels, --prune_rate and --rounds") from None

@@ -112,6 +112,8 @@ def test_the_command_says_one_line_and_exits_with_2(arguments, words, place):
         (["--levels=0.5,0.5"], ["increase"]),
         (["--levels=0.8,0.5"], ["increase", "0.5", "0.8"]),
         (["--levels=0.5,0.50000001"], ["six digits", "0.50000001"]),
+        (["--levels=1e-10,2e-10"], ["nine decimals", "2e-10"]),
+        (["--levels=0.5,0.9999999999"], ["nine decimals", "0.9999999999"]),
         (["--levels=half"], ["half", "numbers"]),
         (["--levels="], ["levels"]),
         (["--levels=0.5", "--rounds=3"], ["--levels", "--rounds", "one of them"]),
