@@ -20,7 +20,7 @@ from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.experiments import platforms
 from lth_flax.experiments.arms import ARMS, Seed
-from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments.flags import FLAGS, MOST_SEEDS
 from lth_flax.experiments.grid import Shape
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning import levels as level_rules
@@ -85,12 +85,12 @@ def seed_block() -> range:
         return range(FLAGS.num_seeds)
     try:
         start, stop = (int(part) for part in FLAGS.seeds.split(":"))
-        if not 0 <= start < stop < 2**31:
+        if not 0 <= start < stop < 2**31 or stop - start > MOST_SEEDS:
             raise ValueError
     except ValueError:
         raise UserError(
             f"--seeds={FLAGS.seeds} is no block of seeds: expected START:STOP with "
-            "0 <= START < STOP, such as 0:4"
+            f"0 <= START < STOP, such as 0:4, and at most {MOST_SEEDS} seeds"
         ) from None
     return range(start, stop)
 
@@ -410,7 +410,7 @@ def make_engine(
             found = footprint(devices[0], mode, task, workload, params, full_mask(params))
             wanted = rows_that_fit(found, free=free, devices=len(devices), rows=rows)
     # A multiple of the number of devices: the last rows are padding.
-    per_slice = math.ceil(wanted / len(devices)) * len(devices)
+    per_slice = math.ceil(min(wanted, rows) / len(devices)) * len(devices)
     known = devices[0].platform in ("cpu", "gpu", "cuda")
     return Engine(mode, devices, per_slice, donate=known, narrow=not known)
 

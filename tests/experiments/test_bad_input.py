@@ -122,6 +122,7 @@ def test_the_command_says_one_line_and_exits_with_2(arguments, words, place):
         (["--seeds=4"], ["--seeds=4", "START:STOP"]),
         (["--seeds=4:4"], ["--seeds=4:4", "START:STOP"]),
         (["--seeds=-1:4"], ["--seeds=-1:4", "START:STOP"]),
+        (["--seeds=0:2000000000"], ["START:STOP", "at most 10000 seeds"]),
         (["--seeds=a:b"], ["--seeds=a:b", "START:STOP"]),
         (["--validation_share=0.6", "--test_share=0.4"], ["--validation_share", "below 1"]),
         (["--synthetic_size=201"], ["201", "even"]),
@@ -147,6 +148,42 @@ NUMBERS = [
 def test_numbers_are_finite(name, value, restored_flags):
     with pytest.raises(flags.Error, match=name):
         restored_flags([f"--{name}={value}"])
+
+
+COUNTS = [
+    name for name in FLAGS if FLAGS[name].flag_type() in ("int", "numbers")
+    and FLAGS[name] in FLAGS.flags_by_module_dict()[project_flags.__name__]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_that_no_array_holds_are_refused(name, restored_flags):
+    with pytest.raises(flags.Error, match=name):
+        restored_flags([f"--{name}={10**31}"])
+
+
+@pytest.mark.parametrize(
+    "name", ["epochs", "num_layers", "batch_size", "hidden_size", "reinit_draws", "num_seeds"]
+)
+def test_counts_that_would_fill_the_memory_are_refused(name, restored_flags):
+    with pytest.raises(flags.Error, match=name):
+        restored_flags([f"--{name}={10**6}"])
+
+
+@pytest.mark.parametrize("value", ["a\0b", "a\nb", "a\n", "a\u2028b", "\udcff"])
+@pytest.mark.parametrize("name", ["work_dir", "data_dir", "cache_dir", "text_column", "label_key"])
+def test_text_is_one_line_without_nul(name, value, place, restored_flags, capsys):
+    restored_flags([])
+    with pytest.raises(SystemExit) as refused:
+        command._parse(["command", f"--{name}={value}"])
+    assert refused.value.code == 2
+    check_line(capsys.readouterr().err, f"--{name}=")
+
+
+def test_what_a_terminal_obeys_is_not_printed(capsys):
+    with pytest.raises(SystemExit):
+        command.fail("no text of class \x1b[31mred\x07,\ngive more")
+    assert capsys.readouterr().err == "error: no text of class \ufffd[31mred\ufffd, give more\n"
 
 
 # Files. -------------------------------------------------------------------------------
