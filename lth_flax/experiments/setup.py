@@ -70,6 +70,9 @@ SETTING_FLAGS = (
 SOURCE_FLAGS = ("text_key", "label_key", "text_column", "label_column", "synthetic_size")
 """Flags that say which texts of a dataset are read, but not where on this machine it is."""
 
+CSV_DATASETS = ("financial_tweets", "csv")
+"""Datasets that `--data_file` names a file for."""
+
 CALL_FLOPS = 6e9
 """Work of one call and row: well under two seconds on one core."""
 
@@ -269,7 +272,16 @@ class Setup:
 
 
 def load() -> Source:
-    """The source that the flags name."""
+    """The source that the flags name.
+
+    Raises:
+      UserError: a file is given to a dataset that reads none, or it cannot be read.
+    """
+    if FLAGS.data_file and FLAGS.dataset not in CSV_DATASETS:
+        raise UserError(
+            f"--data_file={FLAGS.data_file} is not read by --dataset={FLAGS.dataset}: expected "
+            f"--dataset={' or --dataset='.join(CSV_DATASETS)}; give one, or leave the file out"
+        )
     return load_source(
         FLAGS.dataset,
         SourceOptions(

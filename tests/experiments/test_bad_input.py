@@ -130,6 +130,7 @@ def test_the_command_says_one_line_and_exits_with_2(arguments, words, place):
         (["--dataset=../etc"], ["../etc", "synthetic", "imdb_reviews"]),
         (["--dataset=financial_tweets"], ["--data_file"]),
         (["--dataset=csv"], ["--data_file"]),
+        (["--data_file=tweets.csv"], ["tweets.csv", "--dataset=financial_tweets"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )
