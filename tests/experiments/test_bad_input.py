@@ -9,8 +9,8 @@ import pytest
 from absl import flags
 
 from lth_flax.errors import UserError
+from lth_flax.experiments import command, winning_ticket
 from lth_flax.experiments import flags as project_flags
-from lth_flax.experiments import winning_ticket
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.workdir import open_work_dir
 from lth_flax.tickets import load_ticket
