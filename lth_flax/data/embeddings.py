@@ -71,7 +71,8 @@ def _read_line(
         fields = line.decode("utf-8").rstrip(" \r\n").split(" ")
     except UnicodeDecodeError:
         raise UserError(f"{where}: not UTF-8; save the word vectors as UTF-8 text") from None
-    if number == 1 and len(fields) == 2 and all(field.isdecimal() for field in fields) and size > 1:
+    counts = len(fields) == 2 and all(field.isdecimal() and len(field) < 19 for field in fields)
+    if number == 1 and counts and size > 1:
         if int(fields[1]) != size:
             raise _wrong_size(where, size, int(fields[1]))
         return

@@ -36,6 +36,7 @@ def test_reads_what_the_vocabulary_has(tmp_path, header):
         ("the 1 2 3 4\n", "line 1: 4 numbers; expected 3"),
         ("the 1 2\n", "line 1: 2 numbers; expected 3"),
         ("10 300\nthe 1 2 3\n", "line 1: 300 numbers; expected 3"),
+        ("5 " + "9" * 5000 + "\n", "line 1: 1 numbers; expected 3"),
         ("of 1 2 3\nthe 1 2\n", "line 2: 2 numbers; expected 3"),
         ("of 1 2 3\nthe 1 2 3 4\n", "line 2: 4 numbers; expected 3"),
         ("of 1 2 3\nthe 1 x 3\n", "line 2: 'x' is not a finite number"),
