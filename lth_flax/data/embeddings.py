@@ -2,6 +2,7 @@
 
 import math
 import os
+import stat
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -36,6 +37,9 @@ def read_vectors(
     vectors = np.zeros((len(vocabulary), size), np.float32)
     found = np.zeros(len(vocabulary), bool)
     try:
+        # A pipe may never end, and a device has no end.
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise UserError(f"{os.fspath(path)} is not a plain file: give a GloVe text file")
         with open(path, "rb") as file:
             number = 0
             while line := file.readline(_LONGEST_LINE + 1):

@@ -9,6 +9,8 @@ import hashlib
 import io
 import math
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,7 +199,15 @@ def _sorted_names(names: set[str]) -> list[str]:
 
 def _read_csv(path: str, columns: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
     """Yields (line, text, label); every complaint names the file, and the line if it can."""
+    if columns[0] == columns[1]:
+        raise UserError(
+            f"column {columns[0]!r} of {path} cannot be both text and label: give two columns as "
+            "--text_column and --label_column"
+        )
     try:
+        # A pipe may never end, and a device has no end.
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise UserError(f"{path} is not a plain file: give a CSV file as --data_file")
         raw = Path(path).read_bytes()
     except OSError as error:
         raise UserError(

@@ -1,5 +1,7 @@
 """Word vectors from text files, good and bad."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -61,3 +63,10 @@ def test_bad_files(tmp_path, content, message):
 def test_unreadable(tmp_path, name):
     with pytest.raises(UserError, match="cannot read word vectors"):
         read_vectors(tmp_path / name, VOCABULARY, size=3)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UserError, match="not a plain file"):
+        read_vectors(tmp_path / "pipe.txt", VOCABULARY, size=3)

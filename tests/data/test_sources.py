@@ -1,6 +1,7 @@
 """Datasets by name: what is read, and one line for whatever is wrong with it."""
 
 import csv
+import os
 import sys
 from pathlib import Path
 
@@ -167,6 +168,23 @@ def test_bad_csv_labels(tmp_path, rows, parts):
 @pytest.mark.parametrize("name", ["missing.csv", "."])
 def test_unreadable(tmp_path, load, name):
     assert "cannot read" in complaint(load, tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("load", [tweets, load_csv])
+def test_a_pipe_is_not_waited_for(tmp_path, load):
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "not a plain file" in complaint(load, tmp_path / "pipe.csv")
+
+
+def test_the_label_cannot_be_its_own_text(tmp_path):
+    options = SourceOptions(
+        data_file=table(tmp_path / "t.csv", [["a", "1"], ["b", "0"]]),
+        text_column="Sentiment",
+        label_column="Sentiment",
+    )
+    for name in ("csv", "financial_tweets"):
+        assert "both text and label" in complaint(load_source, name, options)
 
 
 @pytest.mark.parametrize("name", ["financial_tweets", "csv"])
