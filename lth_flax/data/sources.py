@@ -338,7 +338,14 @@ def _builder(name: str, data_dir: Path) -> Any:
 
     try:
         return tfds.builder(name, data_dir=data_dir)
-    except Exception:  # not found, a name that TFDS cannot parse, a hub that is not installed
+    except Exception as error:  # not found, not a name, a hub that is not installed, damaged
+        first = re.match(r"\w+", name)
+        if first and (data_dir / first.group()).is_dir():
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"cannot read {name} in {data_dir / first.group()} ({reason}): expected a prepared "
+                "TFDS data set; delete that folder and prepare it again"
+            ) from None
         known = ", ".join(SOURCES)
         raise UserError(
             f"unknown dataset {name!r}: expected {known}, or the name of a TFDS text "
@@ -384,8 +391,8 @@ def _splits(
     available = builder.info.splits
     if "train" not in available:
         raise UserError(
-            f"{name} has no train split (found {', '.join(available) or 'none'}): choose a dataset "
-            "that has one"
+            f"{name} in {os.fspath(builder.data_dir)} has no train split (found "
+            f"{', '.join(available) or 'none'}): choose a dataset that has one, or prepare it again"
         )
     train = _read_split(name, builder, "train", keys)
     for split in ("test", "validation"):

@@ -294,6 +294,18 @@ def test_damaged_tfds_set(tfds_dir, tmp_path):
     assert "cannot read split train" in message
 
 
+def test_a_damaged_description_is_not_an_unknown_name(tfds_dir, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tfds_dir, copy)
+    (info,) = copy.rglob("dataset_info.json")
+    info.write_bytes(info.read_bytes()[:40])
+    message = complaint(load_source, "tiny_topics", SourceOptions(data_dir=str(copy)))
+    assert f"cannot read tiny_topics in {copy / 'tiny_topics'}" in message
+    assert "prepare it again" in message
+
+
 def test_real_tweets():
     path = SHARED / "financial_tweets" / "stock_sentiment.csv"
     if not path.exists():
