@@ -1,17 +1,21 @@
 """Signals, a second writer, a disk that is full: one line, and what was there stays valid."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
 from kill_resume import RUN, check, finish, outputs, start, wait_for_training
 
 from lth_flax.errors import UserError
+from lth_flax.experiments.results import Method
+from lth_flax.experiments.run import Run
 from lth_flax.experiments.workdir import lock_work_dir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,6 +121,43 @@ def test_what_a_killed_write_left_is_taken_away(place, expected):
     (early / "run" / left[0].name).write_bytes(b"half")
     finish(start(early))
     check(early, expected)
+
+
+def test_a_lock_that_cannot_be_is_one_line(tmp_path):
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(UserError, match=r"lock: Is a directory\): give a directory"):
+        lock_work_dir(tmp_path)
+
+
+def test_a_lock_whose_holder_is_not_text(tmp_path):
+    with open(tmp_path / "lock", "wb") as held:
+        held.write(b"\xff\xfe\n")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use"):
+            lock_work_dir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("provenance", "words"),
+    [
+        ("[" * 100_000, None),
+        ("[]", None),
+        ('{"data": {}, "finished": true}', None),
+        ('{"data": {"fingerprint": "ours"}, "finished": true}', "finished"),
+        ('{"data": {"fingerprint": "theirs"}, "finished": true}', "theirs there, ours now"),
+        ('{"data": {"fingerprint": 5}, "finished": true}', "5 there, ours now"),
+    ],
+)
+def test_what_provenance_says_may_be_anything(tmp_path, provenance, words):
+    (tmp_path / "provenance.json").write_text(provenance)
+    setup = SimpleNamespace(dataset=SimpleNamespace(fingerprint="ours"))
+    run = Run(tmp_path, setup, Method("winning_ticket", "iterative", "global", "magnitude"), 1)
+    if words in (None, "finished"):
+        assert run._was_finished() == (words == "finished")
+        return
+    with pytest.raises(UserError, match=words):
+        run._was_finished()
 
 
 # Without room for a single byte an old dependency fails when it is imported, before we are.

@@ -83,7 +83,7 @@ def permutation_test(
     exact = is_exact(seeds, count, exact_limit)
     extra = 0 if exact else 1
     return PermutationTest(
-        gap=observed,
+        gap=observed if abs(observed) > slack else 0.0,
         p_greater=(greater + extra) / (total + extra),
         p_less=(less + extra) / (total + extra),
         relabellings=total,

@@ -7,6 +7,7 @@ Frankle & Carbin (arXiv 1803.03635): equal pruning rates are equal steps, and
 the high sparsities, where curves part, get room.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ RC: Any = {
     "legend.frameon": False,
     "svg.hashsalt": "lth_flax",  # element ids in SVG are random without it
     "svg.fonttype": "path",
+    "text.parse_math": False,  # a name may have two dollar signs
 }
 
 
@@ -60,8 +62,10 @@ def caption(summary: dict[str, Any], checkpoint: str) -> str:
 
 def sparsity_axis(axes: Axes, levels: Sequence[float], room: int = 16) -> None:
     """Remaining weights on a log scale, most on the left, ticks named by sparsity."""
-    axes.set_xscale("log")
-    shown = sorted({level for level in levels if level < 1})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing is left at sparsity 1, and nothing is shown there
+        axes.set_xscale("log")
+    shown = sorted({level for level in levels if level < 1}) or [0.0]
     densest, sparsest = 1 - shown[0], 1 - shown[-1]
     spread = max(densest / sparsest, 1.5)
     axes.set_xlim(densest * spread**0.04, sparsest / spread**0.04)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import stat
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -36,6 +37,9 @@ def read_vectors(
     vectors = np.zeros((len(vocabulary), size), np.float32)
     found = np.zeros(len(vocabulary), bool)
     try:
+        # A pipe may never end, and a device has no end.
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise UserError(f"{os.fspath(path)} is not a plain file: give a GloVe text file")
         with open(path, "rb") as file:
             number = 0
             while line := file.readline(_LONGEST_LINE + 1):
@@ -71,7 +75,8 @@ def _read_line(
         fields = line.decode("utf-8").rstrip(" \r\n").split(" ")
     except UnicodeDecodeError:
         raise UserError(f"{where}: not UTF-8; save the word vectors as UTF-8 text") from None
-    if number == 1 and len(fields) == 2 and all(field.isdecimal() for field in fields) and size > 1:
+    counts = len(fields) == 2 and all(field.isdecimal() and len(field) < 19 for field in fields)
+    if number == 1 and counts and size > 1:
         if int(fields[1]) != size:
             raise _wrong_size(where, size, int(fields[1]))
         return

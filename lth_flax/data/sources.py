@@ -9,6 +9,8 @@ import hashlib
 import io
 import math
 import os
+import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -197,7 +199,15 @@ def _sorted_names(names: set[str]) -> list[str]:
 
 def _read_csv(path: str, columns: tuple[str, str]) -> Iterator[tuple[int, str, str]]:
     """Yields (line, text, label); every complaint names the file, and the line if it can."""
+    if columns[0] == columns[1]:
+        raise UserError(
+            f"column {columns[0]!r} of {path} cannot be both text and label: give two columns as "
+            "--text_column and --label_column"
+        )
     try:
+        # A pipe may never end, and a device has no end.
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise UserError(f"{path} is not a plain file: give a CSV file as --data_file")
         raw = Path(path).read_bytes()
     except OSError as error:
         raise UserError(
@@ -328,7 +338,14 @@ def _builder(name: str, data_dir: Path) -> Any:
 
     try:
         return tfds.builder(name, data_dir=data_dir)
-    except Exception:  # not found, a name that TFDS cannot parse, a hub that is not installed
+    except Exception as error:  # not found, not a name, a hub that is not installed, damaged
+        first = re.match(r"\w+", name)
+        if first and (data_dir / first.group()).is_dir():
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"cannot read {name} in {data_dir / first.group()} ({reason}): expected a prepared "
+                "TFDS data set; delete that folder and prepare it again"
+            ) from None
         known = ", ".join(SOURCES)
         raise UserError(
             f"unknown dataset {name!r}: expected {known}, or the name of a TFDS text "
@@ -374,8 +391,8 @@ def _splits(
     available = builder.info.splits
     if "train" not in available:
         raise UserError(
-            f"{name} has no train split (found {', '.join(available) or 'none'}): choose a dataset "
-            "that has one"
+            f"{name} in {os.fspath(builder.data_dir)} has no train split (found "
+            f"{', '.join(available) or 'none'}): choose a dataset that has one, or prepare it again"
         )
     train = _read_split(name, builder, "train", keys)
     for split in ("test", "validation"):

@@ -46,17 +46,43 @@ def run(main: Callable[[], None], defaults: dict[str, object] | None = None) -> 
 
 def fail(message: str) -> None:
     """Ends the command: one line to stderr, exit status 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    # A class or a file may be named with what a terminal obeys.
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+    print(f"error: {line}", file=sys.stderr)
     raise SystemExit(BAD_INPUT)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
     logging.set_verbosity(logging.ERROR)
     try:
-        return list(flags.FLAGS(argv))
+        rest = list(flags.FLAGS(argv))
     except (flags.Error, UnicodeDecodeError) as error:
         fail(f"{error}; --help lists the flags and their values")
         raise
     except OSError as error:
         fail(f"cannot read flagfile {error.filename}: {error.strerror}")
         raise
+    _check_text()
+    return rest
+
+
+def _check_text() -> None:
+    """Every value can be the name of a file, and stands in one line of a flagfile."""
+    from lth_flax.experiments import flags as project_flags
+
+    for flag in flags.FLAGS.flags_by_module_dict().get(project_flags.__name__, ()):
+        for text in flag.value if isinstance(flag.value, list) else [flag.value]:
+            if isinstance(text, str) and not _is_line(text):
+                fail(
+                    f"--{flag.name}={text!r} is no line of text: expected UTF-8 without line "
+                    "breaks and NUL; give another name"
+                )
+
+
+def _is_line(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # bytes of a command line that are not UTF-8
+        return False
+    return "\0" not in text and text.splitlines() in ([text], [])

@@ -21,10 +21,11 @@ Number = int | float
 class _Numbers(flags.ArgumentParser):
     """One number, or several with commas between them: a grid. A tuple where there are several."""
 
-    def __init__(self, kind: type[Number], lower_bound: float) -> None:
-        self._kind, self._lower = kind, lower_bound
+    def __init__(self, kind: type[Number], lower_bound: float, upper_bound: float) -> None:
+        self._kind, self._lower, self._upper = kind, lower_bound, upper_bound
         name = "whole numbers" if kind is int else "numbers"
-        self.syntactic_help = f"one or more {name} from {lower_bound:g}, such as 1,2"
+        bounds = f"{lower_bound:g} to {upper_bound:g}"
+        self.syntactic_help = f"one or more {name} from {bounds}, such as 1,2"
 
     def parse(self, argument: object) -> Number | tuple[Number, ...]:
         parts = argument.split(",") if isinstance(argument, str) else argument
@@ -41,7 +42,7 @@ class _Numbers(flags.ArgumentParser):
             if self._kind is int and isinstance(value, float):
                 raise ValueError
             number = self._kind(value)
-            if not self._lower <= number < math.inf:
+            if not self._lower <= number <= self._upper:
                 raise ValueError
         except (ValueError, OverflowError):
             raise ValueError(f"expected {self.syntactic_help}") from None
@@ -49,6 +50,16 @@ class _Numbers(flags.ArgumentParser):
 
     def flag_type(self) -> str:
         return "numbers"
+
+
+class _Finite(flags.FloatParser):
+    """A number within bounds. NaN passes every comparison of bounds, and infinity has no JSON."""
+
+    def convert(self, argument: str | float) -> float:
+        value = super().convert(argument)
+        if not math.isfinite(value):
+            raise ValueError("expected a finite number")
+        return value
 
 
 class _Rows(flags.ArgumentParser):
@@ -99,15 +110,40 @@ when a run is continued. Data is compared by its fingerprint instead."""
 
 RETRAINING = ("finetune", "rewind_lr", "rewind_weights")
 
+LARGEST = 2**31 - 2
+"""Of whole numbers: they and the next one fit 32 bits."""
+
+MOST_SEEDS = 10_000
+
 _BY_COMMAND: dict[str, list[str]] = {}
 
 
 def _define() -> None:
-    string, integer, number = flags.DEFINE_string, flags.DEFINE_integer, flags.DEFINE_float
-    choice, boolean = flags.DEFINE_enum, flags.DEFINE_boolean
+    string, choice, boolean = flags.DEFINE_string, flags.DEFINE_enum, flags.DEFINE_boolean
 
-    def numbers(name: str, default: Number, text: str, lower_bound: float) -> None:
-        parser = _Numbers(type(default), lower_bound)
+    def integer(
+        name: str,
+        default: int | None,
+        text: str,
+        lower_bound: int | None = None,
+        upper_bound: int = LARGEST,
+    ) -> None:
+        flags.DEFINE_integer(name, default, text, lower_bound, upper_bound)
+
+    def number(
+        name: str,
+        default: float,
+        text: str,
+        lower_bound: float | None = None,
+        upper_bound: float | None = None,
+    ) -> None:
+        parser = _Finite(lower_bound, upper_bound)
+        flags.DEFINE(parser, name, default, text, serializer=flags.ArgumentSerializer())
+
+    def numbers(
+        name: str, default: Number, text: str, lower_bound: float, upper_bound: float
+    ) -> None:
+        parser = _Numbers(type(default), lower_bound, upper_bound)
         flags.DEFINE(parser, name, default, text, serializer=_NumbersSerializer())
 
     # Where and how.
@@ -132,7 +168,7 @@ def _define() -> None:
     )
 
     # Seeds.
-    integer("num_seeds", 8, "Number of seeds: the unit of every test.", lower_bound=1)
+    integer("num_seeds", 8, "Number of seeds: the unit of every test.", 1, MOST_SEEDS)
     string("seeds", None, "A block of seeds, START:STOP, in place of --num_seeds.")
 
     # Data.
@@ -162,19 +198,21 @@ def _define() -> None:
     integer("max_shapes", 8, "Most length buckets: each is compiled.", lower_bound=1)
 
     # Model.
-    integer("embedding_size", 64, "Numbers per word.", lower_bound=1)
-    integer("hidden_size", 32, "LSTM units per direction.", lower_bound=1)
-    numbers("num_layers", 2, "Stacked bidirectional LSTM layers; several make a grid.", 1)
+    integer("embedding_size", 64, "Numbers per word.", 1, 65_536)
+    integer("hidden_size", 32, "LSTM units per direction.", 1, 65_536)
+    numbers("num_layers", 2, "Stacked bidirectional LSTM layers; several make a grid.", 1, 1000)
     number("dropout", 0.5, "Between layers and before the head.", 0.0, 0.99)
     number("embedding_dropout", 0.0, "Of features of the word vectors.", 0.0, 0.99)
     string("embeddings_file", None, "Word vectors in GloVe's text format.")
     boolean("freeze_embeddings", False, "Never update the embedding.")
 
     # Training.
-    numbers("epochs", 5, "Passes over the training texts, never fewer; several make a grid.", 1)
-    integer("batch_size", 64, "Texts per training step.", lower_bound=1)
+    numbers(
+        "epochs", 5, "Passes over the training texts, never fewer; several make a grid.", 1, 10**5
+    )
+    integer("batch_size", 64, "Texts per training step.", 1, 65_536)
     choice("optimizer", "adam", list(OPTIMIZERS), "Update rule.")
-    numbers("learning_rate", 3e-3, "Peak learning rate; several make a grid.", 0.0)
+    numbers("learning_rate", 3e-3, "Peak learning rate; several make a grid.", 0.0, 1e30)
     choice("lr_schedule", "cosine", list(LR_SCHEDULES), "Shape of the learning rate over steps.")
     number("warmup", 0.0, "Share of steps that warm up.", 0.0, 1.0)
     number("weight_decay", 0.0, "Decoupled, of kernels.", lower_bound=0.0)
@@ -189,7 +227,7 @@ def _define() -> None:
     choice("scope", "global", list(SCOPES), "Rank all weights together, or tensor by tensor.")
     choice("criterion", "magnitude", list(SCORES), "Score of a weight; the lowest go first.")
     flags.DEFINE_list("arms", "ticket,reinit", "ticket, reinit, shuffled, random; dense always.")
-    integer("reinit_draws", 1, "Fresh initializations per seed and level.", lower_bound=1)
+    integer("reinit_draws", 1, "Fresh initializations per seed and level.", 1, 1000)
 
     boolean("dense_only", False, "Train the dense networks and stop there.")
     string(
@@ -207,7 +245,7 @@ def _define() -> None:
         "finetune: final weights, constant learning rate; rewind_lr: final weights, the last "
         "--retrain_epochs again; rewind_weights: the same from the weights of then.",
     )
-    integer("retrain_epochs", 2, "Epochs of retraining.", lower_bound=1)
+    integer("retrain_epochs", 2, "Epochs of retraining.", 1, 100_000)
     number("retrain_lr_factor", 1.0, "Learning rate of retraining, as a multiple.", 0.0)
 
     # What the code behind the paper did; for configs/paper_figure*.flags.

@@ -48,9 +48,11 @@ from lth_flax.training.loop import Replicate
 
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
+_OTHER_TICKET_FLAGS = ("prunable", "unused_classes")
 _PRUNING_FLAGS = (
     "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "arms", "dense_only",
 )  # fmt: skip
+_TRAINING_FLAGS = ("rewind_epoch", "keep_mask")
 _MOST = 2**31 - 2
 """Seeds and whole-number settings go up to here."""
 
@@ -63,7 +65,7 @@ def main() -> None:
     check_found(found)
     use_settings(found)
     seeds = seed_block()
-    source = with_classes(load(), found["class_names"])
+    source = with_classes(load(), used_classes(found))
     rows = len(seeds) * (2 + FLAGS.reinit_draws)
     configure_jax(rows=rows)
     ticket = load_ticket(FLAGS.ticket)
@@ -126,7 +128,7 @@ def check_found(found: Mapping[str, Any]) -> None:
         return type(value) is int and 0 <= value <= _MOST
 
     def is_share(value: Any) -> bool:
-        return type(value) in (int, float) and 0 <= value <= 1
+        return type(value) in (int, float) and 0 <= value < 1
 
     needed: dict[str, Callable[[Any], bool]] = {
         **dict.fromkeys(("dataset", "data_fingerprint", "schedule", "scope", "criterion"), is_text),
@@ -155,10 +157,11 @@ def use_settings(found: Mapping[str, Any]) -> None:
         ticket's, or a value in the ticket is none for its flag.
     """
     settings = {**found["settings"], **{name: found["model"][name] for name in _MODEL_FLAGS}}
-    for name in (*_MODEL_FLAGS, *_VOCABULARY_FLAGS):
-        if FLAGS[name].present and getattr(FLAGS, name) != settings.get(name):
+    for name in (*_MODEL_FLAGS, *_VOCABULARY_FLAGS, *_OTHER_TICKET_FLAGS):
+        theirs = settings.get(name, FLAGS[name].default if name in _OTHER_TICKET_FLAGS else None)
+        if FLAGS[name].present and getattr(FLAGS, name) != theirs:
             raise UserError(
-                f"--{name}={getattr(FLAGS, name)} is not the ticket's {settings.get(name)}: "
+                f"--{name}={getattr(FLAGS, name)} is not the ticket's {reprlib.repr(theirs)}: "
                 "leave it out, a ticket fits its own model and vocabulary only"
             )
     for name in _PRUNING_FLAGS:
@@ -166,6 +169,11 @@ def use_settings(found: Mapping[str, Any]) -> None:
             raise UserError(
                 f"--{name} chooses masks, and a ticket has its own: leave it out, or run "
                 "winning_ticket"
+            )
+    for name in _TRAINING_FLAGS:
+        if FLAGS[name].present and FLAGS[name].value != FLAGS[name].default:
+            raise UserError(
+                f"--{name}: here masks stay, and training starts at its beginning; leave it out"
             )
     if bool(settings.get("embeddings")) != bool(FLAGS.embeddings_file):
         found_with = "with" if settings.get("embeddings") else "without"
@@ -203,6 +211,12 @@ def _default(name: str, value: Any) -> None:
             f"ticket {FLAGS.ticket} has the setting {name} {reprlib.repr(value)}, which is none "
             f"for --{name}: give another ticket, or the flag"
         ) from None
+
+
+def used_classes(found: Mapping[str, Any]) -> list[str]:
+    """The classes that the ticket's data had: without those that no label uses."""
+    names: list[str] = found["class_names"]
+    return names[: max(0, len(names) - FLAGS.unused_classes)]
 
 
 def with_classes(source: Source, names: list[str]) -> Source:

@@ -147,12 +147,12 @@ class Run:
         try:
             before = json.loads((self.directory / "provenance.json").read_text(encoding="utf-8"))
             fingerprint, finished = before["data"]["fingerprint"], before["finished"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return False
         if fingerprint != self.setup.dataset.fingerprint:
             raise UserError(
                 f"--work_dir={self.directory} was made with other data (fingerprint "
-                f"{fingerprint[:12]} there, {self.setup.dataset.fingerprint[:12]} now): "
+                f"{str(fingerprint)[:12]} there, {self.setup.dataset.fingerprint[:12]} now): "
                 "give another directory"
             )
         return bool(finished)

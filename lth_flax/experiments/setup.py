@@ -20,7 +20,7 @@ from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.experiments import platforms
 from lth_flax.experiments.arms import ARMS, Seed
-from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments.flags import FLAGS, MOST_SEEDS
 from lth_flax.experiments.grid import Shape
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning import levels as level_rules
@@ -71,6 +71,9 @@ SETTING_FLAGS = (
 SOURCE_FLAGS = ("text_key", "label_key", "text_column", "label_column", "synthetic_size")
 """Flags that say which texts of a dataset are read, but not where on this machine it is."""
 
+CSV_DATASETS = ("financial_tweets", "csv")
+"""Datasets that `--data_file` names a file for."""
+
 CALL_FLOPS = 6e9
 """Work of one call and row: well under two seconds on one core."""
 
@@ -86,12 +89,12 @@ def seed_block() -> range:
         return range(FLAGS.num_seeds)
     try:
         start, stop = (int(part) for part in FLAGS.seeds.split(":"))
-        if not 0 <= start < stop < 2**31:
+        if not 0 <= start < stop < 2**31 or stop - start > MOST_SEEDS:
             raise ValueError
     except ValueError:
         raise UserError(
             f"--seeds={FLAGS.seeds} is no block of seeds: expected START:STOP with "
-            "0 <= START < STOP, such as 0:4"
+            f"0 <= START < STOP, such as 0:4, and at most {MOST_SEEDS} seeds"
         ) from None
     return range(start, stop)
 
@@ -115,6 +118,13 @@ def chosen_levels() -> tuple[Level, ...]:
         # Rows and tickets are named like this: two of one name would overwrite each other.
         if len({f"{level.target_sparsity:g}" for level in levels}) < len(levels):
             raise ValueError(f"levels must differ in six digits, found {','.join(given)}")
+        # Statistics pair them like this, and nothing can be drawn at 1.
+        rounded = {round(level.target_sparsity, 9) for level in levels}
+        if len(rounded) < len(levels) or max(rounded) == 1:
+            raise ValueError(
+                "levels must differ from each other and from 1 in nine decimals, found "
+                f"{','.join(given)}"
+            )
         return levels
     except ValueError as error:
         raise UserError(f"{error}; see --levels, --prune_rate and --rounds") from None
@@ -262,7 +272,16 @@ class Setup:
 
 
 def load() -> Source:
-    """The source that the flags name."""
+    """The source that the flags name.
+
+    Raises:
+      UserError: a file is given to a dataset that reads none, or it cannot be read.
+    """
+    if FLAGS.data_file and FLAGS.dataset not in CSV_DATASETS:
+        raise UserError(
+            f"--data_file={FLAGS.data_file} is not read by --dataset={FLAGS.dataset}: expected "
+            f"--dataset={' or --dataset='.join(CSV_DATASETS)}; give one, or leave the file out"
+        )
     return load_source(
         FLAGS.dataset,
         SourceOptions(
@@ -403,7 +422,7 @@ def make_engine(
             found = footprint(devices[0], mode, task, workload, params, full_mask(params))
             wanted = rows_that_fit(found, free=free, devices=len(devices), rows=rows)
     # A multiple of the number of devices: the last rows are padding.
-    per_slice = math.ceil(wanted / len(devices)) * len(devices)
+    per_slice = math.ceil(min(wanted, rows) / len(devices)) * len(devices)
     known = devices[0].platform in ("cpu", "gpu", "cuda")
     return Engine(mode, devices, per_slice, donate=known, narrow=not known)
 

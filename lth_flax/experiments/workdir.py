@@ -124,24 +124,29 @@ def lock_work_dir(directory: Path) -> IO[str]:
     The lock is the operating system's, on an open file: a dead process holds none.
 
     Raises:
-      UserError: another process is writing there.
+      UserError: another process is writing there, or there can be no lock.
     """
-    file = open(directory / LOCK_FILE, "a+", encoding="utf-8")  # noqa: SIM115 - held while we run
-    if fcntl is None:
-        return file
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        # Held while we run. What another process wrote there may be anything.
+        file = open(directory / LOCK_FILE, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.seek(0)
+            file.truncate()
+            file.write(f"process {os.getpid()} on {platform.node()}\n")
+            file.flush()
+    except BlockingIOError:
         file.seek(0)
         holder = " ".join(file.read(200).split()) or "another process"
         file.close()
         raise UserError(
             f"--work_dir={directory} is in use by {holder}: wait for it, or give another directory"
         ) from None
-    file.seek(0)
-    file.truncate()
-    file.write(f"process {os.getpid()} on {platform.node()}\n")
-    file.flush()
+    except OSError as error:
+        raise UserError(
+            f"--work_dir={directory} cannot be used ({LOCK_FILE}: {error.strerror}): give a "
+            "directory to write in"
+        ) from None
     return file
 
 

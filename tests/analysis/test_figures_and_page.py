@@ -1,5 +1,6 @@
 """Figures repeat to the byte and say n; the page is one safe, self-contained file."""
 
+import dataclasses
 import io
 import re
 from html.parser import HTMLParser
@@ -39,6 +40,18 @@ def test_figures_repeat_to_the_byte(summary, kind):
     start = b"\x89PNG" if kind == "png" else b"<?xml"
     assert all(content.startswith(start) for content in first.values())
     assert all(b"<dc:date>" not in content for content in first.values())
+
+
+@pytest.mark.parametrize("change", [{"dataset": "a$\\frac{$b"}, {"target_sparsity": 1.0}])
+def test_what_records_say_can_always_be_drawn(change):
+    records = [
+        record if record.arm == "dense" else dataclasses.replace(record, **change)
+        for record in plausible_run(seeds=2, levels=1)
+    ]
+    if "dataset" in change:
+        records = [dataclasses.replace(record, **change) for record in records]
+    for figure in figures_of(summarize(records)).values():
+        assert figure_bytes(figure, "svg")
 
 
 def test_figures_leave_matplotlib_as_it_was(summary):

@@ -87,6 +87,12 @@ def test_equal_runs_say_nothing():
     assert (found.p_greater, found.p_less) == (1.0, 1.0)
 
 
+def test_a_gap_of_rounding_alone_is_none():
+    values = 100 * np.array([[20, 21], [21, 20]]) / 60
+    assert pm.run_gaps(values)[:, 0].mean() == pytest.approx(-7e-15, rel=0.1)
+    assert pm.permutation_test(values).gap == 0.0
+
+
 def test_monte_carlo_is_close_to_exact_and_repeats():
     values = np.random.default_rng(5).normal(0, 1, (7, 3)) + [0.5, 0, 0]
     exact = pm.permutation_test(values)

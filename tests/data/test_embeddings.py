@@ -1,5 +1,7 @@
 """Word vectors from text files, good and bad."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,7 @@ def test_reads_what_the_vocabulary_has(tmp_path, header):
         ("the 1 2 3 4\n", "line 1: 4 numbers; expected 3"),
         ("the 1 2\n", "line 1: 2 numbers; expected 3"),
         ("10 300\nthe 1 2 3\n", "line 1: 300 numbers; expected 3"),
+        ("5 " + "9" * 5000 + "\n", "line 1: 1 numbers; expected 3"),
         ("of 1 2 3\nthe 1 2\n", "line 2: 2 numbers; expected 3"),
         ("of 1 2 3\nthe 1 2 3 4\n", "line 2: 4 numbers; expected 3"),
         ("of 1 2 3\nthe 1 x 3\n", "line 2: 'x' is not a finite number"),
@@ -60,3 +63,10 @@ def test_bad_files(tmp_path, content, message):
 def test_unreadable(tmp_path, name):
     with pytest.raises(UserError, match="cannot read word vectors"):
         read_vectors(tmp_path / name, VOCABULARY, size=3)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UserError, match="not a plain file"):
+        read_vectors(tmp_path / "pipe.txt", VOCABULARY, size=3)

@@ -1,6 +1,7 @@
 """Datasets by name: what is read, and one line for whatever is wrong with it."""
 
 import csv
+import os
 import sys
 from pathlib import Path
 
@@ -169,6 +170,23 @@ def test_unreadable(tmp_path, load, name):
     assert "cannot read" in complaint(load, tmp_path / name)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("load", [tweets, load_csv])
+def test_a_pipe_is_not_waited_for(tmp_path, load):
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "not a plain file" in complaint(load, tmp_path / "pipe.csv")
+
+
+def test_the_label_cannot_be_its_own_text(tmp_path):
+    options = SourceOptions(
+        data_file=table(tmp_path / "t.csv", [["a", "1"], ["b", "0"]]),
+        text_column="Sentiment",
+        label_column="Sentiment",
+    )
+    for name in ("csv", "financial_tweets"):
+        assert "both text and label" in complaint(load_source, name, options)
+
+
 @pytest.mark.parametrize("name", ["financial_tweets", "csv"])
 def test_no_file_given(name):
     assert "--data_file" in complaint(load_source, name, SourceOptions())
@@ -274,6 +292,18 @@ def test_damaged_tfds_set(tfds_dir, tmp_path):
         path.unlink()
     message = complaint(load_source, "tiny_topics", SourceOptions(data_dir=str(copy)))
     assert "cannot read split train" in message
+
+
+def test_a_damaged_description_is_not_an_unknown_name(tfds_dir, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tfds_dir, copy)
+    (info,) = copy.rglob("dataset_info.json")
+    info.write_bytes(info.read_bytes()[:40])
+    message = complaint(load_source, "tiny_topics", SourceOptions(data_dir=str(copy)))
+    assert f"cannot read tiny_topics in {copy / 'tiny_topics'}" in message
+    assert "prepare it again" in message
 
 
 def test_real_tweets():

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
 
 from lth_flax.errors import UserError
-from lth_flax.experiments import winning_ticket
+from lth_flax.experiments import command, winning_ticket
+from lth_flax.experiments import flags as project_flags
+from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.workdir import open_work_dir
 from lth_flax.tickets import load_ticket
 
@@ -109,6 +112,8 @@ def test_the_command_says_one_line_and_exits_with_2(arguments, words, place):
         (["--levels=0.5,0.5"], ["increase"]),
         (["--levels=0.8,0.5"], ["increase", "0.5", "0.8"]),
         (["--levels=0.5,0.50000001"], ["six digits", "0.50000001"]),
+        (["--levels=1e-10,2e-10"], ["nine decimals", "2e-10"]),
+        (["--levels=0.5,0.9999999999"], ["nine decimals", "0.9999999999"]),
         (["--levels=half"], ["half", "numbers"]),
         (["--levels="], ["levels"]),
         (["--levels=0.5", "--rounds=3"], ["--levels", "--rounds", "one of them"]),
@@ -117,6 +122,7 @@ def test_the_command_says_one_line_and_exits_with_2(arguments, words, place):
         (["--seeds=4"], ["--seeds=4", "START:STOP"]),
         (["--seeds=4:4"], ["--seeds=4:4", "START:STOP"]),
         (["--seeds=-1:4"], ["--seeds=-1:4", "START:STOP"]),
+        (["--seeds=0:2000000000"], ["START:STOP", "at most 10000 seeds"]),
         (["--seeds=a:b"], ["--seeds=a:b", "START:STOP"]),
         (["--validation_share=0.6", "--test_share=0.4"], ["--validation_share", "below 1"]),
         (["--synthetic_size=201"], ["201", "even"]),
@@ -124,11 +130,61 @@ def test_the_command_says_one_line_and_exits_with_2(arguments, words, place):
         (["--dataset=../etc"], ["../etc", "synthetic", "imdb_reviews"]),
         (["--dataset=financial_tweets"], ["--data_file"]),
         (["--dataset=csv"], ["--data_file"]),
+        (["--data_file=tweets.csv"], ["tweets.csv", "--dataset=financial_tweets"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )
 def test_flags_that_cannot_be(arguments, words, refuse):
     refuse(arguments, *words)
+
+
+NUMBERS = [
+    name for name in FLAGS if FLAGS[name].flag_type() in ("float", "numbers")
+    and FLAGS[name] in FLAGS.flags_by_module_dict()[project_flags.__name__]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_are_finite(name, value, restored_flags):
+    with pytest.raises(flags.Error, match=name):
+        restored_flags([f"--{name}={value}"])
+
+
+COUNTS = [
+    name for name in FLAGS if FLAGS[name].flag_type() in ("int", "numbers")
+    and FLAGS[name] in FLAGS.flags_by_module_dict()[project_flags.__name__]
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_that_no_array_holds_are_refused(name, restored_flags):
+    with pytest.raises(flags.Error, match=name):
+        restored_flags([f"--{name}={10**31}"])
+
+
+@pytest.mark.parametrize(
+    "name", ["epochs", "num_layers", "batch_size", "hidden_size", "reinit_draws", "num_seeds"]
+)
+def test_counts_that_would_fill_the_memory_are_refused(name, restored_flags):
+    with pytest.raises(flags.Error, match=name):
+        restored_flags([f"--{name}={10**6}"])
+
+
+@pytest.mark.parametrize("value", ["a\0b", "a\nb", "a\n", "a\u2028b", "\udcff"])
+@pytest.mark.parametrize("name", ["work_dir", "data_dir", "cache_dir", "text_column", "label_key"])
+def test_text_is_one_line_without_nul(name, value, place, restored_flags, capsys):
+    restored_flags([])
+    with pytest.raises(SystemExit) as refused:
+        command._parse(["command", f"--{name}={value}"])
+    assert refused.value.code == 2
+    check_line(capsys.readouterr().err, f"--{name}=")
+
+
+def test_what_a_terminal_obeys_is_not_printed(capsys):
+    with pytest.raises(SystemExit):
+        command.fail("no text of class \x1b[31mred\x07,\ngive more")
+    assert capsys.readouterr().err == "error: no text of class \ufffd[31mred\ufffd, give more\n"
 
 
 # Files. -------------------------------------------------------------------------------

@@ -287,6 +287,10 @@ def test_the_ticket_gives_what_flags_do_not(ticket_json, parsed):
         ("--embedding_size=64", "--embedding_size=64 is not the ticket's 6"),
         ("--num_layers=2", "--num_layers=2 is not the ticket's 1"),
         ("--min_count=1", "--min_count=1 is not the ticket's 2"),
+        ("--prunable=head", "--prunable=head is not the ticket's 'kernels'"),
+        ("--unused_classes=2", "--unused_classes=2 is not the ticket's 0"),
+        ("--rewind_epoch=1", "--rewind_epoch: here masks stay"),
+        ("--nokeep_mask", "--keep_mask: here masks stay"),
         ("--levels=0.5", "--levels chooses masks"),
         ("--arms=ticket", "--arms chooses masks"),
         ("--embeddings_file=x", "found without word vectors"),
@@ -296,6 +300,15 @@ def test_flags_that_contradict_the_ticket_are_refused(ticket_json, parsed, flag,
     FLAGS(["retrain_ticket", "--ticket=T", flag])
     with pytest.raises(UserError, match=match):
         retrain_ticket.use_settings(ticket_json)
+
+
+def test_classes_without_a_label_are_not_asked_of_the_data(ticket_json, parsed):
+    found = copy.deepcopy(ticket_json)
+    found["class_names"].append("unused_0")
+    found["settings"]["unused_classes"] = 1
+    retrain_ticket.use_settings(found)
+    assert FLAGS.unused_classes == 1
+    assert retrain_ticket.used_classes(found) == ["negative", "positive"]
 
 
 VALUES = st.recursive(
