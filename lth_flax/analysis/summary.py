@@ -26,6 +26,7 @@ from lth_flax.analysis.tables import (
     density_table,
     diverged,
     interval_json,
+    nothing_learned,
 )
 from lth_flax.analysis.verdict import decide
 from lth_flax.errors import UserError
@@ -144,8 +145,15 @@ def comparison(rows: Sequence[Record], control: str, options: dict[str, Any]) ->
         split=rows[0].split,
         incomplete="drop",
     )
-    verdict = decide(gaps, margin=margin, alpha=alpha, confidence=confidence, bounds=bounds)
     test, inside = primary_test(gaps, bounds), gaps.primary(bounds)
+    verdict = decide(
+        gaps,
+        margin=margin,
+        alpha=alpha,
+        confidence=confidence,
+        bounds=bounds,
+        nothing_learned=nothing_learned(rows, (options["treatment"], control), inside.levels),
+    )
     found: dict[str, Any] = {
         "seeds": list(gaps.seeds),
         "draws": gaps.draws,

@@ -126,11 +126,29 @@ def collapsed(records: Sequence[Record]) -> dict[str, Any]:
     The first is certain and no training can mend it; the second also happens
     to connected networks, where at least 99.9% of predictions are one class.
     """
-    one_class = [row for row in records if max(row.predicted_shares, default=0) >= ONE_CLASS_SHARE]
+    one_class = [row for row in records if _predicts_one_class(row)]
     return {
         "disconnected": name_rows(row for row in records if not row.connected),
         "one_class": name_rows(one_class),
     }
+
+
+def _predicts_one_class(row: Record) -> bool:
+    return max(row.predicted_shares, default=0) >= ONE_CLASS_SHARE
+
+
+def nothing_learned(records: Sequence[Record], arms: Sequence[str], levels: Sequence[float]) -> str:
+    """Why rows of these arms and levels can show no difference, or nothing where they can.
+
+    So it is where all of them, or all dense networks that their masks came from,
+    predict one class.
+    """
+    compared = [r for r in records if r.arm in arms and round(r.target_sparsity, 9) in levels]
+    dense = [r for r in records if r.arm == "dense"]
+    for rows, name in ((dense, "dense networks"), (compared, "networks compared")):
+        if rows and all(map(_predicts_one_class, rows)):
+            return f"all {len(rows)} {name} predict one class, so they have learned nothing"
+    return ""
 
 
 def diverged(records: Sequence[Record]) -> dict[str, Any]:

@@ -31,8 +31,12 @@ def decide(
     alpha: float = 0.05,
     confidence: float = 0.95,
     bounds: tuple[float, float] = PRIMARY_SPARSITY,
+    nothing_learned: str = "",
 ) -> Verdict:
     """The verdict on treatment against control, in this order:
+
+    0. "cannot tell with n seeds" where `nothing_learned` says why no difference
+       could be seen: networks that all predict one class are equal, and no evidence;
 
     1. "ticket better" where the primary test, one-sided, has p <= alpha;
     2. "control better" where the same test of the other tail has p <= alpha;
@@ -61,7 +65,9 @@ def decide(
     interval = t_interval(pooled, confidence)
     close = equivalence(pooled, margin, alpha)
     within = f"within ±{margin:g} points"
-    if test.p_greater <= alpha:
+    if nothing_learned:
+        verdict, reason = unknown, nothing_learned
+    elif test.p_greater <= alpha:
         verdict, reason = f"{name} better", f"significant at {alpha:g}"
     elif test.p_less <= alpha:
         verdict, reason = "control better", f"significant at {alpha:g}"

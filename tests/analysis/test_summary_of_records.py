@@ -151,3 +151,29 @@ def test_majority_and_examples_are_of_the_test_split():
     found = summarize(rows)
     assert found["majority_accuracy"] == pytest.approx(55)
     assert found["examples"] == [1000]
+
+
+@pytest.mark.parametrize(
+    ("idle", "words"),
+    [
+        (("dense",), "all 4 dense networks predict one class"),
+        (("ticket", "reinit"), "all 8 networks compared predict one class"),
+        (("ticket",), ""),
+        (("shuffled",), ""),
+    ],
+)
+def test_networks_that_learned_nothing_are_no_evidence(idle, words):
+    """All at the accuracy of the majority class: equal, and no sign of equivalence."""
+    rows = [dense(seed, 0.55) for seed in range(4)]
+    for arm in ("ticket", "reinit", "shuffled"):
+        rows += [record(arm=arm, seed=seed, accuracy=0.55) for seed in range(4)]
+    rows = [
+        dataclasses.replace(row, predicted_shares=(1.0, 0.0)) if row.arm in idle else row
+        for row in rows
+    ]
+    headline = summarize(rows)["headline"]
+    if words:
+        assert headline["verdict"] == "cannot tell with 4 seeds"
+        assert words in headline["sentence"]
+    else:
+        assert headline["verdict"] == "equivalent within ±0.5 points"
