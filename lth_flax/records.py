@@ -223,6 +223,12 @@ def arm_order(arm: str) -> tuple[int, str]:
     return (ARMS.index(arm) if arm in ARMS else len(ARMS), arm)
 
 
+def configuration_name(values: Mapping[str, float]) -> str:
+    """What tells a configuration from the others of a run: "num_layers=4,learning_rate=0.1"."""
+    order = ("num_layers", "epochs", "learning_rate")  # as in every row id that was ever written
+    return ",".join(f"{name}={values[name]:g}" for name in order if name in values)
+
+
 def run_key(record: Record) -> tuple[str, ...]:
     """What makes rows comparable: all but data, arm, seed and level."""
     names = ("experiment", "dataset", "schedule", "scope", "criterion", "mask_from")

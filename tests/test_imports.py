@@ -14,7 +14,9 @@ ALLOWED = {
     "compat": set(),
     "quiet": set(),
     "randomness": set(),
+    "flagfile": set(),
     "records": {"errors"},
+    "predictions": {"errors", "records"},
     "data": {"errors", "randomness"},
     "models": {"types"},
     "pruning": {"types"},
@@ -22,10 +24,10 @@ ALLOWED = {
         "types", "errors", "randomness", "compat", "quiet", "records", "pruning", "data.batches",
     },
     "tickets": {"errors", "types", "quiet", "records"},
-    "analysis": {"errors", "records"},
+    "analysis": {"errors", "flagfile", "records", "predictions"},
     "experiments": {
-        "errors", "types", "quiet", "randomness", "records", "data", "models", "pruning",
-        "training", "tickets", "analysis",
+        "errors", "types", "quiet", "randomness", "flagfile", "records", "predictions", "data",
+        "models", "pruning", "training", "tickets", "analysis",
     },
     "benchmarks": {
         "errors", "types", "randomness", "records", "data", "models", "pruning", "training",
@@ -42,6 +44,7 @@ KEEPERS = {
     "tensorflow_datasets": ("data",),
     "tqdm": ("data", "experiments", "benchmarks"),
     "torch": ("benchmarks",),
+    "ray": ("experiments.sweep_ray",),
     "tensorflow": (),
     "keras": (),
 }
@@ -139,6 +142,7 @@ def test_the_rule_has_no_cycle():
         ("data.sources", "from absl import flags", ["absl"]),
         ("training.loop", "import orbax.checkpoint as ocp", ["orbax"]),
         ("experiments.run", "import matplotlib.pyplot", ["matplotlib"]),
+        ("experiments.sweep", "def f():\n    import ray", ["ray"]),
         ("analysis.figures", "import matplotlib.pyplot", []),
     ],
 )

@@ -37,19 +37,38 @@ def comparable(records: Iterable[Record]) -> bool:
     return different <= set(FACTORS) and all(_values(g[0]) is not None for g in groups)
 
 
-def join_records(blocks: Sequence[Sequence[Record]]) -> list[Record]:
-    """Blocks of seeds of one run, or runs of different configurations, as one.
+def group_blocks(blocks: Sequence[Sequence[Record]]) -> list[list[int]]:
+    """Numbers of the blocks of the same settings; blocks without a record are in the first."""
+    groups: dict[frozenset[tuple[str, ...]], list[int]] = {}
+    empty = []
+    for number, block in enumerate(blocks):
+        if block:
+            groups.setdefault(frozenset(map(run_key, block)), []).append(number)
+        else:
+            empty.append(number)
+    first, *rest = list(groups.values()) or [[]]
+    return [empty + first, *rest]
+
+
+def join_records(
+    blocks: Sequence[Sequence[Record]], names: Sequence[str] | None = None
+) -> list[Record]:
+    """Blocks of seeds of one run, or runs of different configurations, or both, as one.
 
     Raises:
       UserError: they are neither, as `merge_records` says it.
     """
-    apart = [{run_key(record) for record in block} for block in blocks]
+    groups = group_blocks(blocks)
     together = [record for block in blocks for record in block]
+    apart = [{run_key(record) for number in group for record in blocks[number]} for group in groups]
     disjoint = sum(map(len, apart)) == len(set().union(*apart))
     one_set = len({record.data_fingerprint for record in together}) == 1
-    if len(blocks) > 1 and disjoint and one_set and comparable(together):
-        return sort_records(together)
-    return merge_records(blocks)
+    if not (len(groups) > 1 and disjoint and one_set and comparable(together)):
+        return merge_records(blocks, names)
+    names = names or [str(number) for number in range(1, len(blocks) + 1)]
+    for group in groups:
+        merge_records([blocks[n] for n in group], [names[n] for n in group])  # seeds, once each
+    return sort_records(together)
 
 
 def compare_configurations(

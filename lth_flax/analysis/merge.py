@@ -28,30 +28,34 @@ def check_one_run(records: Sequence[Record]) -> None:
             )
 
 
-def merge_records(blocks: Sequence[Sequence[Record]]) -> list[Record]:
+def merge_records(
+    blocks: Sequence[Sequence[Record]], names: Sequence[str] | None = None
+) -> list[Record]:
     """The records that one run over all the seeds of the blocks gives, in canonical order.
 
     Raises `UserError` where two blocks share a seed, or differ in data or in
-    any setting but the seeds; the message names the seeds or the settings.
+    any setting but the seeds; the message names the blocks (by their numbers
+    from 1, if they have no `names`), and the seeds or the settings.
     """
-    filled = [(number, block) for number, block in enumerate(blocks, 1) if block]
-    owner: dict[int, int] = {}
-    for number, block in filled:
-        _check_same_run(*filled[0], number, block)
+    names = names or [str(number) for number in range(1, len(blocks) + 1)]
+    filled = [(name, block) for name, block in zip(names, blocks, strict=True) if block]
+    owner: dict[int, str] = {}
+    for name, block in filled:
+        _check_same_run(*filled[0], name, block)
         seeds = {record.seed for record in block}
         shared = sorted(seeds & owner.keys())
         if shared:
             raise UserError(
-                f"blocks {owner[shared[0]]} and {number} share "
+                f"blocks {owner[shared[0]]} and {name} share "
                 f"seed{'s' * (len(shared) > 1)} {', '.join(map(str, shared))}; "
                 "every seed goes in once"
             )
-        owner |= dict.fromkeys(seeds, number)
+        owner |= dict.fromkeys(seeds, name)
     return sort_records(record for _, block in filled for record in block)
 
 
 def _check_same_run(
-    first_number: int, first: Sequence[Record], number: int, block: Sequence[Record]
+    first_name: str, first: Sequence[Record], name: str, block: Sequence[Record]
 ) -> None:
     """A run may hold several settings (a sweep); every block must hold the same ones."""
     ours, theirs = _settings_of(first), _settings_of(block)
@@ -62,7 +66,7 @@ def _check_same_run(
         # The nearest setting of the other block shows best what differs.
         differing = min((differing_keys(other, odd[0]) for other in others), key=len)
         raise UserError(
-            f"blocks {first_number} and {number} differ in {', '.join(differing)}; "
+            f"blocks {first_name} and {name} differ in {', '.join(differing)}; "
             "only blocks of one run can be merged"
         )
 

@@ -1,11 +1,12 @@
 """From records to answers on disk: summary, figures and page.
 
 python -m lth_flax.analysis.report DIR...            rebuild from records alone
-python -m lth_flax.analysis.report --out=NEW DIR...  join blocks of seeds, or configurations, first
+python -m lth_flax.analysis.report --out=NEW DIR...  join blocks of seeds, or configurations, first:
+                                                     NEW then holds what one run would
 """
 
 import argparse
-import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any, NoReturn
 
 from matplotlib.figure import Figure
 
+from lth_flax.analysis.blocks import Block, join_blocks, read_block, read_provenance, write_block
 from lth_flax.analysis.comparison_page import comparison_html, comparison_text
-from lth_flax.analysis.configurations import comparable, compare_configurations, join_records
+from lth_flax.analysis.configurations import comparable, compare_configurations
 from lth_flax.analysis.draw_configurations import figures_of_comparison
 from lth_flax.analysis.figures import figure_bytes, figures_of
 from lth_flax.analysis.merge import split_groups
@@ -23,13 +25,8 @@ from lth_flax.analysis.paper import Curve, paper_curves
 from lth_flax.analysis.summary import summarize, summary_text
 from lth_flax.analysis.terminal import diverged_sentence, terminal_table
 from lth_flax.errors import UserError
-from lth_flax.records import (
-    Record,
-    read_records,
-    write_bytes_atomic,
-    write_records,
-    write_text_atomic,
-)
+from lth_flax.flagfile import value_of
+from lth_flax.records import Record, write_bytes_atomic, write_text_atomic
 
 REPORT = "report"
 COMPARED = ("prune_after_training", "post_prune_training")
@@ -134,63 +131,107 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def write_merged(
+    directory: Path,
+    block: Block,
+    *,
+    margin: float,
+    alpha: float,
+    paper: Mapping[str, Curve] | None = None,
+    flags: bool = True,
+) -> str:
+    """Writes joined blocks with their report; returns the terminal's answer.
+
+    With `flags` off, flags.txt is left as it is.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make {directory} ({error.strerror}): give another directory"
+        ) from None
+    write_block(directory, block, flags=flags)
+    return _report(directory, block, margin=margin, alpha=alpha, paper=paper)
+
+
+def _report(
+    directory: Path,
+    block: Block,
+    *,
+    margin: float,
+    alpha: float,
+    paper: Mapping[str, Curve] | None,
+) -> str:
+    provenance = dict(block.provenance or {})
+    if isinstance(provenance.get("blocks"), dict):  # the page names them, the file has it all
+        provenance["blocks"] = ", ".join(provenance["blocks"])
+    _, answer = write_report(
+        directory,
+        block.records,
+        settings={name: value_of(line) for name, line in (block.flags or {}).items()},
+        provenance=provenance,
+        margin=margin,
+        alpha=alpha,
+        paper=paper,
+    )
+    return answer
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit status."""
     parser = _Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("directories", nargs="+", metavar="DIR", help="work directories")
-    parser.add_argument("--out", help="where the report goes; needed for more than one DIR")
+    parser.add_argument("--out", help="a new directory, for what is merged; or for the report")
     parser.add_argument("--margin", type=float, default=0.5, help="equivalence margin in points")
     parser.add_argument(
         "--paper", type=int, metavar="N", help="draw the curves of the paper's figure N too"
     )
     parser.add_argument("--alpha", type=float, default=0.05, help="level of the tests")
-    options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = parser.parse_args(given)
     try:
         directories = [Path(name) for name in options.directories]
-        if len(directories) > 1 and not options.out:
-            raise UserError("more than one directory: say with --out=DIR where the report goes")
-        blocks = [read_records(directory / "records.csv") for directory in directories]
-        records = blocks[0] if len(blocks) == 1 else join_records(blocks)
+        merged = len(directories) > 1
+        if merged and not options.out:
+            raise UserError(
+                f"{len(directories)} directories are merged into a new one: say which, as "
+                f"python -m lth_flax.analysis.report --out=NEW {shlex.join(given)}"
+            )
         out = Path(options.out) if options.out else directories[0]
-        _, answer = write_report(
-            out,
-            records,
-            settings=_flags(directories[0]),
-            provenance=_provenance(directories),
-            margin=options.margin,
-            alpha=options.alpha,
-            paper=None if options.paper is None else paper_curves(options.paper),
-        )
-        if len(blocks) > 1:
-            write_records(out / "records.csv", records)
+        if merged:
+            _check_new(out)
+        blocks = [read_block(directory) for directory in directories]
+        block = join_blocks(blocks) if merged else blocks[0]
+        if not block.records:
+            raise UserError(f"{', '.join(options.directories)}: no records, so nothing to report")
+        paper = None if options.paper is None else paper_curves(options.paper)
+        write = write_merged if merged else _report
+        answer = write(out, block, margin=options.margin, alpha=options.alpha, paper=paper)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    for one in blocks if merged else ():
+        if not (one.provenance or {}).get("finished", True):
+            print(f"note: {one.name} is not finished; what it has so far is in", file=sys.stderr)
     print(answer)
     print(f"\nReport: {page_of(out)}")
     return 0
 
 
-def _flags(directory: Path) -> dict[str, str]:
+def _check_new(out: Path) -> None:
+    """Merging overwrites nothing but what merging made: no run's directory, which has a lock.
+
+    Raises:
+      UserError: there is something else.
+    """
     try:
-        lines = (directory / "flags.txt").read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return {}
-    pairs = (line[2:].partition("=") for line in lines if line.startswith("--"))
-    return {name: value or "true" for name, _, value in pairs}
-
-
-def _provenance(directories: Sequence[Path]) -> dict[str, Any]:
-    """Of each directory, or of the only one; records are enough without it."""
-    found = {}
-    for directory in directories:
-        try:
-            text = (directory / "provenance.json").read_text(encoding="utf-8")
-            content = json.loads(text)
-        except (OSError, ValueError, RecursionError):
-            content = None
-        found[str(directory)] = content if isinstance(content, dict) else {}
-    return found if len(found) > 1 else next(iter(found.values()))
+        empty = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    except OSError as error:
+        raise UserError(f"--out={out} cannot be read ({error.strerror})") from None
+    if not empty and ("blocks" not in (read_provenance(out) or {}) or (out / "lock").exists()):
+        raise UserError(
+            f"--out={out} is there already, and was not made by merging: give a new directory"
+        )
 
 
 if __name__ == "__main__":

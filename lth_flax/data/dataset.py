@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
@@ -18,6 +18,9 @@ from lth_flax.data.batches import (
 from lth_flax.data.sources import Source
 from lth_flax.data.text import TokenizedTexts, Vocabulary, build_vocabulary, encode, intern, pad
 from lth_flax.errors import UserError
+
+REFERENCE_SEEDS = range(8)
+"""Where each seed has a vocabulary of its own, the largest of these seeds is the size of all."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Dataset:
     buckets: per bucket, tokens [M, edge], lengths [M], labels [M], all int32.
     members: per seed and split, positions in each bucket.
     vocabularies: per seed; one object for all where the source has its own test split.
-    vocabulary_size: rows of the embedding table, enough for every seed.
+    vocabulary_size: rows of the embedding table; it does not depend on which seeds are here.
     labels: per seed and split, labels in the order of the members.
     """
 
@@ -97,6 +100,11 @@ def build_dataset(
     (that of a ticket) is used for all: words match by spelling, and what it
     does not have is the unknown word.
 
+    Bits of training depend on the number of rows of the embedding table. So
+    that a seed has the same bits in any block of seeds, that number is always
+    the size of the largest vocabulary of `REFERENCE_SEEDS`; a seed with more
+    words leaves out its rarest.
+
     Raises:
       UserError: a split would lack one of the classes.
     """
@@ -116,11 +124,20 @@ def build_dataset(
 
     if vocabulary is not None:
         views = dict.fromkeys(seeds, vocabulary)
+        rows = len(vocabulary)
     elif official is not None:
         shared = _vocabulary(tokenized, pool, options)
         views = dict.fromkeys(seeds, shared)
+        rows = len(shared)
     else:
-        views = {seed: _vocabulary(tokenized, splits[seed]["train"], options) for seed in seeds}
+        rows = 3  # the fewest that a vocabulary may have
+        for seed in REFERENCE_SEEDS:
+            parts = splits.get(seed) or _split(source, pool, bucket, seed, options)
+            rows = max(rows, len(_vocabulary(tokenized, parts["train"], options)))
+            if rows == options.vocabulary_size:  # no seed has more
+                break
+        cut = replace(options, vocabulary_size=rows)
+        views = {seed: _vocabulary(tokenized, splits[seed]["train"], cut) for seed in seeds}
     distinct = list(dict.fromkeys(id(view) for view in views.values()))
     by_id = {id(view): view for view in views.values()}
 
@@ -159,7 +176,7 @@ def build_dataset(
             for seed, by_split in members.items()
         },
         vocabularies=views,
-        vocabulary_size=max(len(view) for view in views.values()),
+        vocabulary_size=rows,
     )
 
 

@@ -1,4 +1,7 @@
-"""All flags of all commands, in one place: defining one twice raises."""
+"""All flags of all experiments, in one place: defining one twice raises.
+
+Those of `sweep` alone are in `sweep_flags`: no experiment takes them.
+"""
 
 import math
 
@@ -92,21 +95,6 @@ def values_of(name: str) -> tuple[Number, ...]:
     value = FLAGS[name].value
     return value if isinstance(value, tuple) else (value,)
 
-
-MACHINE_FLAGS = (
-    "work_dir",
-    "replicates",
-    "rows_per_program",
-    "cache_dir",
-    "checkpoint_minutes",
-    "progress",
-    "platform",
-    "data_file",
-    "data_dir",
-    "embeddings_file",
-)
-"""Flags that say where and how a run works, not what it finds: they may differ
-when a run is continued. Data is compared by its fingerprint instead."""
 
 RETRAINING = ("finetune", "rewind_lr", "rewind_weights")
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lth_flax.errors import UserError
 from lth_flax.experiments.flags import FLAGS, values_of
+from lth_flax.records import configuration_name
 
 
 class Shape(NamedTuple):
@@ -50,7 +51,7 @@ def one_configuration() -> tuple[Shape, float]:
 def name_of(shape: Shape, rate: float) -> str:
     """What tells a configuration from the others of this run, such as "num_layers=4"."""
     values = {**shape._asdict(), "learning_rate": rate}
-    return ",".join(f"{n}={value:g}" for n, value in values.items() if len(values_of(n)) > 1)
+    return configuration_name({n: v for n, v in values.items() if len(values_of(n)) > 1})
 
 
 def rewind_step(shape: Shape, steps_per_epoch: int) -> int:

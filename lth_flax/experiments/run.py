@@ -6,11 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,7 +18,7 @@ from tqdm import tqdm
 from lth_flax.analysis.report import page_of, write_report
 from lth_flax.errors import UserError
 from lth_flax.experiments import interrupt, platforms
-from lth_flax.experiments.flags import FLAGS, MACHINE_FLAGS
+from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.results import (
     SCORED_SPLITS,
     Entry,
@@ -38,6 +35,8 @@ from lth_flax.experiments.workdir import (
     write_flags,
     write_json,
 )
+from lth_flax.flagfile import MACHINE_FLAGS
+from lth_flax.predictions import read_predictions, write_predictions
 from lth_flax.records import (
     CurvePoint,
     Record,
@@ -45,7 +44,6 @@ from lth_flax.records import (
     read_curves,
     read_records,
     remove_temporaries,
-    write_bytes_atomic,
     write_curves,
     write_records,
 )
@@ -177,7 +175,7 @@ class Run:
         if curves.exists():
             self.curves = read_curves(curves)
         if predictions.exists():
-            self.predictions = _read_predictions(predictions)
+            self.predictions = read_predictions(predictions)
 
     def _replace(self, entries: Sequence[Entry]) -> None:
         """Takes out the rows that are about to be written again."""
@@ -338,9 +336,7 @@ class Run:
         started = perf_counter()
         write_records(self.directory / "records.csv", self.records)
         write_curves(self.directory / "curves.csv", self.curves)
-        buffer = BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **dict(sorted(self.predictions.items())))
-        write_bytes_atomic(self.directory / "predictions.npz", buffer.getvalue())
+        write_predictions(self.directory / "predictions.npz", self.predictions)
         self._seconds_saving += perf_counter() - started
 
     def _provenance(self, *, finished: bool) -> dict[str, Any]:
@@ -378,22 +374,6 @@ class Run:
                 "save": round(saving, 1),
             },
         }
-
-
-def _read_predictions(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    # A damaged archive fails in its directory, its headers or its compressed data; one
-    # array in place of an archive has no `files` and is no context manager.
-    except (
-        OSError, ValueError, EOFError, KeyError, TypeError, AttributeError,
-        NotImplementedError, zipfile.BadZipFile, zlib.error,
-    ) as error:  # fmt: skip
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path} cannot be read ({reason}): remove it, or give another --work_dir"
-        ) from None
 
 
 def describe_data(setup: Setup) -> None:

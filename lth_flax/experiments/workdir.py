@@ -15,10 +15,9 @@ except ImportError:  # not on Windows: there, one writer is the user's to see to
 from absl import flags
 
 from lth_flax.errors import UserError
-from lth_flax.experiments.flags import FLAGS, MACHINE_FLAGS
+from lth_flax.experiments.flags import FLAGS
+from lth_flax.flagfile import FLAGS_FILE, MACHINE_FLAGS, differences, lines_by_name
 from lth_flax.records import is_temporary, write_text_atomic
-
-FLAGS_FILE = "flags.txt"
 
 
 def result_flags() -> dict[str, str]:
@@ -32,27 +31,18 @@ def result_flags() -> dict[str, str]:
     return lines
 
 
-def _names(text: str) -> dict[str, str]:
-    """Flag lines by name; `--x` is true and `--nox` false."""
-    result = {}
-    for line in text.splitlines():
-        if not line.startswith("--"):
-            continue
-        name, equals, value = line[2:].partition("=")
-        if equals:
-            result[name] = value
-        elif name.startswith("no") and name[2:] in FLAGS:
-            result[name[2:]] = "false"
-        else:
-            result[name] = "true"
-    return result
-
-
-def open_work_dir(path: str | os.PathLike[str], command: str, *, same_flags: bool = True) -> Path:
+def open_work_dir(
+    path: str | os.PathLike[str],
+    command: str,
+    *,
+    same_flags: bool = True,
+    more: Mapping[str, str] | None = None,
+) -> Path:
     """The directory for this run, made if need be.
 
     With `same_flags` off, one made by this command with other flags is taken too,
-    and its flags become those of this run.
+    and its flags become those of this run. `more` are lines of flags that this
+    command has besides those of all experiments.
 
     Raises:
       UserError: it was made by another command or with other flags (it names
@@ -60,7 +50,7 @@ def open_work_dir(path: str | os.PathLike[str], command: str, *, same_flags: boo
     """
     directory = Path(path)
     file = directory / FLAGS_FILE
-    text = _flags_text(command)
+    text = _flags_text(command, more)
     try:
         if directory.exists() and not directory.is_dir():
             raise UserError(f"--work_dir={path} is a file: give a directory")
@@ -89,8 +79,8 @@ def write_flags(directory: Path, command: str) -> None:
     write_text_atomic(directory / FLAGS_FILE, _flags_text(command))
 
 
-def _flags_text(command: str) -> str:
-    mine = result_flags()
+def _flags_text(command: str, more: Mapping[str, str] | None = None) -> str:
+    mine = {**result_flags(), **(more or {})}
     return "\n".join([f"# python -m {command}", *(mine[name] for name in sorted(mine))]) + "\n"
 
 
@@ -102,11 +92,10 @@ def _check_same(path: str | os.PathLike[str], before: str, now: str, same_flags:
         )
     if not same_flags:
         return
-    old, new = _names(before), _names(now)
+    old, new = lines_by_name(before), lines_by_name(now)
     differing = [
-        f"--{name} ({old.get(name, 'unset')} there, {new.get(name, 'unset')} now)"
-        for name in sorted(old.keys() | new.keys())
-        if name not in MACHINE_FLAGS and old.get(name) != new.get(name)
+        f"--{name} ({there} there, {here} now)"
+        for name, there, here in differences(old, new, apart_from=MACHINE_FLAGS)
     ]
     if differing:
         raise UserError(

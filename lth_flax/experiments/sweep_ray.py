@@ -1,0 +1,380 @@
+"""The edge to Ray: connects, hands out tasks, says what happens. Ray schedules and tries again.
+
+Ray is imported when it is needed and nowhere else; its own words are kept from
+the terminal. What is imported on a worker is this module, without JAX.
+"""
+
+import contextlib
+import importlib.util
+import logging
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+from lth_flax.errors import UserError
+from lth_flax.experiments import interrupt
+
+ANSWER_SECONDS = 12.0
+"""A Ray that has not answered by then is not there."""
+
+STOP_SECONDS = 6.0
+"""That tasks have to save once a signal came; less than the patience of `interrupt`."""
+
+POLL_SECONDS = 0.5
+PASSED_ON = ("PYTHONPATH", "JAX_", "XLA_", "GLIBC_TUNABLES")
+"""Beginnings of the names of environment variables that hold for tasks on all machines."""
+
+_HEADER = "--- task on "
+
+
+class Job(NamedTuple):
+    """What a worker needs to run a task; paths are absolute and on storage that all share."""
+
+    name: str
+    directory: str
+    log: str
+    experiment: str
+    arguments: Sequence[str]
+    cwd: str
+    environment: Mapping[str, str]
+
+
+class Resources(NamedTuple):
+    """Of each task."""
+
+    cpus: int
+    gpus: float
+
+    def __str__(self) -> str:
+        cores = f"{self.cpus} core{'s' * (self.cpus != 1)}"
+        gpus = f"{self.gpus:g} GPU{'s' * (self.gpus > 1)}" if self.gpus else "no GPU"
+        return f"{cores} and {gpus}"
+
+
+class Ended(NamedTuple):
+    """How a task's process ended by itself; `line` is its last word."""
+
+    status: int
+    node: str
+    seconds: float
+    line: str
+
+
+class ProcessDied(Exception):
+    """A task's process was killed: Ray runs the task again, and it goes on from its checkpoint."""
+
+
+class TaskFailed(Exception):
+    """A task will not end well, whatever is tried."""
+
+
+# On the workers.
+
+
+def run_job(job: Job, resources: Resources) -> Ended:
+    """Runs the experiment's own command in a process below this worker, and waits.
+
+    Raises:
+      ProcessDied: it was killed.
+    """
+    node, started = platform.node(), time.monotonic()
+    environment = {**os.environ, **job.environment}
+    if 0 < resources.gpus < 1:  # JAX would take three quarters of the GPU for each
+        share = f"{0.9 * resources.gpus:.3f}"
+        environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
+    log = Path(job.log)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as output:
+        output.write(f"{_HEADER}{node}\n".encode())
+        output.flush()
+        begin = output.tell()
+        process = subprocess.Popen(
+            [
+                sys.executable, "-m", "lth_flax.experiments.sweep_task",
+                str(resources.cpus), job.directory, job.experiment, *job.arguments,
+            ],
+            cwd=job.cwd,
+            env=environment,
+            stdin=subprocess.PIPE,  # ends with this worker, see sweep_task
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for the sweep, which stops its tasks itself
+        )  # fmt: skip
+        try:
+            # Ray cancels by KeyboardInterrupt, which does not wake a wait without a limit.
+            while process.poll() is None:
+                time.sleep(0.1)
+        except BaseException:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(2 * STOP_SECONDS)
+            process.kill()
+            raise
+    status = process.returncode
+    if status < 0 or status > 128:
+        number = -status if status < 0 else status - 128
+        raise ProcessDied(f"its process was ended by {_signal_name(number)} on {node}")
+    return Ended(status, node, time.monotonic() - started, _last_word(log, begin))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _last_word(log: Path, begin: int) -> str:
+    """The line of the error, or the last one that is not empty."""
+    with open(log, "rb") as file:
+        file.seek(begin)
+        lines = file.read().decode("utf-8", errors="replace").split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in said if line.startswith("error: ")]
+    return (errors or said or [""])[-1]
+
+
+# On the machine of the sweep.
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[tuple[Any, Callable[[str], None]]]:
+    """Ray, and how to write a line to the terminal while it is there.
+
+    Args:
+      address: of a cluster, "auto", or None for a Ray of this machine alone.
+
+    Raises:
+      UserError: Ray is not installed, or does not answer.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("a sweep needs Ray, which is not installed: pip install 'lth_flax[sweep]'")
+    if address is not None and address != "auto":
+        _check_answers(address)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Tasks without a GPU are told by --platform; Ray is not to hide devices and warn of it.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with _terminal_to_ourselves() as (output, errors):
+        import ray
+
+        logging.getLogger("ray").setLevel(logging.ERROR)  # importing it has set another
+        silence = threading.Timer(ANSWER_SECONDS, _give_up, [address, errors])
+        silence.daemon = True
+        options: dict[str, Any] = {"address": address}
+        if address is None:
+            options = {"address": "local", "num_cpus": _cores(), "include_dashboard": False}
+        else:
+            silence.start()
+        try:
+            ray.init(
+                **options, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR
+            )
+        except (OSError, RuntimeError, ValueError, ImportError) as error:
+            raise _no_answer(address, " ".join(str(error).split())[:200]) from None
+        finally:
+            silence.cancel()
+        interrupt.install()  # Ray has put a handler of its own in place
+        try:
+            yield ray, lambda line: print(line, file=output, flush=True)
+        finally:
+            ray.shutdown()
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _check_answers(address: str) -> None:
+    """A closed port is found here at once; Ray would look for it for a minute, and abort."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        if not host or not 0 < int(port) < 65536:
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"--ray_address={address} is no address: expected HOST:PORT, or auto"
+        ) from None
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise _no_answer(address, error.strerror or str(error)) from None
+
+
+def _no_answer(address: str | None, reason: str) -> UserError:
+    if address is None:
+        return UserError(f"Ray cannot start on this machine ({reason})")
+    return UserError(
+        f"--ray_address={address} does not answer ({reason}): expected HOST:PORT of a Ray that "
+        "runs, as `ray start --head` prints it"
+    )
+
+
+def _give_up(address: str | None, errors: TextIO) -> None:
+    """Ray's own connecting cannot be interrupted."""
+    reason = f"nothing within {ANSWER_SECONDS:g} seconds"
+    print(f"error: {_no_answer(address, reason)}", file=errors, flush=True)
+    os._exit(2)
+
+
+@contextlib.contextmanager
+def _terminal_to_ourselves() -> Iterator[tuple[TextIO, TextIO]]:
+    """Inside, what Ray writes goes nowhere; the streams that this gives still reach the terminal.
+
+    Ray also writes from C++, to the descriptors. It keeps logs of its own.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept, before = [os.dup(number) for number in (1, 2)], sys.stderr
+    output, errors = (os.fdopen(number, "w", encoding="utf-8") for number in kept)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+    sys.stderr = errors  # what is said of a signal, or of a bug
+    try:
+        yield output, errors
+    finally:
+        sys.stderr = before
+        sys.stdout.flush()
+        for number, stream in ((1, output), (2, errors)):
+            stream.flush()
+            os.dup2(stream.fileno(), number)
+            stream.close()
+
+
+def describe_cluster(ray: Any, resources: Resources) -> str:
+    """How large it is, and whether a task fits anywhere: a cluster may grow."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+    text = f"{len(nodes)} machine{'s' * (len(nodes) != 1)}, {cpus:g} cores, {gpus:g} GPUs"
+    fits = any(
+        node.get("CPU", 0) >= resources.cpus and node.get("GPU", 0) >= resources.gpus
+        for node in nodes
+    )
+    return text if fits else f"{text}; none has {resources}: waiting for one that has"
+
+
+def run_jobs(
+    ray: Any,
+    jobs: Sequence[Job],
+    resources: Resources,
+    *,
+    max_retries: int,
+    finished: int,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Runs all jobs; says when one begins, goes on elsewhere, and ends.
+
+    Args:
+      finished: tasks that were done before: they count in what is said.
+
+    Returns:
+      a line for each task that failed in spite of its retries, or by a bug.
+
+    Raises:
+      UserError: a task ended with exit status 2; the others save and stop.
+      Interrupted: the sweep was told to stop; all tasks have saved and stopped.
+    """
+    remote = ray.remote(run_job).options(
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
+        max_retries=max_retries,
+        retry_exceptions=[ProcessDied],
+    )
+    watch = {job.name: _Watch(job) for job in jobs}
+    refs = {remote.remote(job, resources): job for job in jobs}
+    waiting, total = dict(refs), len(jobs) + finished
+    failed: list[str] = []
+    with interrupt.deferred():
+        while waiting and not interrupt.requested():
+            ready, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
+            for job in waiting.values():
+                for line in watch[job.name].news():
+                    say(line)
+            for ref in ready:
+                job = waiting.pop(ref)
+                try:
+                    line = _result(ray, ref, job)
+                    finished += 1
+                except TaskFailed as failure:
+                    line = f"{job.name} failed: {failure}; see {job.log}"
+                    failed.append(line)
+                except UserError:
+                    _stop(ray, list(waiting))
+                    raise
+                running = sum(watch[other.name].running for other in waiting.values())
+                rest = total - finished - len(failed) - running
+                say(f"{line} ({finished} of {total} done, {running} running, {rest} to do)")
+        if interrupt.requested():
+            _stop(ray, list(waiting))
+            raise interrupt.Interrupted(interrupt.received())
+    return failed
+
+
+class _Watch:
+    """Follows where a task runs, by the first lines in its log."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.running = job, False
+        self._size = self._read_size()
+
+    def _read_size(self) -> int:
+        try:
+            return os.stat(self.job.log).st_size
+        except OSError:
+            return 0
+
+    def news(self) -> list[str]:
+        size = self._read_size()
+        if size <= self._size:
+            return []
+        with open(self.job.log, "rb") as file:
+            file.seek(self._size)
+            text = file.read(size - self._size)
+        end = text.rfind(b"\n") + 1  # a line may be half written
+        self._size += end
+        lines = text[:end].decode("utf-8", errors="replace").splitlines()
+        said = []
+        for line in lines:
+            if line.startswith(_HEADER):
+                verb = "goes on" if self.running else "begins"
+                said.append(f"{self.job.name} {verb} on {line.removeprefix(_HEADER)}")
+                self.running = True
+        return said
+
+
+def _result(ray: Any, ref: Any, job: Job) -> str:
+    """What to say of a task that is done.
+
+    Raises:
+      UserError: its flags or files are wrong.
+      TaskFailed: it died too often, or has a bug.
+    """
+    try:
+        ended: Ended = ray.get(ref)
+    except ray.exceptions.RayError as error:
+        died = isinstance(error, ProcessDied)  # Ray's error is of both classes
+        reason = str(getattr(error, "cause", error)) if died else type(error).__name__
+        raise TaskFailed(f"{reason}, and all retries are spent") from None
+    if ended.status == 2:
+        raise UserError(f"{job.name}: {ended.line.removeprefix('error: ')}")
+    if ended.status:
+        raise TaskFailed(f"exit status {ended.status}, {ended.line}")
+    return f"{job.name} is done on {ended.node} in {ended.seconds / 60:.1f} min"
+
+
+def _stop(ray: Any, refs: Sequence[Any]) -> None:
+    """Tells tasks to save and stop, and waits for that."""
+    for ref in refs:
+        ray.cancel(ref)
+    if refs:
+        ray.wait(list(refs), num_returns=len(refs), timeout=STOP_SECONDS)
