@@ -343,6 +343,33 @@ def test_damaged_records(fresh, capsys, data):
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    "options", [["--alpha=nan"], ["--alpha=5"], ["--alpha=0"], ["--margin=-1"], ["--margin=inf"]]
+)
+def test_levels_and_margins_that_cannot_be(fresh, capsys, options):
+    place, out = ROOT / "experiments" / "imdb_reference", fresh()
+    with pytest.raises(SystemExit) as ended:
+        report.main([str(place), f"--out={out / 'report'}", *options])
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (out / "report").exists()
+
+
+def test_records_without_rows(fresh, capsys):
+    sound = (ROOT / "experiments" / "imdb_reference" / "records.csv").read_bytes()
+    place = fresh()
+    (place / "records.csv").write_bytes(
+        sound.split(b"\r\n" if b"\r\n" in sound else b"\n")[0] + b"\n"
+    )
+    assert report.main([str(place)]) == 2
+    error = capsys.readouterr().err
+    assert "no rows" in error
+    assert error.count("\n") == 1
+    assert [path.name for path in place.iterdir()] == ["records.csv"]
+
+
 # A handful through the command line. --------------------------------------------------
 
 

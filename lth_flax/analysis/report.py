@@ -6,6 +6,7 @@ python -m lth_flax.analysis.report --out=NEW DIR...  join blocks of seeds, or co
 """
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,11 @@ def write_report(
     Returns:
       the first summary, and the tables and verdicts for a terminal.
     """
+    if not records:
+        raise UserError(
+            f"records.csv of {directory} has no rows, so there is nothing to report: remove the "
+            "directory and run again"
+        )
     summaries = [summarize(g, margin=margin, alpha=alpha) for g in split_groups(records)]
     folder = directory / REPORT
     try:
@@ -123,6 +129,20 @@ def _write_figures(
     return images
 
 
+def _margin(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:  # also False for nan
+        raise argparse.ArgumentTypeError(f"{text} is no margin: expected points, from 0")
+    return value
+
+
+def _alpha(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 0.5:
+        raise argparse.ArgumentTypeError(f"{text} is no level: expected above 0 and at most 0.5")
+    return value
+
+
 class _Parser(argparse.ArgumentParser):
     """One line and exit status 2, like every command here."""
 
@@ -182,11 +202,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("directories", nargs="+", metavar="DIR", help="work directories")
     parser.add_argument("--out", help="a new directory, for what is merged; or for the report")
-    parser.add_argument("--margin", type=float, default=0.5, help="equivalence margin in points")
+    parser.add_argument(
+        "--margin", type=_margin, default=0.5, help="equivalence margin in points, from 0"
+    )
     parser.add_argument(
         "--paper", type=int, metavar="N", help="draw the curves of the paper's figure N too"
     )
-    parser.add_argument("--alpha", type=float, default=0.05, help="level of the tests")
+    parser.add_argument(
+        "--alpha", type=_alpha, default=0.05, help="level of the tests, above 0 and at most 0.5"
+    )
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser.parse_args(given)
     try:
@@ -202,8 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _check_new(out)
         blocks = [read_block(directory) for directory in directories]
         block = join_blocks(blocks) if merged else blocks[0]
-        if not block.records:
-            raise UserError(f"{', '.join(options.directories)}: no records, so nothing to report")
+        if not block.records:  # before anything is written
+            raise UserError(f"{', '.join(options.directories)}: no rows, so nothing to report")
         paper = None if options.paper is None else paper_curves(options.paper)
         write = write_merged if merged else _report
         answer = write(out, block, margin=options.margin, alpha=options.alpha, paper=paper)
