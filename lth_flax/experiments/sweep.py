@@ -170,5 +170,6 @@ def _merge(directory: Path, tasks: Sequence[Task]) -> None:
 
 
 if __name__ == "__main__":
-    absl_flags.adopt_module_key_flags(sweep_flags)
+    for module in (sweep_flags, project_flags):  # --help lists them
+        absl_flags.adopt_module_key_flags(module)
     command.run(main)

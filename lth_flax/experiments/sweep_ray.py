@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TextIO
 from lth_flax.errors import UserError
 from lth_flax.experiments import interrupt
 
-ANSWER_SECONDS = 12.0
+ANSWER_SECONDS = 10.0
 """A Ray that has not answered by then is not there."""
 
 STOP_SECONDS = 6.0
@@ -92,32 +92,33 @@ def run_job(job: Job, resources: Resources) -> Ended:
         environment.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", share)
     log = Path(job.log)
     log.parent.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "lth_flax.experiments.sweep_task",
+        str(resources.cpus), job.directory, job.experiment, *job.arguments,
+    ]  # fmt: skip
     with open(log, "ab") as output:
         output.write(f"{_HEADER}{node}\n".encode())
         output.flush()
         begin = output.tell()
-        process = subprocess.Popen(
-            [
-                sys.executable, "-m", "lth_flax.experiments.sweep_task",
-                str(resources.cpus), job.directory, job.experiment, *job.arguments,
-            ],
+        with subprocess.Popen(
+            command,
             cwd=job.cwd,
             env=environment,
             stdin=subprocess.PIPE,  # ends with this worker, see sweep_task
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for the sweep, which stops its tasks itself
-        )  # fmt: skip
-        try:
-            # Ray cancels by KeyboardInterrupt, which does not wake a wait without a limit.
-            while process.poll() is None:
-                time.sleep(0.1)
-        except BaseException:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(2 * STOP_SECONDS)
-            process.kill()
-            raise
+        ) as process:
+            try:
+                # Ray cancels by KeyboardInterrupt, which does not wake a wait without a limit.
+                while process.poll() is None:
+                    time.sleep(0.1)
+            except BaseException:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(2 * STOP_SECONDS)
+                process.kill()
+                raise
     status = process.returncode
     if status < 0 or status > 128:
         number = -status if status < 0 else status - 128
