@@ -215,7 +215,8 @@ def _no_answer(address: str | None, reason: str) -> UserError:
         return UserError(f"Ray cannot start on this machine ({reason})")
     return UserError(
         f"--ray_address={address} does not answer ({reason}): expected HOST:PORT of a Ray that "
-        "runs, as `ray start --head` prints it"
+        "runs, as `ray start --head` prints it; one that asks for a token needs "
+        "RAY_AUTH_MODE=token here, and as RAY_AUTH_TOKEN what `ray get-auth-token` prints there"
     )
 
 
