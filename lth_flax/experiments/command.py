@@ -1,8 +1,10 @@
 """How every command starts and ends: flags in, one line and exit status 2 on bad input."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 # Before anything imports TFDS or TensorFlow-like libraries: their banners are not for users.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -14,6 +16,7 @@ from lth_flax.experiments import interrupt  # noqa: E402
 from lth_flax.quiet import quiet_process  # noqa: E402
 
 BAD_INPUT = 2
+MOST_FLAGFILE_BYTES = 1 << 20
 
 
 def run(main: Callable[[], None], defaults: dict[str, object] | None = None) -> None:
@@ -55,6 +58,7 @@ def fail(message: str) -> None:
 
 def _parse(argv: Sequence[str]) -> list[str]:
     logging.set_verbosity(logging.ERROR)
+    _check_flagfiles(argv)
     try:
         rest = list(flags.FLAGS(argv))
     except (flags.Error, UnicodeDecodeError) as error:
@@ -65,6 +69,28 @@ def _parse(argv: Sequence[str]) -> list[str]:
         raise
     _check_text()
     return rest
+
+
+def _check_flagfiles(argv: Sequence[str]) -> None:
+    """Flagfiles of the command line are plain text: of a pipe absl would wait for the end."""
+    for number, argument in enumerate(argv):
+        name, equals, path = argument.lstrip("-").partition("=")
+        if name != "flagfile" or not argument.startswith("-"):
+            continue
+        if not equals:
+            path = argv[number + 1] if number + 1 < len(argv) else ""
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_FLAGFILE_BYTES:
+                fail(f"--flagfile={path} is no plain file of flags: give one, a flag per line")
+            content = Path(path).read_bytes()
+            content.decode("utf-8")
+        except (OSError, ValueError) as error:
+            if isinstance(error, UnicodeDecodeError):
+                line = content[: error.start].count(b"\n") + 1
+                fail(f"{path}, line {line}: not UTF-8; save the flagfile as UTF-8 text")
+            reason = getattr(error, "strerror", None) or str(error)
+            fail(f"cannot read flagfile {path}: {reason}; give a file with a flag per line")
 
 
 def _check_text() -> None:

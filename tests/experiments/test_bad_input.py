@@ -325,3 +325,23 @@ def test_a_ticket_that_is_not_there_or_is_a_file(place):
         with pytest.raises(UserError) as refused:
             load_ticket(place / name)
         check_line(str(refused.value), name, "no ticket")
+
+
+@pytest.mark.parametrize("form", ["--flagfile={}", "-flagfile={}", "--flagfile {}"])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (os.mkfifo, ["no plain file of flags"]),
+        (os.mkdir, ["no plain file of flags"]),
+        (lambda path: Path(path).write_bytes(b"--epochs=2\n# caf\xe9\n"), ["line 2", "not UTF-8"]),
+        (lambda path: None, ["cannot read flagfile", "No such file"]),
+    ],
+)
+def test_a_flagfile_that_is_none(place, capsys, form, make, words):
+    make("odd.flags")
+    before = list(place.iterdir())
+    with pytest.raises(SystemExit) as ended:
+        command._parse(["command", *form.format("odd.flags").split()])
+    assert ended.value.code == 2
+    check_line(capsys.readouterr().err, "odd.flags", *words)
+    assert list(place.iterdir()) == before
