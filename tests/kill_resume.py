@@ -4,7 +4,8 @@
 
 Every output must equal, byte for byte, that of a run that was never interrupted;
 of tickets, the arrays and what is said of them. A run that ends before it is
-killed is compared, and another one begun, until all kills are spent.
+killed is compared, and another one begun, until all kills are spent. Two such
+chains of runs go side by side.
 
 Half of the kills come at a random time, the others while something is being
 written: a checkpoint, a ticket, the records or a figure.
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +34,8 @@ RUN = [
 ]  # fmt: skip
 PATIENCE = 300.0
 """Seconds after which a run that was not killed counts as hanging."""
+CHAINS = 2
+"""Runs that are killed and continued side by side: most of a start needs one core."""
 
 
 def start(place: Path) -> subprocess.Popen[str]:
@@ -124,7 +128,6 @@ def check(place: Path, expected: dict[str, str]) -> None:
 
 def kill_and_resume(directory: Path, *, kills: int, seed: int) -> Counter[str]:
     """Kills so often, compares all that ended; how often each kind of moment was hit."""
-    rng = random.Random(seed)
     finish(start(directory / "whole"))  # compiles, so that the next tells how long a run takes
     again = start(directory / "again")
     wait_for_training(again)
@@ -134,20 +137,27 @@ def kill_and_resume(directory: Path, *, kills: int, seed: int) -> Counter[str]:
     expected = outputs(directory / "whole")
     check(directory / "again", expected)
 
-    hits: Counter[str] = Counter()
-    run = 0
-    while sum(hits.values()) < kills:
-        place = directory / f"killed_{run}"
-        hit = kill(start(place), place, rng, longest)
-        if hit == "ended":
-            check(place, expected)
-            run += 1
-        else:
-            hits[hit] += 1
-            print(f"kill {sum(hits.values())} of run {run}: {hit}", flush=True)
-    finish(start(directory / f"killed_{run}"))
-    check(directory / f"killed_{run}", expected)
-    return hits
+    def chain(number: int) -> Counter[str]:
+        rng = random.Random(f"{seed} {number}")
+        mine = kills // CHAINS + (number < kills % CHAINS)
+        hits: Counter[str] = Counter()
+        run = 0
+        while hits.total() < mine:
+            place = directory / f"killed_{number}_{run}"
+            hit = kill(start(place), place, rng, longest)
+            if hit == "ended":
+                check(place, expected)
+                run += 1
+            else:
+                hits[hit] += 1
+                print(f"chain {number}, kill {hits.total()} of run {run}: {hit}", flush=True)
+        place = directory / f"killed_{number}_{run}"
+        finish(start(place))
+        check(place, expected)
+        return hits
+
+    with ThreadPoolExecutor(CHAINS) as pool:
+        return sum(pool.map(chain, range(CHAINS)), Counter())
 
 
 def main() -> None:

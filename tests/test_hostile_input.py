@@ -26,7 +26,7 @@ from lth_flax.data.sources import SourceOptions, load_source
 from lth_flax.data.text import build_vocabulary, intern
 from lth_flax.errors import UserError
 from lth_flax.experiments import command
-from lth_flax.experiments.setup import chosen_arms, chosen_levels, seed_block
+from lth_flax.experiments.choices import chosen_arms, chosen_levels, seed_block
 from lth_flax.experiments.workdir import open_work_dir
 from lth_flax.tickets import load_ticket, save_ticket
 

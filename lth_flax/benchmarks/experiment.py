@@ -1,7 +1,9 @@
 """A whole figure-3 experiment, from the command to the report: ours and a PyTorch script.
 
-  python -m lth_flax.benchmarks.experiment --data_file=stock_sentiment.csv --data_dir=DIR \\
-      --json=experiments/benchmarks/experiment.json
+  python -m lth_flax.benchmarks.experiment --data_file=stock_sentiment.csv --rounds=2 \\
+      --json=experiments/benchmarks/experiment_tweets.json
+  python -m lth_flax.benchmarks.experiment --data_dir=DIR \\
+      --json=experiments/benchmarks/experiment_reviews.json
 
 Tweets: 8 seeds, 6 levels, ticket and reinit, 3 epochs. Reviews: 2,000 of IMDB at
 full length, 4 seeds, 3 levels, 1 epoch: speed is asked here, not accuracy. Ours

@@ -17,19 +17,13 @@ from collections.abc import Sequence
 
 from lth_flax.errors import UserError
 from lth_flax.experiments import command, grid
+from lth_flax.experiments.choices import chosen_levels, one_shot, seed_block
+from lth_flax.experiments.devices import configure_jax
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.prune_after_training import train_and_prune
 from lth_flax.experiments.results import Entry, Method
 from lth_flax.experiments.run import Run
-from lth_flax.experiments.setup import (
-    build,
-    chosen_levels,
-    configure_jax,
-    load,
-    one_shot,
-    prepare_data,
-    seed_block,
-)
+from lth_flax.experiments.setup import build, load, prepare_data
 from lth_flax.pruning.levels import Level
 from lth_flax.training.loop import Replicate, Span
 

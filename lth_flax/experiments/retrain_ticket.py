@@ -27,19 +27,13 @@ from lth_flax.data.sources import Source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.experiments import command
+from lth_flax.experiments.choices import seed_block
+from lth_flax.experiments.devices import configure_jax
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.grid import one_configuration
 from lth_flax.experiments.results import Entry, Method
 from lth_flax.experiments.run import Run
-from lth_flax.experiments.setup import (
-    SETTING_FLAGS,
-    SOURCE_FLAGS,
-    build,
-    configure_jax,
-    load,
-    prepare_data,
-    seed_block,
-)
+from lth_flax.experiments.setup import SETTING_FLAGS, SOURCE_FLAGS, build, load, prepare_data
 from lth_flax.records import compact_json
 from lth_flax.ticket_files import METADATA_FILE
 from lth_flax.ticket_metadata import read_metadata

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from lth_flax.analysis.report import page_of, write_report
 from lth_flax.errors import UserError
 from lth_flax.experiments import interrupt, platforms
+from lth_flax.experiments.devices import machine, peak_memory_bytes
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.results import (
     SCORED_SPLITS,
@@ -26,7 +27,7 @@ from lth_flax.experiments.results import (
     curves_of,
     records_of,
 )
-from lth_flax.experiments.setup import SOURCE_FLAGS, Setup, machine, peak_memory_bytes
+from lth_flax.experiments.setup import SOURCE_FLAGS, Setup
 from lth_flax.experiments.workdir import (
     lock_work_dir,
     open_work_dir,

@@ -1,9 +1,5 @@
-"""From flags to everything an experiment needs: devices, data, model, trainer."""
+"""From flags to everything an experiment needs: data, model, trainer."""
 
-import math
-import os
-import platform as host
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,23 +14,17 @@ from lth_flax.data.embeddings import read_vectors
 from lth_flax.data.sources import Source, SourceOptions, load_source
 from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
-from lth_flax.experiments import platforms
-from lth_flax.experiments.arms import ARMS, Seed
-from lth_flax.experiments.flags import FLAGS, MOST_SEEDS
+from lth_flax.experiments.arms import Seed
+from lth_flax.experiments.devices import make_engine
+from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.grid import Shape
 from lth_flax.models.classifier import BiLSTMClassifier
-from lth_flax.pruning import levels as level_rules
-from lth_flax.pruning.levels import Level, next_mask
 from lth_flax.pruning.masks import PRUNABLE, full_mask
-from lth_flax.pruning.scores import SCORES
 from lth_flax.randomness import key
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.host import prepare_cpu
 from lth_flax.training.loop import Trainer
-from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
-from lth_flax.training.replicates import Engine, choose_mode
 from lth_flax.training.steps import Task
 from lth_flax.types import Mask, Params
 
@@ -78,138 +68,6 @@ CALL_FLOPS = 6e9
 """Work of one call and row: well under two seconds on one core."""
 
 MOST_STEPS_PER_CALL = 64
-
-ROWS_UNKNOWN = 64
-"""Rows of a slice where the device does not say how much memory it has."""
-
-
-def seed_block() -> range:
-    """The seeds of this run: `--seeds=START:STOP`, or 0 to `--num_seeds`."""
-    if FLAGS.seeds is None:
-        return range(FLAGS.num_seeds)
-    try:
-        start, stop = (int(part) for part in FLAGS.seeds.split(":"))
-        if not 0 <= start < stop < 2**31 or stop - start > MOST_SEEDS:
-            raise ValueError
-    except ValueError:
-        raise UserError(
-            f"--seeds={FLAGS.seeds} is no block of seeds: expected START:STOP with "
-            f"0 <= START < STOP, such as 0:4, and at most {MOST_SEEDS} seeds"
-        ) from None
-    return range(start, stop)
-
-
-def chosen_levels() -> tuple[Level, ...]:
-    """The sparsity levels that the flags ask for."""
-    if FLAGS.levels is not None and FLAGS.rounds is not None:
-        raise UserError("--levels and --rounds both name sparsity levels: give one of them")
-    try:
-        if FLAGS.rounds is not None:
-            return level_rules.from_rate(FLAGS.prune_rate, FLAGS.rounds)
-        given = FLAGS.levels if FLAGS.levels is not None else ["0.5", "0.8", "0.9", "0.95"]
-        try:
-            values = [float(value) for value in given]
-        except ValueError:
-            raise ValueError(
-                f"--levels={','.join(given)} is not a list of numbers: expected sparsities in "
-                "[0, 1), such as 0.5,0.8,0.9"
-            ) from None
-        levels = level_rules.from_sparsities(values)
-        # Rows and tickets are named like this: two of one name would overwrite each other.
-        if len({f"{level.target_sparsity:g}" for level in levels}) < len(levels):
-            raise ValueError(f"levels must differ in six digits, found {','.join(given)}")
-        # Statistics pair them like this, and nothing can be drawn at 1.
-        rounded = {round(level.target_sparsity, 9) for level in levels}
-        if len(rounded) < len(levels) or max(rounded) == 1:
-            raise ValueError(
-                "levels must differ from each other and from 1 in nine decimals, found "
-                f"{','.join(given)}"
-            )
-        return levels
-    except ValueError as error:
-        raise UserError(f"{error}; see --levels, --prune_rate and --rounds") from None
-
-
-def one_shot() -> None:
-    """For commands that prune trained networks only once.
-
-    Raises:
-      UserError: flags ask for what such a command does not do.
-    """
-    if FLAGS["schedule"].present and FLAGS.schedule != "oneshot":
-        raise UserError(
-            f"--schedule={FLAGS.schedule}: this command prunes each trained network one-shot to "
-            "every level; leave it out, or run winning_ticket"
-        )
-    FLAGS["schedule"].value = "oneshot"
-    for name in ("arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask"):
-        if FLAGS[name].present and FLAGS[name].value != FLAGS[name].default:
-            raise UserError(f"--{name} is for winning_ticket: leave it out here")
-
-
-def chosen_arms() -> list[tuple[str, int]]:
-    """(arm, draw) for every row that a seed has at one level."""
-    for arm in FLAGS.arms:
-        if arm not in ARMS:
-            raise UserError(
-                f"unknown arm {arm!r} in --arms: expected some of {', '.join(ARMS)} "
-                "(dense is always there)"
-            )
-    if len(set(FLAGS.arms)) < len(FLAGS.arms):
-        raise UserError(f"--arms={','.join(FLAGS.arms)} names an arm twice: name each once")
-    if "ticket" not in FLAGS.arms:
-        raise UserError("--arms must name ticket: the other arms are compared with it")
-    return [
-        (arm, draw)
-        for arm in ARMS
-        if arm in FLAGS.arms
-        for draw in range(FLAGS.reinit_draws if arm == "reinit" else 1)
-    ]
-
-
-def pruned(family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:
-    """Scores the trained weights and prunes to the level, on the CPU (host arrays)."""
-    with jax.default_device(jax.devices("cpu")[0]):
-        scores = SCORES[FLAGS.criterion](
-            trained,
-            initial_params=family.initial_params,
-            key=key(family.seed, "random scores", level.index),
-        )
-        found = next_mask(scores, mask, level, scope=FLAGS.scope, schedule=FLAGS.schedule)
-    return jax.tree_util.tree_map(np.asarray, found)
-
-
-def configure_jax(rows: int) -> str:
-    """Chooses the backend, one CPU device per core, precision and the compilation cache.
-
-    Args:
-      rows: of the smallest table; no more CPU devices are made than that.
-
-    Returns:
-      which backend it is, and why.
-
-    Raises:
-      UserError: it is not there.
-    """
-    platforms.choose(FLAGS.platform)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    devices = max(1, min(cores or 1, rows))
-    prepare_cpu(devices)
-    jax.config.update("jax_default_matmul_precision", FLAGS.matmul_precision)
-    if FLAGS.cache_dir:
-        directory = os.path.expanduser(FLAGS.cache_dir)
-        try:
-            os.makedirs(directory, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"--cache_dir={FLAGS.cache_dir} cannot be made ({error.strerror}): "
-                "give another, or an empty one for no cache"
-            ) from None
-        jax.config.update("jax_compilation_cache_dir", directory)
-        # Without the cache a run is as good, only later: no reason for warnings.
-        warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    return platforms.start(FLAGS.platform)
 
 
 @dataclass(frozen=True)
@@ -401,32 +259,6 @@ def build(
     )
 
 
-def make_engine(
-    rows: int, task: Task, workload: Workload, initialize: Callable[[], Params]
-) -> Engine:
-    """The engine for tables of up to `rows` rows on the devices that are there.
-
-    On a CPU a slice has one row per device. On an accelerator it has as many as
-    the memory takes that is free there.
-    """
-    devices = tuple(jax.devices())
-    mode = choose_mode(FLAGS.replicates, devices[0].platform)
-    wanted = FLAGS.rows_per_program
-    if not wanted and mode == "map":
-        wanted = len(devices)
-    elif not wanted:
-        wanted = min(rows, ROWS_UNKNOWN)
-        free = free_bytes(devices)
-        if free is not None:
-            params = initialize()
-            found = footprint(devices[0], mode, task, workload, params, full_mask(params))
-            wanted = rows_that_fit(found, free=free, devices=len(devices), rows=rows)
-    # A multiple of the number of devices: the last rows are padding.
-    per_slice = math.ceil(min(wanted, rows) / len(devices)) * len(devices)
-    known = devices[0].platform in ("cpu", "gpu", "cuda")
-    return Engine(mode, devices, per_slice, donate=known, narrow=not known)
-
-
 def make_workload(
     dataset: Dataset, model: BiLSTMClassifier, seeds: Sequence[int], epochs: int
 ) -> Workload:
@@ -464,27 +296,3 @@ def make_workload(
         train_steps_per_call=calls(train_batches, 6, ["train"]),
         eval_steps_per_call=calls(eval_batches, 2, ["validation", "test"]),
     )
-
-
-def peak_memory_bytes() -> int | None:
-    """The most memory that this process has held at once, where the system says."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if host.system() == "Darwin" else 1024 * most
-
-
-def machine() -> dict[str, Any]:
-    """What the run ran on, for its provenance."""
-    devices = jax.devices()
-    return {
-        "backend": devices[0].platform,
-        "platform": platforms.start(FLAGS.platform),
-        "devices": [str(device.device_kind) for device in devices],
-        "system": f"{host.system()} {host.machine()}",
-        "python": host.python_version(),
-        "cores": os.cpu_count(),
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-    }

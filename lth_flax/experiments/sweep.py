@@ -24,8 +24,8 @@ from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.errors import UserError
 from lth_flax.experiments import command, sweep_flags
 from lth_flax.experiments import flags as project_flags
+from lth_flax.experiments.choices import seed_block
 from lth_flax.experiments.flags import FLAGS
-from lth_flax.experiments.setup import seed_block
 from lth_flax.experiments.sweep_plan import Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import (
     PASSED_ON,

@@ -18,19 +18,12 @@ import numpy as np
 
 from lth_flax.experiments import command, grid
 from lth_flax.experiments.arms import ARMS, Seed
+from lth_flax.experiments.choices import chosen_arms, chosen_levels, pruned, seed_block
+from lth_flax.experiments.devices import configure_jax
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.results import Entry, Method
 from lth_flax.experiments.run import Run
-from lth_flax.experiments.setup import (
-    build,
-    chosen_arms,
-    chosen_levels,
-    configure_jax,
-    load,
-    prepare_data,
-    pruned,
-    seed_block,
-)
+from lth_flax.experiments.setup import build, load, prepare_data
 from lth_flax.pruning.levels import Level
 from lth_flax.pruning.masks import apply_mask
 from lth_flax.training.loop import Kept, Outcome, Replicate, Span

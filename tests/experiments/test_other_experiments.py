@@ -15,8 +15,8 @@ import pytest
 
 from lth_flax.errors import UserError
 from lth_flax.experiments import grid
+from lth_flax.experiments.choices import one_shot
 from lth_flax.experiments.flags import FLAGS, values_of
-from lth_flax.experiments.setup import one_shot
 from lth_flax.pruning.masks import PRUNABLE, apply_mask, full_mask, sparsity
 from lth_flax.records import read_curves, read_records
 from lth_flax.tickets import load_ticket

@@ -14,9 +14,9 @@ import pytest
 
 from lth_flax.data.dataset import DatasetOptions, build_dataset
 from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.experiments.choices import chosen_arms, chosen_levels, seed_block
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.grid import rates, rewind_step, shapes
-from lth_flax.experiments.setup import chosen_arms, chosen_levels, seed_block
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import path_names
 from lth_flax.records import Record, read_curves, read_records

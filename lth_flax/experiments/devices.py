@@ -1,0 +1,107 @@
+"""From flags to the devices: backend, engine, and what provenance says of the machine."""
+
+import math
+import os
+import platform as host
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from lth_flax.errors import UserError
+from lth_flax.experiments import platforms
+from lth_flax.experiments.flags import FLAGS
+from lth_flax.pruning.masks import full_mask
+from lth_flax.training.host import prepare_cpu
+from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
+from lth_flax.training.programs import Workload
+from lth_flax.training.replicates import Engine, choose_mode
+from lth_flax.training.steps import Task
+from lth_flax.types import Params
+
+ROWS_UNKNOWN = 64
+"""Rows of a slice where the device does not say how much memory it has."""
+
+
+def configure_jax(rows: int) -> str:
+    """Chooses the backend, one CPU device per core, precision and the compilation cache.
+
+    Args:
+      rows: of the smallest table; no more CPU devices are made than that.
+
+    Returns:
+      which backend it is, and why.
+
+    Raises:
+      UserError: it is not there.
+    """
+    platforms.choose(FLAGS.platform)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices = max(1, min(cores or 1, rows))
+    prepare_cpu(devices)
+    jax.config.update("jax_default_matmul_precision", FLAGS.matmul_precision)
+    if FLAGS.cache_dir:
+        directory = os.path.expanduser(FLAGS.cache_dir)
+        try:
+            os.makedirs(directory, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"--cache_dir={FLAGS.cache_dir} cannot be made ({error.strerror}): "
+                "give another, or an empty one for no cache"
+            ) from None
+        jax.config.update("jax_compilation_cache_dir", directory)
+        # Without the cache a run is as good, only later: no reason for warnings.
+        warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    return platforms.start(FLAGS.platform)
+
+
+def make_engine(
+    rows: int, task: Task, workload: Workload, initialize: Callable[[], Params]
+) -> Engine:
+    """The engine for tables of up to `rows` rows on the devices that are there.
+
+    On a CPU a slice has one row per device. On an accelerator it has as many as
+    the memory takes that is free there.
+    """
+    devices = tuple(jax.devices())
+    mode = choose_mode(FLAGS.replicates, devices[0].platform)
+    wanted = FLAGS.rows_per_program
+    if not wanted and mode == "map":
+        wanted = len(devices)
+    elif not wanted:
+        wanted = min(rows, ROWS_UNKNOWN)
+        free = free_bytes(devices)
+        if free is not None:
+            params = initialize()
+            found = footprint(devices[0], mode, task, workload, params, full_mask(params))
+            wanted = rows_that_fit(found, free=free, devices=len(devices), rows=rows)
+    # A multiple of the number of devices: the last rows are padding.
+    per_slice = math.ceil(min(wanted, rows) / len(devices)) * len(devices)
+    known = devices[0].platform in ("cpu", "gpu", "cuda")
+    return Engine(mode, devices, per_slice, donate=known, narrow=not known)
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory that this process has held at once, where the system says."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if host.system() == "Darwin" else 1024 * most
+
+
+def machine() -> dict[str, Any]:
+    """What the run ran on, for its provenance."""
+    devices = jax.devices()
+    return {
+        "backend": devices[0].platform,
+        "platform": platforms.start(FLAGS.platform),
+        "devices": [str(device.device_kind) for device in devices],
+        "system": f"{host.system()} {host.machine()}",
+        "python": host.python_version(),
+        "cores": os.cpu_count(),
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
