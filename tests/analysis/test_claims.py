@@ -198,9 +198,13 @@ def test_c9_is_about_the_lowest_rate(record, gain, dense, verdict):
     [(60.0, "artefact of cutting reviews to 32 tokens"), (86.0, "cannot tell")],
 )
 def test_c10_compares_lengths(record, short, verdict):
-    record("paper_figure3", summary({("dense", 0.0): short}, max_length=32))
+    record("imdb_first_32", summary({("dense", 0.0): short}, max_length=32))
     record("imdb_reference", summary({("dense", 0.0): 88.0}, max_length=400))
     assert finding(record, "C10").verdict == verdict
+    # Other things differ there too: told, but not what the verdict follows from.
+    record("paper_figure3", summary({("dense", 0.0): 88.0 + short - 60}, max_length=32))
+    assert finding(record, "C10").verdict == verdict
+    assert "the paper's own protocol" in finding(record, "C10").effect
 
 
 def test_without_records_nothing_is_claimed(record):
