@@ -22,6 +22,7 @@ from lth_flax.benchmarks.shapes import (
     DROPOUT,
     TWEETS,
     WORDS,
+    Shape,
 )
 from lth_flax.benchmarks.train_step import REPLICATES
 from lth_flax.models.classifier import BiLSTMClassifier
@@ -36,9 +37,8 @@ from lth_flax.training.steps import Task
 TWEETS_IN_ALL = 5791
 
 
-def bytes_of_a_row(words: int) -> Footprint:
-    """Of the tweets shape with `words` rows of embedding, under `vmap`."""
-    shape = TWEETS
+def bytes_of_a_row(words: int, shape: Shape = TWEETS) -> Footprint:
+    """With `words` rows of embedding, under `vmap`."""
     model = BiLSTMClassifier(words, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
     task = Task(
         make_loss(model),
