@@ -148,21 +148,36 @@ def c5(evidence: Evidence) -> Finding:
 
 def c6(evidence: Evidence) -> Finding:
     """Holds if, on reviews and on tweets, the random initialization breaks below 60% and the
-    ticket at 80% or later."""
+    ticket at 80% or later. An artefact of the paper's protocol if that is so there alone."""
+
+    def breaks(summary: Summary) -> tuple[bool, str]:
+        ticket, held = crossings(summary, "breakdown", "ticket")
+        fresh, also = crossings(summary, "breakdown", "reinit")
+        as_claimed = interval(fresh).mean < 0.6 and interval(ticket).mean >= 0.8
+        more, other = ("at least " if censored else "" for censored in (held, also))
+        return as_claimed, (
+            f"the ticket breaks at {more}{said(interval(ticket), '%')}, "
+            f"reinit at {other}{said(interval(fresh), '%')}"
+        )
+
     parts, verdicts = [], []
     for run in ("imdb_winning_ticket_short", "tweets_winning_ticket"):
         summary = evidence.one(run)
-        ticket, held = crossings(summary, "breakdown", "ticket")
-        fresh, also = crossings(summary, "breakdown", "reinit")
-        verdicts.append(interval(fresh).mean < 0.6 and interval(ticket).mean >= 0.8)
-        more = "at least " if held else ""
-        other = "at least " if also else ""
-        parts.append(
-            f"{summary['dataset']}: the ticket breaks at {more}{said(interval(ticket), '%')}, "
-            f"reinit at {other}{said(interval(fresh), '%')}; "
-            f"{summary['headline']['sentence'].rstrip('.')}"
-        )
-    return Finding(HOLDS if all(verdicts) else FAILS, "; ".join(parts))
+        verdict, text = breaks(summary)
+        verdicts.append(verdict)
+        sentence = summary["headline"]["sentence"].rstrip(".")
+        parts.append(f"{summary['dataset']}: {text}; {sentence}")
+    if all(verdicts):
+        return Finding(HOLDS, "; ".join(parts))
+    try:
+        paper = evidence.one("paper_figure3")
+    except Missing:
+        return Finding(FAILS, "; ".join(parts))
+    there, text = breaks(paper)
+    dense = interval(accuracies(paper, "dense"))
+    parts.append(f"the paper's own protocol, dense networks at {_percent(dense)}: {text}")
+    alone = there and not any(verdicts)
+    return Finding("artefact of the paper's protocol" if alone else FAILS, "; ".join(parts))
 
 
 def c7(evidence: Evidence) -> Finding:

@@ -62,7 +62,7 @@ CLAIMS = (
         "C6",
         "Ticket and random initialization are alike to 45%; then the random one falls at once and "
         "the ticket holds past 80%",
-        ("imdb_winning_ticket_short", "tweets_winning_ticket"),
+        ("imdb_winning_ticket_short", "tweets_winning_ticket", "paper_figure3"),
         c6,
     ),
     Claim(

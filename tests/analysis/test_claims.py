@@ -152,6 +152,25 @@ def test_c6_both_halves_are_needed(record, ticket, reinit, verdict):
 
 
 @pytest.mark.parametrize(
+    ("here", "there", "verdict"),
+    [
+        (0.85, 0.5, "artefact of the paper's protocol"),
+        (0.85, 0.7, "does not hold"),
+        (0.5, 0.5, "holds"),
+    ],
+)
+def test_c6_may_be_so_in_the_papers_protocol_alone(record, here, there, verdict):
+    def run(reinit):
+        arms = {"ticket": crossing(*[0.9] * 4), "reinit": crossing(*[reinit] * 4)}
+        return summary({("dense", 0.0): 60.0}, breakdown=arms)
+
+    for name in ("imdb_winning_ticket_short", "tweets_winning_ticket"):
+        record(name, run(here))
+    record("paper_figure3", run(there))
+    assert finding(record, "C6").verdict == verdict
+
+
+@pytest.mark.parametrize(
     ("oneshot", "verdict"), [(77.0, "holds"), (78.1, "does not hold"), (79.0, "does not hold")]
 )
 def test_c7_over_the_levels_that_both_have(record, oneshot, verdict):
