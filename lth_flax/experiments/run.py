@@ -13,13 +13,13 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from lth_flax.analysis.report import page_of, write_report
 from lth_flax.errors import UserError
 from lth_flax.experiments import interrupt, platforms
 from lth_flax.experiments.devices import machine, peak_memory_bytes
 from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments.progress import Progress
 from lth_flax.experiments.results import (
     SCORED_SPLITS,
     Entry,
@@ -113,14 +113,8 @@ class Run:
             minutes=FLAGS.checkpoint_minutes,
             say=lambda line: print(line, file=sys.stderr),
         )
-        run._bar = tqdm(
-            total=rows * setup.steps_per_replicate if steps is None else steps,
-            unit="step",
-            unit_scale=True,
-            disable=None if FLAGS.progress else True,
-            file=sys.stderr,
-            dynamic_ncols=True,
-        )
+        steps = rows * setup.steps_per_replicate if steps is None else steps
+        run._progress = Progress(rows=rows, steps=steps, bar=FLAGS.progress)
         describe_data(setup)
         print(f"Backend: {platforms.start(FLAGS.platform)}")
         run.use(setup)
@@ -133,12 +127,11 @@ class Run:
         describe_shape(setup, self.rows)
 
     finished: bool = False
-    _bar: Any = None
+    _progress: Any = None
     _checkpoints: Any = None
     _lock: Any = None
     _clocks: list[Clock] = field(default_factory=list)
     _tables: int = 0
-    _rows_done: int = 0
     _seconds_saving: float = 0.0
 
     def _was_finished(self) -> bool:
@@ -186,9 +179,9 @@ class Run:
 
     def train(self, entries: Sequence[Entry], span: Span | None = None) -> list[Outcome]:
         """Trains a table and records it."""
-        self._bar.set_description(_table_name(entries))
+        self._progress.begin(_table_name(entries))
         hooks = Hooks(
-            on_steps=self._bar.update,
+            on_steps=self._progress.advance,
             checkpoints=self._checkpoints,
             table=self._tables,
             stop=interrupt.requested,
@@ -202,14 +195,7 @@ class Run:
         except Stopped:
             self._checkpoints.wait()
             raise interrupt.Interrupted(interrupt.received()) from None
-        self._rows_done += len(entries)
-        if self._bar.disable:  # a log file has no bar, but should not be silent for hours
-            minutes = (perf_counter() - self.started) / 60
-            print(
-                f"{_table_name(entries)}: {self._rows_done} of {self.rows} replicates "
-                f"after {minutes:.1f} min",
-                flush=True,
-            )
+        self._progress.end(len(entries))
         self.record(entries, outcomes)
         return outcomes
 
@@ -313,7 +299,7 @@ class Run:
             text = (self.directory / "provenance.json").read_text(encoding="utf-8")
             provenance = json.loads(text)
         else:
-            self._bar.close()
+            self._progress.close()
             self._checkpoints.close()
             provenance = self._provenance(finished=True)
         summary, answer = write_report(
