@@ -2,29 +2,15 @@
 
 from collections.abc import Collection, Mapping
 
+from lth_flax.config import names_of
+
 FLAGS_FILE = "flags.txt"
 
-MACHINE_FLAGS = (
-    "work_dir",
-    "replicates",
-    "rows_per_program",
-    "cache_dir",
-    "checkpoint_minutes",
-    "progress",
-    "platform",
-    "data_file",
-    "data_dir",
-    "embeddings_file",
-    # Of sweep.
-    "ray_address",
-    "cpus_per_task",
-    "gpus_per_task",
-    "max_retries",
-)
+MACHINE_FLAGS = names_of("machine")
 """Flags that say where and how a run works, not what it finds: they may differ
 when a run is continued. Data is compared by its fingerprint instead."""
 
-SEED_FLAGS = ("num_seeds", "seeds")
+SEED_FLAGS = names_of("seeds")
 
 
 def lines_by_name(text: str) -> dict[str, str]:

@@ -4,9 +4,6 @@ from pathlib import Path
 
 import jax
 import pytest
-from absl.testing import flagsaver
-
-from lth_flax.experiments.flags import FLAGS
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
@@ -28,17 +25,3 @@ def shared_data() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the real data is not here: expected ../shared/data beside the project")
     return SHARED / "data"
-
-
-@pytest.fixture
-def restored_flags():
-    """Parses command-line flags; after the test they are as if nothing had been parsed."""
-    saved = flagsaver.save_flag_values(FLAGS)
-
-    def parse(arguments):
-        FLAGS.unparse_flags()
-        return FLAGS(["command", *arguments])[1:]
-
-    yield parse
-    flagsaver.restore_flag_values(saved, FLAGS)
-    FLAGS.unparse_flags()

@@ -9,9 +9,9 @@ from typing import Any
 
 import jax
 
+from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.experiments import platforms
-from lth_flax.experiments.flags import FLAGS
 from lth_flax.pruning.masks import full_mask
 from lth_flax.training.host import prepare_cpu
 from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
@@ -24,7 +24,7 @@ ROWS_UNKNOWN = 64
 """Rows of a slice where the device does not say how much memory it has."""
 
 
-def configure_jax(rows: int) -> str:
+def configure_jax(config: Config, rows: int) -> str:
     """Chooses the backend, one CPU device per core, precision and the compilation cache.
 
     Args:
@@ -36,29 +36,29 @@ def configure_jax(rows: int) -> str:
     Raises:
       UserError: it is not there.
     """
-    platforms.choose(FLAGS.platform)
+    platforms.choose(config.platform)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = max(1, min(cores or 1, rows))
     prepare_cpu(devices)
-    jax.config.update("jax_default_matmul_precision", FLAGS.matmul_precision)
-    if FLAGS.cache_dir:
-        directory = os.path.expanduser(FLAGS.cache_dir)
+    jax.config.update("jax_default_matmul_precision", config.matmul_precision)
+    if config.cache_dir:
+        directory = os.path.expanduser(config.cache_dir)
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
             raise UserError(
-                f"--cache_dir={FLAGS.cache_dir} cannot be made ({error.strerror}): "
+                f"--cache_dir={config.cache_dir} cannot be made ({error.strerror}): "
                 "give another, or an empty one for no cache"
             ) from None
         jax.config.update("jax_compilation_cache_dir", directory)
         # Without the cache a run is as good, only later: no reason for warnings.
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    return platforms.start(FLAGS.platform)
+    return platforms.start(config.platform)
 
 
 def make_engine(
-    rows: int, task: Task, workload: Workload, initialize: Callable[[], Params]
+    config: Config, rows: int, task: Task, workload: Workload, initialize: Callable[[], Params]
 ) -> Engine:
     """The engine for tables of up to `rows` rows on the devices that are there.
 
@@ -66,8 +66,8 @@ def make_engine(
     the memory takes that is free there.
     """
     devices = tuple(jax.devices())
-    mode = choose_mode(FLAGS.replicates, devices[0].platform)
-    wanted = FLAGS.rows_per_program
+    mode = choose_mode(config.replicates, devices[0].platform)
+    wanted = config.rows_per_program
     if not wanted and mode == "map":
         wanted = len(devices)
     elif not wanted:
@@ -93,12 +93,12 @@ def peak_memory_bytes() -> int | None:
     return most if host.system() == "Darwin" else 1024 * most
 
 
-def machine() -> dict[str, Any]:
+def machine(config: Config) -> dict[str, Any]:
     """What the run ran on, for its provenance."""
     devices = jax.devices()
     return {
         "backend": devices[0].platform,
-        "platform": platforms.start(FLAGS.platform),
+        "platform": platforms.start(config.platform),
         "devices": [str(device.device_kind) for device in devices],
         "system": f"{host.system()} {host.machine()}",
         "python": host.python_version(),

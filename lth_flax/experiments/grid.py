@@ -6,8 +6,8 @@ rates are values of rows, and share a shape's programs.
 
 from typing import NamedTuple
 
+from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.experiments.flags import FLAGS, values_of
 from lth_flax.records import configuration_name
 
 
@@ -18,49 +18,24 @@ class Shape(NamedTuple):
     epochs: int
 
 
-def shapes() -> list[Shape]:
+def shapes(config: Config) -> list[Shape]:
     """Every depth with every number of epochs."""
-    return [
-        Shape(int(layers), int(epochs))
-        for layers in values_of("num_layers")
-        for epochs in values_of("epochs")
-    ]
+    return [Shape(layers, epochs) for layers in config.num_layers for epochs in config.epochs]
 
 
-def rates() -> list[float]:
-    """The learning rates."""
-    return [float(rate) for rate in values_of("learning_rate")]
-
-
-def one_configuration() -> tuple[Shape, float]:
-    """The only configuration.
-
-    Raises:
-      UserError: a flag names several values.
-    """
-    for name in ("num_layers", "epochs", "learning_rate"):
-        values = values_of(name)
-        if len(values) > 1:
-            raise UserError(
-                f"--{name}={','.join(map(str, values))} names {len(values)} values: expected one, "
-                "this command trains one configuration"
-            )
-    return shapes()[0], rates()[0]
-
-
-def name_of(shape: Shape, rate: float) -> str:
+def name_of(config: Config, shape: Shape, rate: float) -> str:
     """What tells a configuration from the others of this run, such as "num_layers=4"."""
     values = {**shape._asdict(), "learning_rate": rate}
-    return configuration_name({n: v for n, v in values.items() if len(values_of(n)) > 1})
+    return configuration_name({n: v for n, v in values.items() if len(getattr(config, n)) > 1})
 
 
-def rewind_step(shape: Shape, steps_per_epoch: int) -> int:
+def rewind_step(config: Config, shape: Shape, steps_per_epoch: int) -> int:
     """The step that `--rewind_epoch` names: epochs, or with % a share of training.
 
     Raises:
       UserError: it is no number, or not before the end of training.
     """
-    text = FLAGS.rewind_epoch.strip()
+    text = config.rewind_epoch.strip()
     total = shape.epochs * steps_per_epoch
     try:
         share = float(text[:-1]) / 100 if text.endswith("%") else float(text) / shape.epochs
@@ -68,7 +43,7 @@ def rewind_step(shape: Shape, steps_per_epoch: int) -> int:
             raise ValueError
     except ValueError:
         raise UserError(
-            f"--rewind_epoch={FLAGS.rewind_epoch} is no point of training: expected a number of "
+            f"--rewind_epoch={config.rewind_epoch} is no point of training: expected a number of "
             f"epochs from 0 to below {shape.epochs}, or a share from 0% to below 100%"
         ) from None
     return min(round(share * total), total - 1)

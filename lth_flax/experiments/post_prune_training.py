@@ -15,11 +15,12 @@ of each: in the paper ten.
 
 from collections.abc import Sequence
 
+from lth_flax import cli
+from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.experiments import command, grid
-from lth_flax.experiments.choices import chosen_levels, one_shot, seed_block
+from lth_flax.experiments import grid
+from lth_flax.experiments.choices import ONE_SHOT_UNUSED, chosen_levels, seed_block
 from lth_flax.experiments.devices import configure_jax
-from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.prune_after_training import train_and_prune
 from lth_flax.experiments.results import Entry, Method
 from lth_flax.experiments.run import Run
@@ -28,30 +29,30 @@ from lth_flax.pruning.levels import Level
 from lth_flax.training.loop import Replicate, Span
 
 
-def main() -> None:
-    one_shot()
-    levels, seeds = chosen_levels(), seed_block()
-    shapes, rates = grid.shapes(), grid.rates()
-    again = FLAGS.retrain_epochs
+def main(config: Config) -> None:
+    levels, seeds = chosen_levels(config), seed_block(config)
+    shapes, rates = grid.shapes(config), config.learning_rate
+    again = config.retrain_epochs
     for shape in shapes:
-        if FLAGS.retraining != "finetune" and again > shape.epochs:
+        if config.retraining != "finetune" and again > shape.epochs:
             raise UserError(
                 f"--retrain_epochs={again} goes back further than --epochs={shape.epochs}: "
-                f"expected at most that with --retraining={FLAGS.retraining}"
+                f"expected at most that with --retraining={config.retraining}"
             )
-    source = load()
+    source = load(config)
     networks = len(seeds) * len(rates)
-    configure_jax(rows=networks)
-    dataset = prepare_data(source, seeds)
+    configure_jax(config, rows=networks)
+    dataset = prepare_data(config, source, seeds)
     names = ("retraining", "retrain_epochs", "retrain_lr_factor")
-    settings = {name: getattr(FLAGS, name) for name in names}
+    settings = {name: getattr(config, name) for name in names}
     method = Method(
-        "post_prune_training", "oneshot", FLAGS.scope, FLAGS.criterion, settings=settings
+        "post_prune_training", "oneshot", config.scope, config.criterion, settings=settings
     )
     retrained = networks * (1 + len(levels))
-    finetune = FLAGS.retraining == "finetune"
+    finetune = config.retraining == "finetune"
     setups = (
-        build(dataset, seeds, shape, rows=retrained, then_constant=finetune) for shape in shapes
+        build(config, dataset, seeds, shape, rows=retrained, then_constant=finetune)
+        for shape in shapes
     )
     first = next(setups)
     spe = first.steps_per_replicate // shapes[0].epochs
@@ -73,7 +74,8 @@ def _retrain(
     levels: Sequence[Level],
     spe: int,
 ) -> None:
-    kind, again = FLAGS.retraining, FLAGS.retrain_epochs
+    config = run.setup.config
+    kind, again = config.retraining, config.retrain_epochs
     end = shape.epochs
     back = (end - again) * spe
     if kind == "finetune":
@@ -91,7 +93,7 @@ def _retrain(
         starts = [("dense_retrained", 0, 0.0, dense)]
         starts += [("retrained", e.level, e.target_sparsity, e.replicate.mask) for e in pruned]
         for arm, level, sparsity, mask in starts:
-            row = Replicate(start, mask, family.seed, rate * FLAGS.retrain_lr_factor, opt_state)
+            row = Replicate(start, mask, family.seed, rate * config.retrain_lr_factor, opt_state)
             entries.append(
                 Entry(
                     arm, family.seed, 0, level, sparsity,
@@ -105,4 +107,4 @@ def _retrain(
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main, unused=ONE_SHOT_UNUSED, defaults={"schedule": "oneshot"})

@@ -10,11 +10,12 @@ This says how over-parametrized a network is. It is no evidence for winning tick
 
 from collections.abc import Sequence
 
-from lth_flax.experiments import command, grid
+from lth_flax import cli
+from lth_flax.config import Config
+from lth_flax.experiments import grid
 from lth_flax.experiments.arms import Seed
-from lth_flax.experiments.choices import chosen_levels, one_shot, pruned, seed_block
+from lth_flax.experiments.choices import ONE_SHOT_UNUSED, chosen_levels, pruned, seed_block
 from lth_flax.experiments.devices import configure_jax
-from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.results import Entry, Method
 from lth_flax.experiments.run import Run
 from lth_flax.experiments.setup import build, load, prepare_data
@@ -23,16 +24,15 @@ from lth_flax.training.loop import Kept, Replicate, Span
 from lth_flax.types import Params
 
 
-def main() -> None:
-    one_shot()
-    levels, seeds = chosen_levels(), seed_block()
-    shapes, rates = grid.shapes(), grid.rates()
-    source = load()
+def main(config: Config) -> None:
+    levels, seeds = chosen_levels(config), seed_block(config)
+    shapes, rates = grid.shapes(config), config.learning_rate
+    source = load(config)
     rows = len(seeds) * len(rates)
-    configure_jax(rows=rows)
-    dataset = prepare_data(source, seeds)
-    method = Method("prune_after_training", "oneshot", FLAGS.scope, FLAGS.criterion)
-    setups = (build(dataset, seeds, shape, rows=rows) for shape in shapes)
+    configure_jax(config, rows=rows)
+    dataset = prepare_data(config, source, seeds)
+    method = Method("prune_after_training", "oneshot", config.scope, config.criterion)
+    setups = (build(config, dataset, seeds, shape, rows=rows) for shape in shapes)
     first = next(setups)
     spe = first.steps_per_replicate // shapes[0].epochs
     steps = rows * spe * sum(shape.epochs for shape in shapes)
@@ -66,14 +66,14 @@ def train_and_prune(
         start = Replicate(
             family.initial_params, setup.full_mask(family.initial_params), family.seed, rate
         )
-        name = grid.name_of(shape, rate)
+        name = grid.name_of(setup.config, shape, rate)
         dense.append(Entry("dense", family.seed, 0, 0, 0.0, 0, start, name))
     outcomes = run.train(dense, Span(keep=keep))
     found = []
     for entry, (rate, family), outcome in zip(dense, rows, outcomes, strict=True):
         entries = []
         for level in levels:
-            mask = pruned(family, outcome.params, entry.replicate.mask, level)
+            mask = pruned(setup.config, family, outcome.params, entry.replicate.mask, level)
             entries.append(
                 Entry(
                     "pruned", family.seed, 0, level.index, level.target_sparsity,
@@ -88,4 +88,4 @@ def train_and_prune(
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main, unused=ONE_SHOT_UNUSED, defaults={"schedule": "oneshot"})

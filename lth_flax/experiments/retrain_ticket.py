@@ -20,20 +20,19 @@ from typing import Any
 
 import jax
 import numpy as np
-from absl import flags
 
+from lth_flax import cli
+from lth_flax.config import LARGEST, Config, names_of, settings_of
 from lth_flax.data.dataset import Dataset
 from lth_flax.data.sources import Source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
 from lth_flax.errors import UserError
-from lth_flax.experiments import command
 from lth_flax.experiments.choices import seed_block
 from lth_flax.experiments.devices import configure_jax
-from lth_flax.experiments.flags import FLAGS
-from lth_flax.experiments.grid import one_configuration
+from lth_flax.experiments.grid import Shape
 from lth_flax.experiments.results import Entry, Method
 from lth_flax.experiments.run import Run
-from lth_flax.experiments.setup import SETTING_FLAGS, SOURCE_FLAGS, build, load, prepare_data
+from lth_flax.experiments.setup import build, load, prepare_data
 from lth_flax.records import compact_json
 from lth_flax.ticket_files import METADATA_FILE
 from lth_flax.ticket_metadata import read_metadata
@@ -43,34 +42,35 @@ from lth_flax.training.loop import Replicate
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
 _OTHER_TICKET_FLAGS = ("prunable", "unused_classes")
-_PRUNING_FLAGS = (
+UNUSED = (
     "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "arms", "dense_only",
+    "rewind_epoch", "keep_mask",
 )  # fmt: skip
-_TRAINING_FLAGS = ("rewind_epoch", "keep_mask")
-_MOST = 2**31 - 2
-"""Seeds and whole-number settings go up to here."""
+"""A ticket has its mask, masks stay, and training starts at its beginning."""
 
 
-def main() -> None:
-    if not FLAGS.ticket:
+def main(config: Config) -> None:
+    path = config.ticket
+    if not path:
         raise UserError("--ticket is missing: give the directory of a saved ticket")
     # First what the ticket says, then JAX as that wants it, then the arrays.
-    found = read_metadata(Path(FLAGS.ticket).absolute() / METADATA_FILE)
-    check_found(found)
-    use_settings(found)
-    seeds = seed_block()
-    source = with_classes(load(), used_classes(found))
-    rows = len(seeds) * (2 + FLAGS.reinit_draws)
-    configure_jax(rows=rows)
-    ticket = load_ticket(FLAGS.ticket)
+    found = read_metadata(Path(path).absolute() / METADATA_FILE)
+    check_found(config, found)
+    config = with_settings(config, found)
+    seeds = seed_block(config)
+    source = with_classes(load(config), used_classes(config, found))
+    rows = len(seeds) * (2 + config.reinit_draws)
+    configure_jax(config, rows=rows)
+    ticket = load_ticket(path)
     if ticket.rewind_params is not None:
         raise UserError(
-            f"ticket {FLAGS.ticket} starts from weights in the middle of training: retrain_ticket "
+            f"ticket {config.ticket} starts from weights in the middle of training: retrain_ticket "
             "starts at the beginning; give a ticket without rewinding"
         )
-    shape, rate = one_configuration()
+    shape, rate = Shape(config.one("num_layers"), config.one("epochs")), config.one("learning_rate")
     setup = build(
-        prepare_data(source, seeds, Vocabulary(tuple(found["vocabulary"]))),
+        config,
+        prepare_data(config, source, seeds, Vocabulary(tuple(found["vocabulary"]))),
         seeds,
         shape,
         rows=rows,
@@ -104,7 +104,7 @@ def main() -> None:
             Entry("dense", seed, 0, 0, 0.0, 0, Replicate(theta_0, dense, seed, rate), name)
         )
         starts = [("ticket", 0, theta_0)]
-        starts += [("reinit", d, setup.initialize(seed, d)) for d in range(FLAGS.reinit_draws)]
+        starts += [("reinit", d, setup.initialize(seed, d)) for d in range(config.reinit_draws)]
         for arm, draw, start in starts:
             row = Replicate(start, ticket.mask, seed, rate)
             entries.append(Entry(arm, seed, draw, level, sparsity, spent, row, name))
@@ -112,14 +112,14 @@ def main() -> None:
     run.finish()
 
 
-def check_found(found: Mapping[str, Any]) -> None:
+def check_found(config: Config, found: Mapping[str, Any]) -> None:
     """Raises `UserError` unless the ticket says all that its records will say of it."""
 
     def is_text(value: Any) -> bool:
         return isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200
 
     def is_count(value: Any) -> bool:
-        return type(value) is int and 0 <= value <= _MOST
+        return type(value) is int and 0 <= value <= LARGEST
 
     def is_share(value: Any) -> bool:
         return type(value) in (int, float) and 0 <= value < 1
@@ -133,84 +133,65 @@ def check_found(found: Mapping[str, Any]) -> None:
     for name, fits in needed.items():
         if not fits(found.get(name)):
             raise UserError(
-                f"ticket {FLAGS.ticket} has {name} {reprlib.repr(found.get(name))}: "
+                f"ticket {config.ticket} has {name} {reprlib.repr(found.get(name))}: "
                 "expected a ticket that winning_ticket saved; give another"
             )
     if found["vocabulary"][:2] != [PADDING_WORD, UNKNOWN_WORD]:
         raise UserError(
-            f"the vocabulary of ticket {FLAGS.ticket} does not begin with {PADDING_WORD} and "
+            f"the vocabulary of ticket {config.ticket} does not begin with {PADDING_WORD} and "
             f"{UNKNOWN_WORD}: expected a ticket that winning_ticket saved; give another"
         )
 
 
-def use_settings(found: Mapping[str, Any]) -> None:
-    """Flags that were not given take the ticket's values; the model's must be the ticket's.
+def with_settings(config: Config, found: Mapping[str, Any]) -> Config:
+    """What was not given takes the ticket's values; the model's must be the ticket's.
 
     Raises:
       UserError: a flag asks for another model, vocabulary or mask than the
-        ticket's, or a value in the ticket is none for its flag.
+        ticket's, or a value in the ticket is none for its setting.
     """
     settings = {**found["settings"], **{name: found["model"][name] for name in _MODEL_FLAGS}}
+    known = settings_of(type(config))
     for name in (*_MODEL_FLAGS, *_VOCABULARY_FLAGS, *_OTHER_TICKET_FLAGS):
-        theirs = settings.get(name, FLAGS[name].default if name in _OTHER_TICKET_FLAGS else None)
-        if FLAGS[name].present and getattr(FLAGS, name) != theirs:
+        default = known[name].default if name in _OTHER_TICKET_FLAGS else None
+        theirs = settings.get(name, default)
+        if name in config.given and getattr(config, name) not in (theirs, (theirs,)):
             raise UserError(
-                f"--{name}={getattr(FLAGS, name)} is not the ticket's {reprlib.repr(theirs)}: "
-                "leave it out, a ticket fits its own model and vocabulary only"
+                f"--{name}={known[name].text(getattr(config, name))} is not the ticket's "
+                f"{reprlib.repr(theirs)}: leave it out, a ticket fits its own model and "
+                "vocabulary only"
             )
-    for name in _PRUNING_FLAGS:
-        if FLAGS[name].present and FLAGS[name].value != FLAGS[name].default:
-            raise UserError(
-                f"--{name} chooses masks, and a ticket has its own: leave it out, or run "
-                "winning_ticket"
-            )
-    for name in _TRAINING_FLAGS:
-        if FLAGS[name].present and FLAGS[name].value != FLAGS[name].default:
-            raise UserError(
-                f"--{name}: here masks stay, and training starts at its beginning; leave it out"
-            )
-    if bool(settings.get("embeddings")) != bool(FLAGS.embeddings_file):
+    if bool(settings.get("embeddings")) != bool(config.embeddings_file):
         found_with = "with" if settings.get("embeddings") else "without"
         raise UserError(
             f"the ticket was found {found_with} word vectors from a file: expected its controls to "
             f"start {found_with} them; {'give' if found_with == 'with' else 'leave out'} "
             "--embeddings_file"
         )
-    for name in SETTING_FLAGS:
-        if name in settings:
-            _default(name, settings[name])
+    theirs = {name: settings[name] for name in names_of("training") if name in settings}
+    theirs["dataset"] = found["dataset"]
     texts = found.get("source")
-    _default("dataset", found["dataset"])
-    if isinstance(texts, dict) and found["dataset"] == FLAGS.dataset:
-        for name in SOURCE_FLAGS:
-            if texts.get(name) is not None:
-                _default(name, texts[name])
-    if not (FLAGS["num_seeds"].present or FLAGS["seeds"].present):
-        _default("seeds", f"{found['seed']}:{found['seed'] + 1}")
+    ours = config.dataset if "dataset" in config.given else found["dataset"]
+    if isinstance(texts, dict) and found["dataset"] == ours:
+        theirs |= {name: texts[name] for name in names_of("source") if texts.get(name) is not None}
+    if not config.given & set(names_of("seeds")):
+        theirs["seeds"] = f"{found['seed']}:{found['seed'] + 1}"
+    new = {name: value for name, value in theirs.items() if name not in config.given}
+    for name, value in new.items():
+        try:
+            known[name].read(value)
+        except ValueError:
+            raise UserError(
+                f"ticket {config.ticket} has the setting {name} {reprlib.repr(value)}, which is "
+                f"none for --{name}: give another ticket, or the flag"
+            ) from None
+    return dataclasses.replace(config, **new)
 
 
-def _default(name: str, value: Any) -> None:
-    """Sets a flag that was not given, and leaves one that was."""
-    flag = FLAGS[name]
-    if flag.present:
-        return
-    try:
-        if isinstance(value, bool) != (flag.flag_type() == "bool"):
-            raise ValueError
-        if isinstance(value, int) and value > _MOST:
-            raise ValueError
-        flag.value = flag.parser.parse(value)
-    except (ValueError, TypeError, OverflowError, flags.Error):
-        raise UserError(
-            f"ticket {FLAGS.ticket} has the setting {name} {reprlib.repr(value)}, which is none "
-            f"for --{name}: give another ticket, or the flag"
-        ) from None
-
-
-def used_classes(found: Mapping[str, Any]) -> list[str]:
+def used_classes(config: Config, found: Mapping[str, Any]) -> list[str]:
     """The classes that the ticket's data had: without those that no label uses."""
     names: list[str] = found["class_names"]
-    return names[: max(0, len(names) - FLAGS.unused_classes)]
+    return names[: max(0, len(names) - config.unused_classes)]
 
 
 def with_classes(source: Source, names: list[str]) -> Source:
@@ -290,4 +271,4 @@ def _digest(value: object) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main, unused=UNUSED)

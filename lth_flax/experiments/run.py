@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from lth_flax import interrupt
 from lth_flax.analysis.report import page_of, write_report
 from lth_flax.errors import UserError
-from lth_flax.experiments import interrupt, platforms
+from lth_flax.experiments import platforms
 from lth_flax.experiments.devices import machine, peak_memory_bytes
-from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.progress import Progress
 from lth_flax.experiments.results import (
     SCORED_SPLITS,
@@ -27,12 +27,10 @@ from lth_flax.experiments.results import (
     curves_of,
     records_of,
 )
-from lth_flax.experiments.setup import SOURCE_FLAGS, Setup
+from lth_flax.experiments.setup import Setup
 from lth_flax.experiments.workdir import (
     lock_work_dir,
     open_work_dir,
-    result_flags,
-    settings_of_run,
     write_flags,
     write_json,
 )
@@ -93,15 +91,16 @@ class Run:
         the rows are made from besides flags and data: a checkpoint of an
         interrupted run is only taken where it is the same.
         """
-        default = f"runs/{method.experiment}_{FLAGS.dataset}"
+        config = setup.config
+        path = config.work_dir or f"runs/{method.experiment}_{config.dataset}"
         command = f"lth_flax.experiments.{method.experiment}"
-        directory = open_work_dir(FLAGS.work_dir or default, command, same_flags=not append)
+        directory = open_work_dir(path, command, config, same_flags=not append)
         run = cls(directory, setup, method, rows, source=source)
         run._lock = lock_work_dir(directory)
         remove_temporaries(directory)
         if append:
             run._load()
-            write_flags(directory, command)
+            write_flags(directory, command, config)
         elif run._was_finished():
             run.records = read_records(directory / "records.csv")
             run.finished = True
@@ -110,13 +109,13 @@ class Run:
         run._checkpoints = Checkpoints(
             directory / "checkpoints",
             identity=run._identity(),
-            minutes=FLAGS.checkpoint_minutes,
+            minutes=config.checkpoint_minutes,
             say=lambda line: print(line, file=sys.stderr),
         )
         steps = rows * setup.steps_per_replicate if steps is None else steps
-        run._progress = Progress(rows=rows, steps=steps, bar=FLAGS.progress)
+        run._progress = Progress(rows=rows, steps=steps, bar=config.progress)
         describe_data(setup)
-        print(f"Backend: {platforms.start(FLAGS.platform)}")
+        print(f"Backend: {platforms.start(config.platform)}")
         run.use(setup)
         return run
 
@@ -151,7 +150,7 @@ class Run:
 
     def _identity(self) -> str:
         """What must be equal for a checkpoint to lead to the same bits."""
-        flags = {n: line for n, line in result_flags().items() if n not in MACHINE_FLAGS}
+        flags = {n: line for n, line in self.setup.config.lines().items() if n not in MACHINE_FLAGS}
         versions = [_version(name) for name in ("jax", "jaxlib", "lth_flax")]
         engine = self.setup.trainer.engine
         shape = [engine.mode, engine.rows, len(engine.devices)]
@@ -252,7 +251,7 @@ class Run:
         model = setup.model
         path = self.directory / "tickets" / entry.configuration
         path = path / f"seed_{entry.seed}" / f"level_{entry.target_sparsity:g}"
-        unused = [f"unused_{number}" for number in range(FLAGS.unused_classes)]
+        unused = [f"unused_{number}" for number in range(setup.config.unused_classes)]
         metadata = {
             "model": {
                 "vocabulary_size": model.vocabulary_size,
@@ -273,7 +272,7 @@ class Run:
             "seed": entry.seed,
             "level": entry.level,
             "target_sparsity": entry.target_sparsity,
-            "prunable": FLAGS.prunable,
+            "prunable": setup.config.prunable,
             "experiment": self.method.experiment,
             "schedule": self.method.schedule,
             "scope": self.method.scope,
@@ -284,7 +283,7 @@ class Run:
                 **self.method.settings,
                 "learning_rate": entry.replicate.learning_rate,
             },
-            "source": {name: getattr(FLAGS, name) for name in SOURCE_FLAGS},
+            "source": setup.config.of_role("source"),
         }
         started = perf_counter()
         mask = entry.replicate.mask if entry.mask is None else entry.mask
@@ -306,10 +305,10 @@ class Run:
             self.directory,
             # As anyone would rebuild it: from the file, not from memory.
             read_records(self.directory / "records.csv"),
-            settings=settings_of_run(),
+            settings=self.setup.config.texts(),
             provenance=provenance,
-            margin=FLAGS.margin,
-            alpha=FLAGS.alpha,
+            margin=self.setup.config.margin,
+            alpha=self.setup.config.alpha,
         )
         if not self.finished:
             # Last: from now on the records are the answer, and checkpoints are not needed.
@@ -335,7 +334,7 @@ class Run:
         return {
             "versions": {name: _version(name) for name in (*_PACKAGES, "lth_flax")},
             "source_revision": self.revision,
-            "machine": machine(),
+            "machine": machine(self.setup.config),
             "mode": self.setup.trainer.engine.mode,
             "rows_per_program": self.setup.trainer.engine.rows,
             "data": {

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lth_flax.config import Config
 from lth_flax.data.batches import batch_count, evaluation_batch_size
 from lth_flax.data.dataset import Dataset, DatasetOptions, build_dataset
 from lth_flax.data.embeddings import read_vectors
@@ -16,7 +17,6 @@ from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.experiments.arms import Seed
 from lth_flax.experiments.devices import make_engine
-from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.grid import Shape
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import PRUNABLE, full_mask
@@ -27,39 +27,6 @@ from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
 from lth_flax.training.steps import Task
 from lth_flax.types import Mask, Params
-
-SETTING_FLAGS = (
-    "matmul_precision",
-    "vocabulary_size",
-    "min_count",
-    "max_length",
-    "keep",
-    "validation_share",
-    "test_share",
-    "max_shapes",
-    "embedding_size",
-    "hidden_size",
-    "num_layers",
-    "dropout",
-    "dropout_between_layers",
-    "embedding_dropout",
-    "readout",
-    "unused_classes",
-    "prunable",
-    "freeze_embeddings",
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "learning_rate",
-    "lr_schedule",
-    "warmup",
-    "weight_decay",
-    "momentum",
-    "clip_norm",
-)
-
-SOURCE_FLAGS = ("text_key", "label_key", "text_column", "label_column", "synthetic_size")
-"""Flags that say which texts of a dataset are read, but not where on this machine it is."""
 
 CSV_DATASETS = ("financial_tweets", "csv")
 """Datasets that `--data_file` names a file for."""
@@ -106,6 +73,7 @@ class Initializer:
 class Setup:
     """What an experiment works with."""
 
+    config: Config
     dataset: Dataset
     seeds: tuple[int, ...]
     model: BiLSTMClassifier
@@ -126,69 +94,70 @@ class Setup:
 
     def full_mask(self, params: Params) -> Mask:
         """The mask of the dense network, of what `--prunable` names."""
-        return full_mask(params, PRUNABLE[FLAGS.prunable])
+        return full_mask(params, PRUNABLE[self.config.prunable])
 
 
-def load() -> Source:
+def load(config: Config) -> Source:
     """The source that the flags name.
 
     Raises:
       UserError: a file is given to a dataset that reads none, or it cannot be read.
     """
-    if FLAGS.data_file and FLAGS.dataset not in CSV_DATASETS:
+    if config.data_file and config.dataset not in CSV_DATASETS:
         raise UserError(
-            f"--data_file={FLAGS.data_file} is not read by --dataset={FLAGS.dataset}: expected "
+            f"--data_file={config.data_file} is not read by --dataset={config.dataset}: expected "
             f"--dataset={' or --dataset='.join(CSV_DATASETS)}; give one, or leave the file out"
         )
     return load_source(
-        FLAGS.dataset,
+        config.dataset,
         SourceOptions(
-            data_file=FLAGS.data_file,
-            data_dir=FLAGS.data_dir,
-            text_key=FLAGS.text_key,
-            label_key=FLAGS.label_key,
-            text_column=FLAGS.text_column,
-            label_column=FLAGS.label_column,
-            synthetic_size=FLAGS.synthetic_size,
+            data_file=config.data_file,
+            data_dir=config.data_dir,
+            text_key=config.text_key,
+            label_key=config.label_key,
+            text_column=config.text_column,
+            label_column=config.label_column,
+            synthetic_size=config.synthetic_size,
         ),
     )
 
 
 def prepare_data(
-    source: Source, seeds: Sequence[int], vocabulary: Vocabulary | None = None
+    config: Config, source: Source, seeds: Sequence[int], vocabulary: Vocabulary | None = None
 ) -> Dataset:
     """Splits, vocabulary and length buckets from the flags.
 
     `vocabulary` is that of a ticket, in place of one from the training texts.
     """
-    if FLAGS.validation_share + FLAGS.test_share >= 1 and source.official_test is None:
+    if config.validation_share + config.test_share >= 1 and source.official_test is None:
         raise UserError(
-            f"--validation_share={FLAGS.validation_share} and --test_share={FLAGS.test_share} "
+            f"--validation_share={config.validation_share} and --test_share={config.test_share} "
             "leave nothing to train on: expected a sum below 1"
         )
-    if FLAGS.readout == "last_position" and FLAGS.max_shapes != 1:
+    if config.readout == "last_position" and config.max_shapes != 1:
         raise UserError(
-            f"--readout=last_position with --max_shapes={FLAGS.max_shapes}: what it reads depends "
+            f"--readout=last_position with --max_shapes={config.max_shapes}: what it reads depends "
             "on padding, so all texts need one length; expected --max_shapes=1"
         )
     return build_dataset(
         source,
         seeds,
         DatasetOptions(
-            vocabulary_size=FLAGS.vocabulary_size,
-            min_count=FLAGS.min_count,
-            max_length=FLAGS.max_length or None,
-            keep=FLAGS.keep,
-            validation_share=FLAGS.validation_share,
-            test_share=FLAGS.test_share,
-            max_shapes=FLAGS.max_shapes,
-            batch_size=FLAGS.batch_size,
+            vocabulary_size=config.vocabulary_size,
+            min_count=config.min_count,
+            max_length=config.max_length or None,
+            keep=config.keep,
+            validation_share=config.validation_share,
+            test_share=config.test_share,
+            max_shapes=config.max_shapes,
+            batch_size=config.batch_size,
         ),
         vocabulary=vocabulary,
     )
 
 
 def build(
+    config: Config,
     dataset: Dataset,
     seeds: Sequence[int],
     shape: Shape,
@@ -206,50 +175,50 @@ def build(
     """
     model = BiLSTMClassifier(
         vocabulary_size=vocabulary_size or dataset.vocabulary_size,
-        embedding_size=FLAGS.embedding_size,
-        hidden_size=FLAGS.hidden_size,
+        embedding_size=config.embedding_size,
+        hidden_size=config.hidden_size,
         num_layers=shape.num_layers,
-        num_classes=len(dataset.class_names) + FLAGS.unused_classes,
-        dropout=FLAGS.dropout,
-        embedding_dropout=FLAGS.embedding_dropout,
-        dropout_between_layers=FLAGS.dropout_between_layers,
-        readout=FLAGS.readout,
+        num_classes=len(dataset.class_names) + config.unused_classes,
+        dropout=config.dropout,
+        embedding_dropout=config.embedding_dropout,
+        dropout_between_layers=config.dropout_between_layers,
+        readout=config.readout,
     )
-    workload = make_workload(dataset, model, seeds, shape.epochs)
-    steps = workload.epochs * batch_count(workload.members[seeds[0]]["train"], FLAGS.batch_size)
+    workload = make_workload(config, dataset, model, seeds, shape.epochs)
+    steps = workload.epochs * batch_count(workload.members[seeds[0]]["train"], config.batch_size)
     task = Task(
         loss_fn=make_loss(model),
         predict_fn=make_predict(model),
         optimizer=make_optimizer(
-            FLAGS.optimizer,
-            weight_decay=FLAGS.weight_decay,
-            momentum=FLAGS.momentum,
-            clip_norm=FLAGS.clip_norm or None,
-            frozen=(lambda path: "embedding" in path) if FLAGS.freeze_embeddings else None,
+            config.optimizer,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+            clip_norm=config.clip_norm or None,
+            frozen=(lambda path: "embedding" in path) if config.freeze_embeddings else None,
         ),
         schedule=make_schedule(
-            FLAGS.lr_schedule,
+            config.lr_schedule,
             total_steps=steps,
-            warmup_steps=round(FLAGS.warmup * steps),
+            warmup_steps=round(config.warmup * steps),
             then_constant=then_constant,
         ),
     )
     vectors = {}
-    if FLAGS.embeddings_file:
+    if config.embeddings_file:
         read = {}
         for seed in seeds:
             words = dataset.vocabularies[seed]
             if id(words) not in read:
                 read[id(words)] = read_vectors(
-                    FLAGS.embeddings_file, words, size=FLAGS.embedding_size
+                    config.embeddings_file, words, size=config.embedding_size
                 )
             vectors[seed] = read[id(words)]
-    settings = {name: getattr(FLAGS, name) for name in SETTING_FLAGS}
-    settings |= shape._asdict()
-    settings["embeddings"] = bool(FLAGS.embeddings_file)
+    settings = {**config.of_role("training"), **shape._asdict()}
+    settings["embeddings"] = bool(config.embeddings_file)
     initializer = Initializer(model, vectors)
-    engine = make_engine(rows, task, workload, lambda: initializer(seeds[0]))
+    engine = make_engine(config, rows, task, workload, lambda: initializer(seeds[0]))
     return Setup(
+        config=config,
         dataset=dataset,
         seeds=tuple(seeds),
         model=model,
@@ -260,7 +229,7 @@ def build(
 
 
 def make_workload(
-    dataset: Dataset, model: BiLSTMClassifier, seeds: Sequence[int], epochs: int
+    config: Config, dataset: Dataset, model: BiLSTMClassifier, seeds: Sequence[int], epochs: int
 ) -> Workload:
     """Batches per call from the model's work per position."""
     hidden = model.hidden_size
@@ -271,7 +240,7 @@ def make_workload(
         for bucket in range(len(dataset.edges))
     ]
     eval_batches = tuple(
-        evaluation_batch_size(counts, most=4 * FLAGS.batch_size) for counts in per_bucket
+        evaluation_batch_size(counts, most=4 * config.batch_size) for counts in per_bucket
     )
 
     def calls(batches: Sequence[int], flops: int, splits: Sequence[str]) -> tuple[int, ...]:
@@ -286,12 +255,12 @@ def make_workload(
             result.append(max(1, min(steps, MOST_STEPS_PER_CALL, most)))
         return tuple(result)
 
-    train_batches = [FLAGS.batch_size] * len(dataset.edges)
+    train_batches = [config.batch_size] * len(dataset.edges)
     return Workload(
         buckets=dataset.buckets,
         members=dataset.members,
         epochs=epochs,
-        batch_size=FLAGS.batch_size,
+        batch_size=config.batch_size,
         eval_batch_sizes=eval_batches,
         train_steps_per_call=calls(train_batches, 6, ["train"]),
         eval_steps_per_call=calls(eval_batches, 2, ["validation", "test"]),

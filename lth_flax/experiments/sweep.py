@@ -16,16 +16,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags as absl_flags
-
+from lth_flax import cli
 from lth_flax.analysis.blocks import is_finished, join_blocks, read_block
 from lth_flax.analysis.configurations import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
+from lth_flax.config import Config, SweepConfig, settings_of
 from lth_flax.errors import UserError
-from lth_flax.experiments import command, sweep_flags
-from lth_flax.experiments import flags as project_flags
 from lth_flax.experiments.choices import seed_block
-from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.sweep_plan import Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import (
     PASSED_ON,
@@ -36,26 +33,27 @@ from lth_flax.experiments.sweep_ray import (
     run_jobs,
 )
 from lth_flax.experiments.workdir import lock_work_dir, open_work_dir
-from lth_flax.flagfile import MACHINE_FLAGS, SEED_FLAGS
 
 COMMAND = "lth_flax.experiments.sweep"
 
 
-def main() -> None:
-    seeds = seed_block()
-    cells = cells_of(FLAGS.grid, _parse)
-    blocks = seed_blocks(seeds, FLAGS.seeds_per_task)
+def main(config: SweepConfig) -> None:
+    seeds = seed_block(config)
+    cells = cells_of(config.grid, _parse)
+    blocks = seed_blocks(seeds, config.seeds_per_task)
     tasks = plan(cells, blocks)
-    directory = Path(FLAGS.work_dir or f"runs/sweep_{FLAGS.experiment}_{FLAGS.dataset}").absolute()
+    directory = Path(
+        config.work_dir or f"runs/sweep_{config.experiment}_{config.dataset}"
+    ).absolute()
     todo = [task for task in tasks if not is_finished(directory / "blocks" / task.name)]
-    resources = Resources(FLAGS.cpus_per_task, FLAGS.gpus_per_task)
+    resources = Resources(config.cpus_per_task, config.gpus_per_task)
     print(
         f"{len(tasks)} tasks of up to {len(blocks[0])} seed{'s' * (len(blocks[0]) > 1)} "
         f"({len(cells)} cell{'s' * (len(cells) > 1)} x {len(blocks)} blocks), each on {resources}; "
         f"{len(tasks) - len(todo)} done before"
     )
     if todo:
-        failed = _run(directory, todo, len(tasks) - len(todo), resources)
+        failed = _run(config, directory, todo, len(tasks) - len(todo), resources)
         if failed:
             print(
                 f"error: {len(failed)} of {len(tasks)} tasks failed, the others are done; the same "
@@ -64,28 +62,30 @@ def main() -> None:
             )
             raise SystemExit(1)
     else:
-        open_work_dir(directory, COMMAND, more=sweep_flags.sweep_lines())
-    _merge(directory, tasks)
+        open_work_dir(directory, COMMAND, config)
+    _merge(config, directory, tasks)
 
 
-def _run(directory: Path, todo: Sequence[Task], finished: int, resources: Resources) -> list[str]:
+def _run(
+    config: SweepConfig, directory: Path, todo: Sequence[Task], finished: int, resources: Resources
+) -> list[str]:
     """Runs what is to do; a line for each task that failed."""
-    given = _given(resources)
-    jobs = [_job(directory, task, given) for task in todo]
+    given = _given(config, resources)
+    jobs = [_job(config, directory, task, given) for task in todo]
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         # Refused, if it must be, before there is a Ray.
-        open_work_dir(directory, COMMAND, more=sweep_flags.sweep_lines())
-    with connected(FLAGS.ray_address) as (ray, say):
+        open_work_dir(directory, COMMAND, config)
+    with connected(config.ray_address) as (ray, say):
         say(f"Ray: {describe_cluster(ray, resources)}")
         fresh = not directory.exists()
-        open_work_dir(directory, COMMAND, more=sweep_flags.sweep_lines())
+        open_work_dir(directory, COMMAND, config)
         with lock_work_dir(directory):
             try:
                 return run_jobs(
                     ray,
                     jobs,
                     resources,
-                    max_retries=FLAGS.max_retries,
+                    max_retries=config.max_retries,
                     finished=finished,
                     say=say,
                 )
@@ -96,58 +96,53 @@ def _run(directory: Path, todo: Sequence[Task], finished: int, resources: Resour
                 raise
 
 
-def _own_flags() -> dict[str, absl_flags.Flag]:
-    """The flags of experiments."""
-    return {flag.name: flag for flag in FLAGS.flags_by_module_dict()[project_flags.__name__]}
-
-
 def _parse(name: str, text: str) -> object:
     """A value in a grid.
 
     Raises:
       UserError: there is no such flag, it is none of a grid, or cannot be this.
     """
-    flag = _own_flags().get(name)
-    if flag is None:
+    setting = settings_of(Config).get(name)
+    if setting is None:
         raise UserError(f"--grid names the unknown flag {name!r}: --help lists the flags")
-    if name in (*MACHINE_FLAGS, *SEED_FLAGS, "ticket"):
+    if setting.role in ("machine", "seeds") or name == "ticket":
         raise UserError(
             f"--grid cannot name {name}: expected a flag that changes what is found, such as "
             "num_layers; give seeds by --num_seeds or --seeds"
         )
     try:
-        return flag.parser.parse(text)
-    except (ValueError, TypeError) as error:
+        return setting.read(text)
+    except ValueError as error:
         raise UserError(f"--grid={name}: {text!r} is no value of --{name} ({error})") from None
 
 
-def _given(resources: Resources) -> list[str]:
+def _given(config: SweepConfig, resources: Resources) -> list[str]:
     """Flags of the experiment as they were given, by command line or flagfile."""
-    left_out = ("work_dir", *SEED_FLAGS)
+    lines = config.lines()
     given = [
-        flag.serialize()
-        for name, flag in sorted(_own_flags().items())
-        if flag.present and flag.value is not None and name not in left_out
+        lines[name]
+        for name, setting in sorted(settings_of(Config).items())
+        if name in config.given and name in lines and setting.role != "seeds" and name != "work_dir"
     ]
-    if not resources.gpus and FLAGS.platform == "auto":
+    if not resources.gpus and config.platform == "auto":
         given.append("--platform=cpu")  # a GPU that may be there is not this task's
     return given
 
 
-def _job(directory: Path, task: Task, given: Sequence[str]) -> Job:
+def _job(config: SweepConfig, directory: Path, task: Task, given: Sequence[str]) -> Job:
     place = directory / "blocks" / task.name
     return Job(
         name=task.name,
         directory=str(place),
         log=str(directory / "logs" / f"{task.name}.txt"),
-        experiment=FLAGS.experiment,
+        experiment=config.experiment,
         arguments=(*task.arguments(given), f"--work_dir={place}"),
         cwd=os.getcwd(),
         environment={n: v for n, v in os.environ.items() if n.startswith(PASSED_ON)},
     )
 
 
-def _merge(directory: Path, tasks: Sequence[Task]) -> None:
+def _merge(config: SweepConfig, directory: Path, tasks: Sequence[Task]) -> None:
     """One directory of all where cells can be compared, else one of each."""
     groups: dict[str, list[Task]] = {}
     comparable = {name for task in tasks for name, _ in task.cell.values} <= set(FACTORS)
@@ -160,8 +155,8 @@ def _merge(directory: Path, tasks: Sequence[Task]) -> None:
         answer = write_merged(
             out,
             join_blocks(blocks),
-            margin=FLAGS.margin,
-            alpha=FLAGS.alpha,
+            margin=config.margin,
+            alpha=config.alpha,
             flags=bool(name),  # those of the sweep replay the sweep
         )
         reports.append(page_of(out))
@@ -170,6 +165,4 @@ def _merge(directory: Path, tasks: Sequence[Task]) -> None:
 
 
 if __name__ == "__main__":
-    for module in (sweep_flags, project_flags):  # --help lists them
-        absl_flags.adopt_module_key_flags(module)
-    command.run(main)
+    cli.run(main, SweepConfig)

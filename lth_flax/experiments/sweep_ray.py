@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from lth_flax import interrupt
 from lth_flax.errors import UserError
-from lth_flax.experiments import interrupt
 
 ANSWER_SECONDS = 10.0
 """A Ray that has not answered by then is not there."""

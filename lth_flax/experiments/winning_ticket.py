@@ -16,11 +16,12 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from lth_flax.experiments import command, grid
+from lth_flax import cli
+from lth_flax.config import Config
+from lth_flax.experiments import grid
 from lth_flax.experiments.arms import ARMS, Seed
 from lth_flax.experiments.choices import chosen_arms, chosen_levels, pruned, seed_block
 from lth_flax.experiments.devices import configure_jax
-from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.results import Entry, Method
 from lth_flax.experiments.run import Run
 from lth_flax.experiments.setup import build, load, prepare_data
@@ -33,25 +34,25 @@ Row = tuple[float, int]
 """(learning rate, seed): the rows of a dense table."""
 
 
-def main() -> None:
-    levels, arms, seeds = chosen_levels(), chosen_arms(), seed_block()
-    if FLAGS.dense_only:
+def main(config: Config) -> None:
+    levels, arms, seeds = chosen_levels(config), chosen_arms(config), seed_block(config)
+    if config.dense_only:
         levels = ()
-    shapes, rates = grid.shapes(), grid.rates()
-    source = load()
+    shapes, rates = grid.shapes(config), config.learning_rate
+    source = load(config)
     table = len(seeds) * len(rates)
-    configure_jax(rows=table)
-    dataset = prepare_data(source, seeds)
-    settings = {"keep_mask": FLAGS.keep_mask, "rewind_epoch": FLAGS.rewind_epoch}
+    configure_jax(config, rows=table)
+    dataset = prepare_data(config, source, seeds)
+    settings = {"keep_mask": config.keep_mask, "rewind_epoch": config.rewind_epoch}
     method = Method(
-        "winning_ticket", FLAGS.schedule, FLAGS.scope, FLAGS.criterion, settings=settings
+        "winning_ticket", config.schedule, config.scope, config.criterion, settings=settings
     )
-    most = table * max(1, len(arms) * (len(levels) if FLAGS.schedule == "oneshot" else 1))
-    setups = (build(dataset, seeds, shape, rows=most) for shape in shapes)
+    most = table * max(1, len(arms) * (len(levels) if config.schedule == "oneshot" else 1))
+    setups = (build(config, dataset, seeds, shape, rows=most) for shape in shapes)
     first = next(setups)
     per_shape = table * (1 + len(levels) * len(arms))
     spe = first.steps_per_replicate // shapes[0].epochs
-    rewinds = [grid.rewind_step(shape, spe) for shape in shapes]
+    rewinds = [grid.rewind_step(config, shape, spe) for shape in shapes]
     saved = sum(rewinds) * table * len(levels) * sum(arm != "reinit" for arm, _ in arms)
     steps = spe * sum(shape.epochs for shape in shapes) * per_shape - saved
     run = Run.open(first, method, rows=per_shape * len(shapes), steps=steps)
@@ -94,13 +95,13 @@ class Experiment:
 
         # One-shot: every mask from the dense network, all levels in one table.
         # Iterative: a level's mask from the ticket of the level before.
-        oneshot = FLAGS.schedule == "oneshot"
+        oneshot = run.setup.config.schedule == "oneshot"
         rounds = [self.levels] if oneshot else [(level,) for level in self.levels]
         for group in filter(None, rounds):
             entries = []
             for level in group:
                 for row in rows:
-                    found = pruned(families[row[1]], trained[row], masks[row], level)
+                    found = pruned(setup.config, families[row[1]], trained[row], masks[row], level)
                     if not oneshot:
                         masks[row] = found
                     entries += self._arms(families[row[1]], kept[row], row, level, found)
@@ -135,16 +136,16 @@ class Experiment:
     ) -> Entry:
         rate, seed = row
         index, sparsity = (level.index, level.target_sparsity) if level else (0, 0.0)
-        spent = min(index, 1) if FLAGS.schedule == "oneshot" else index
+        spent = min(index, 1) if self.run.setup.config.schedule == "oneshot" else index
         worn = mask
-        if not FLAGS.keep_mask:  # masked once, then free to grow back
+        if not self.run.setup.config.keep_mask:  # masked once, then free to grow back
             params = jax.tree_util.tree_map(np.asarray, apply_mask(params, mask))
             worn = self.run.setup.full_mask(params)
         return Entry(
             arm, seed, draw, index, sparsity,
             self._spent(spent),
             Replicate(params, worn, seed, rate, opt_state),
-            grid.name_of(self.shape, rate),
+            grid.name_of(self.run.setup.config, self.shape, rate),
             mask,
         )  # fmt: skip
 
@@ -170,4 +171,4 @@ class Experiment:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -12,37 +12,19 @@ try:
 except ImportError:  # not on Windows: there, one writer is the user's to see to
     fcntl = None  # type: ignore[assignment]
 
-from absl import flags
-
+from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.experiments.flags import FLAGS
 from lth_flax.flagfile import FLAGS_FILE, MACHINE_FLAGS, differences, lines_by_name
 from lth_flax.records import is_temporary, write_text_atomic
 
 
-def result_flags() -> dict[str, str]:
-    """Every flag of ours that has a value, as it stands in a flagfile."""
-    from lth_flax.experiments import flags as project_flags
-
-    lines = {}
-    for flag in FLAGS.flags_by_module_dict()[project_flags.__name__]:
-        if flag.value is not None:
-            lines[flag.name] = flag.serialize()
-    return lines
-
-
 def open_work_dir(
-    path: str | os.PathLike[str],
-    command: str,
-    *,
-    same_flags: bool = True,
-    more: Mapping[str, str] | None = None,
+    path: str | os.PathLike[str], command: str, config: Config, *, same_flags: bool = True
 ) -> Path:
     """The directory for this run, made if need be.
 
     With `same_flags` off, one made by this command with other flags is taken too,
-    and its flags become those of this run. `more` are lines of flags that this
-    command has besides those of all experiments.
+    and its flags become those of this run.
 
     Raises:
       UserError: it was made by another command or with other flags (it names
@@ -50,7 +32,7 @@ def open_work_dir(
     """
     directory = Path(path)
     file = directory / FLAGS_FILE
-    text = _flags_text(command, more)
+    text = _flags_text(command, config)
     try:
         if directory.exists() and not directory.is_dir():
             raise UserError(f"--work_dir={path} is a file: give a directory")
@@ -74,13 +56,13 @@ def open_work_dir(
     return directory
 
 
-def write_flags(directory: Path, command: str) -> None:
+def write_flags(directory: Path, command: str, config: Config) -> None:
     """Puts the flags of now in place of those that are there: for one who adds to a directory."""
-    write_text_atomic(directory / FLAGS_FILE, _flags_text(command))
+    write_text_atomic(directory / FLAGS_FILE, _flags_text(command, config))
 
 
-def _flags_text(command: str, more: Mapping[str, str] | None = None) -> str:
-    mine = {**result_flags(), **(more or {})}
+def _flags_text(command: str, config: Config) -> str:
+    mine = config.lines()
     return "\n".join([f"# python -m {command}", *(mine[name] for name in sorted(mine))]) + "\n"
 
 
@@ -142,13 +124,3 @@ def lock_work_dir(directory: Path) -> IO[str]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Sorted, strict JSON, written atomically."""
     write_text_atomic(path, json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
-
-
-def settings_of_run() -> dict[str, str]:
-    """Flag -> value, for the report."""
-    return {
-        flag.name: str(flag.value)
-        for name in flags.FLAGS.flags_by_module_dict()
-        if name.endswith("experiments.flags")
-        for flag in flags.FLAGS.flags_by_module_dict()[name]
-    }

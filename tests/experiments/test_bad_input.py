@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
 
+from lth_flax import cli
+from lth_flax.config import Config, SweepConfig, settings_of
 from lth_flax.errors import UserError
-from lth_flax.experiments import command, winning_ticket
-from lth_flax.experiments import flags as project_flags
-from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments import winning_ticket
 from lth_flax.experiments.workdir import open_work_dir
 from lth_flax.tickets import load_ticket
 
@@ -20,6 +19,11 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "lth_flax.experiments.winning_ticket"
 SMALL = ["--synthetic_size=200", "--hidden_size=4", "--embedding_size=4", "--num_seeds=2"]
 TWEETS = "Text,Sentiment\n" + "".join(f"tweet {n},{n % 2}\n" for n in range(60))
+
+
+def config_of(*arguments):
+    """The settings of a small run."""
+    return cli.parse(Config, [*SMALL, *arguments])
 
 
 def snapshot(place):
@@ -45,16 +49,15 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def refuse(place, restored_flags, monkeypatch):
+def refuse(place, monkeypatch):
     """Runs `winning_ticket` in this process; it must refuse with one line that has `words`."""
     # It chooses devices for the whole process; the tests have theirs.
-    monkeypatch.setattr(winning_ticket, "configure_jax", lambda rows: None)
+    monkeypatch.setattr(winning_ticket, "configure_jax", lambda config, rows: None)
 
     def run(arguments, *words):
         before = snapshot(place)
-        restored_flags([*SMALL, "--cache_dir=", "--noprogress", *arguments])
         with pytest.raises(UserError) as refused:
-            winning_ticket.main()
+            winning_ticket.main(config_of("--cache_dir=", "--noprogress", *arguments))
         assert snapshot(place) == before
         check_line(str(refused.value), *words)
 
@@ -108,7 +111,7 @@ def test_the_command_says_one_line_and_exits_with_2(arguments, words, place):
         (["--arms=ticket,reinit,ticket"], ["twice"]),
         (["--levels=-0.1,0.5"], ["-0.1", "[0, 1)"]),
         (["--levels=0.5,1"], ["1.0", "[0, 1)"]),
-        (["--levels=nan"], ["nan", "[0, 1)"]),
+        (["--levels=nan"], ["--levels=nan", "finite numbers"]),
         (["--levels=0.5,0.5"], ["increase"]),
         (["--levels=0.8,0.5"], ["increase", "0.5", "0.8"]),
         (["--levels=0.5,0.50000001"], ["six digits", "0.50000001"]),
@@ -138,52 +141,47 @@ def test_flags_that_cannot_be(arguments, words, refuse):
     refuse(arguments, *words)
 
 
-NUMBERS = [
-    name for name in FLAGS if FLAGS[name].flag_type() in ("float", "numbers")
-    and FLAGS[name] in FLAGS.flags_by_module_dict()[project_flags.__name__]
-]  # fmt: skip
+NUMBERS = [name for name, setting in settings_of(SweepConfig).items() if setting.kind is float]
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
 @pytest.mark.parametrize("name", NUMBERS)
-def test_numbers_are_finite(name, value, restored_flags):
-    with pytest.raises(flags.Error, match=name):
-        restored_flags([f"--{name}={value}"])
+def test_numbers_are_finite(name, value):
+    with pytest.raises(UserError, match=name):
+        cli.parse(SweepConfig, [f"--{name}={value}"])
+    with pytest.raises(UserError, match=name):
+        SweepConfig(**{name: float(value)})
 
 
-COUNTS = [
-    name for name in FLAGS if FLAGS[name].flag_type() in ("int", "numbers")
-    and FLAGS[name] in FLAGS.flags_by_module_dict()[project_flags.__name__]
-]  # fmt: skip
+COUNTS = [name for name, setting in settings_of(SweepConfig).items() if setting.kind is int]
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_counts_that_no_array_holds_are_refused(name, restored_flags):
-    with pytest.raises(flags.Error, match=name):
-        restored_flags([f"--{name}={10**31}"])
+def test_counts_that_no_array_holds_are_refused(name):
+    with pytest.raises(UserError, match=name):
+        cli.parse(SweepConfig, [f"--{name}={10**31}"])
 
 
 @pytest.mark.parametrize(
     "name", ["epochs", "num_layers", "batch_size", "hidden_size", "reinit_draws", "num_seeds"]
 )
-def test_counts_that_would_fill_the_memory_are_refused(name, restored_flags):
-    with pytest.raises(flags.Error, match=name):
-        restored_flags([f"--{name}={10**6}"])
+def test_counts_that_would_fill_the_memory_are_refused(name):
+    with pytest.raises(UserError, match=name):
+        cli.parse(SweepConfig, [f"--{name}={10**6}"])
 
 
 @pytest.mark.parametrize("value", ["a\0b", "a\nb", "a\n", "a\u2028b", "\udcff"])
 @pytest.mark.parametrize("name", ["work_dir", "data_dir", "cache_dir", "text_column", "label_key"])
-def test_text_is_one_line_without_nul(name, value, place, restored_flags, capsys):
-    restored_flags([])
-    with pytest.raises(SystemExit) as refused:
-        command._parse(["command", f"--{name}={value}"])
-    assert refused.value.code == 2
-    check_line(capsys.readouterr().err, f"--{name}=")
+def test_text_is_one_line_without_nul(name, value):
+    with pytest.raises(UserError, match=f"--{name}="):
+        cli.parse(Config, [f"--{name}={value}"])
+    with pytest.raises(UserError, match=name):
+        Config(**{name: value})
 
 
 def test_what_a_terminal_obeys_is_not_printed(capsys):
     with pytest.raises(SystemExit):
-        command.fail("no text of class \x1b[31mred\x07,\ngive more")
+        cli.fail("no text of class \x1b[31mred\x07,\ngive more")
     assert capsys.readouterr().err == "error: no text of class \ufffd[31mred\ufffd, give more\n"
 
 
@@ -248,9 +246,8 @@ def test_word_vectors_that_are_not_there(refuse):
 # Work directories. --------------------------------------------------------------------
 
 
-def test_a_work_directory_of_other_flags_names_them(place, refuse, restored_flags):
-    restored_flags([*SMALL, "--dropout=0.5", "--levels=0.5"])
-    open_work_dir("run", COMMAND)
+def test_a_work_directory_of_other_flags_names_them(refuse):
+    open_work_dir("run", COMMAND, config_of("--dropout=0.5", "--levels=0.5"))
     arguments = ["--work_dir=run", "--levels=0.5"]
     refuse([*arguments, "--dropout=0.2"], "run", "--dropout (0.5 there, 0.2 now)")
     refuse([*arguments, "--dropout=0.5", "--freeze_embeddings"], "--freeze_embeddings (false")
@@ -262,18 +259,16 @@ def test_a_work_directory_of_other_flags_names_them(place, refuse, restored_flag
     )
 
 
-def test_where_and_how_a_run_works_may_change(place, restored_flags):
-    restored_flags([*SMALL, "--replicates=map"])
-    open_work_dir("run", COMMAND)
+def test_where_and_how_a_run_works_may_change(place):
+    open_work_dir("run", COMMAND, config_of("--replicates=map"))
     before = snapshot(place)
-    restored_flags([*SMALL, "--replicates=vmap", "--noprogress", "--rows_per_program=4"])
-    assert open_work_dir("run", COMMAND) == Path("run")
+    config = config_of("--replicates=vmap", "--noprogress", "--rows_per_program=4")
+    assert open_work_dir("run", COMMAND, config) == Path("run")
     assert snapshot(place) == before
 
 
-def test_a_work_directory_of_another_command(refuse, restored_flags):
-    restored_flags(SMALL)
-    open_work_dir("run", "lth_flax.experiments.retrain_ticket")
+def test_a_work_directory_of_another_command(refuse):
+    open_work_dir("run", "lth_flax.experiments.retrain_ticket", config_of())
     refuse(["--work_dir=run"], "run", "retrain_ticket", "another directory")
 
 
@@ -337,11 +332,10 @@ def test_a_ticket_that_is_not_there_or_is_a_file(place):
         (lambda path: None, ["cannot read flagfile", "No such file"]),
     ],
 )
-def test_a_flagfile_that_is_none(place, capsys, form, make, words):
+def test_a_flagfile_that_is_none(place, form, make, words):
     make("odd.flags")
     before = list(place.iterdir())
-    with pytest.raises(SystemExit) as ended:
-        command._parse(["command", *form.format("odd.flags").split()])
-    assert ended.value.code == 2
-    check_line(capsys.readouterr().err, "odd.flags", *words)
+    with pytest.raises(UserError) as refused:
+        cli.parse(Config, form.format("odd.flags").split())
+    check_line(str(refused.value), "odd.flags", *words)
     assert list(place.iterdir()) == before

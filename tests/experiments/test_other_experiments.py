@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lth_flax import cli
+from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.experiments import grid
-from lth_flax.experiments.choices import one_shot
-from lth_flax.experiments.flags import FLAGS, values_of
 from lth_flax.pruning.masks import PRUNABLE, apply_mask, full_mask, sparsity
 from lth_flax.records import read_curves, read_records
 from lth_flax.tickets import load_ticket
@@ -256,61 +256,72 @@ def test_a_finished_grid_answers_again_and_leaves_its_table(swept, place):
 # Flags.
 
 
-@pytest.mark.parametrize(
-    ("text", "values"), [("2", (2,)), ("2,4,6", (2, 4, 6)), ("1000", (1_000,))]
-)
-def test_a_flag_of_numbers(restored_flags, text, values):
-    restored_flags([f"--num_layers={text}"])
-    assert values_of("num_layers") == values
-    assert FLAGS["num_layers"].serialize() == f"--num_layers={text}"
+def test_settings_that_may_have_several_values():
+    config = cli.parse(Config, ["--num_layers=2,4,6", "--learning_rate=0.01"])
+    assert (config.num_layers, config.learning_rate) == ((2, 4, 6), (0.01,))
+    assert config.lines()["num_layers"] == "--num_layers=2,4,6"
+    assert Config(num_layers=4, epochs=[1, 2]) == Config(num_layers=(4,), epochs="1,2")
+    assert config.one("learning_rate") == 0.01
+    with pytest.raises(UserError, match="--num_layers=2,4,6 names 3 values"):
+        config.one("num_layers")
 
 
 @pytest.mark.parametrize(
     "text", ["", "0", "2,2", "2,", "a", "1.5", "-1", "1e3", "2,inf", "True", "1001"]
 )
-def test_a_flag_of_whole_numbers_refuses_others(restored_flags, text):
-    with pytest.raises(Exception, match="num_layers"):
-        restored_flags([f"--num_layers={text}"])
+def test_a_flag_of_whole_numbers_refuses_others(text):
+    with pytest.raises(UserError, match="num_layers"):
+        cli.parse(Config, [f"--num_layers={text}"])
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-0.1", "0.1,0.1", "0.1;0.2", "1e999"])
-def test_a_flag_of_numbers_refuses_others(restored_flags, text):
-    with pytest.raises(Exception, match="learning_rate"):
-        restored_flags([f"--learning_rate={text}"])
+def test_a_flag_of_numbers_refuses_others(text):
+    with pytest.raises(UserError, match="learning_rate"):
+        cli.parse(Config, [f"--learning_rate={text}"])
 
 
-def test_configurations_are_named_by_what_varies(restored_flags):
-    restored_flags(["--num_layers=2,4", "--learning_rate=0.001,0.01", "--epochs=3"])
-    names = [grid.name_of(shape, rate) for shape in grid.shapes() for rate in grid.rates()]
+def test_configurations_are_named_by_what_varies():
+    config = Config(num_layers=(2, 4), learning_rate=(0.001, 0.01), epochs=3)
+    names = [
+        grid.name_of(config, shape, rate)
+        for shape in grid.shapes(config)
+        for rate in config.learning_rate
+    ]
     assert names == [
         "num_layers=2,learning_rate=0.001", "num_layers=2,learning_rate=0.01",
         "num_layers=4,learning_rate=0.001", "num_layers=4,learning_rate=0.01",
     ]  # fmt: skip
-    with pytest.raises(UserError, match="--num_layers=2,4 names 2 values"):
-        grid.one_configuration()
-    restored_flags([])
-    assert grid.name_of(grid.shapes()[0], grid.rates()[0]) == ""
+    assert grid.name_of(Config(), grid.Shape(2, 5), 0.003) == ""
 
 
 @pytest.mark.parametrize(
     ("text", "step"), [("0", 0), ("1", 50), ("0.5", 25), ("10%", 20), ("2.5%", 5), ("99.9%", 199)]
 )
-def test_a_rewind_epoch_is_a_step(restored_flags, text, step):
-    restored_flags([f"--rewind_epoch={text}"])
-    assert grid.rewind_step(grid.Shape(2, 4), 50) == step
+def test_a_rewind_epoch_is_a_step(text, step):
+    assert grid.rewind_step(Config(rewind_epoch=text), grid.Shape(2, 4), 50) == step
 
 
 @pytest.mark.parametrize("text", ["4", "100%", "-1", "nan", "", "one", "5 %%", "%"])
-def test_a_rewind_epoch_outside_training_is_refused(restored_flags, text):
-    restored_flags([f"--rewind_epoch={text}"])
+def test_a_rewind_epoch_outside_training_is_refused(text):
     with pytest.raises(UserError, match="is no point of training"):
-        grid.rewind_step(grid.Shape(2, 4), 50)
+        grid.rewind_step(Config(rewind_epoch=text), grid.Shape(2, 4), 50)
 
 
 @pytest.mark.parametrize(
     "flag", ["--schedule=iterative", "--arms=ticket", "--rewind_epoch=1", "--nokeep_mask"]
 )
-def test_what_only_winning_ticket_does_is_refused_elsewhere(restored_flags, flag):
-    restored_flags([flag])
-    with pytest.raises(UserError, match="winning_ticket"):
-        one_shot()
+@pytest.mark.parametrize("command", ["prune_after_training", "post_prune_training"])
+def test_what_only_winning_ticket_does_is_refused_elsewhere(command, flag, tmp_path):
+    module = f"lth_flax.experiments.{command}"
+    done = subprocess.run(
+        [sys.executable, "-m", module, flag, "--synthetic_size=100"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    name = flag.split("=")[0].replace("--no", "--")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {name} means nothing to this command")
+    assert list(tmp_path.iterdir()) == []

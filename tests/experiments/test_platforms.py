@@ -8,9 +8,10 @@ from pathlib import Path
 import jax
 import pytest
 
+from lth_flax import cli
+from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.experiments import platforms
-from lth_flax.experiments.flags import FLAGS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,12 +57,11 @@ def test_a_gpu_without_its_plugin_is_named(monkeypatch):
 
 
 @pytest.mark.parametrize(("text", "value"), [("auto", 0), ("0", 0), ("12", 12)])
-def test_rows_per_program(restored_flags, text, value):
-    restored_flags([f"--rows_per_program={text}"])
-    assert FLAGS.rows_per_program == value
+def test_rows_per_program(text, value):
+    assert cli.parse(Config, [f"--rows_per_program={text}"]).rows_per_program == value
 
 
 @pytest.mark.parametrize("text", ["-1", "many", "1.5", ""])
-def test_rows_per_program_refuses_others(restored_flags, text):
-    with pytest.raises(Exception, match="auto, or a whole number from 1"):
-        restored_flags([f"--rows_per_program={text}"])
+def test_rows_per_program_refuses_others(text):
+    with pytest.raises(UserError, match="auto, or a whole number from"):
+        cli.parse(Config, [f"--rows_per_program={text}"])

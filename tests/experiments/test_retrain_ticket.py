@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lth_flax import cli
+from lth_flax.config import Config
 from lth_flax.data import synthetic
 from lth_flax.data.sources import Source
 from lth_flax.errors import UserError
 from lth_flax.experiments import retrain_ticket
-from lth_flax.experiments.flags import FLAGS
 from lth_flax.records import read_curves, read_records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -266,18 +266,17 @@ def test_damaged_records_are_not_overwritten(source_run, on_same_data, cache, tm
 # In-process: flags and classes.
 
 
-@pytest.fixture
-def parsed():
-    with flagsaver.flagsaver():
-        FLAGS(["retrain_ticket", "--ticket=T"])
-        yield
+def config_of(*arguments):
+    return cli.parse(Config, ["--ticket=T", *arguments], unused=retrain_ticket.UNUSED)
 
 
-def test_the_ticket_gives_what_flags_do_not(ticket_json, parsed):
-    FLAGS(["retrain_ticket", "--ticket=T", "--epochs=7"])
-    retrain_ticket.use_settings(ticket_json)
-    assert (FLAGS.epochs, FLAGS.batch_size, FLAGS.clip_norm) == (7, 50, 0.5)
-    assert (FLAGS.hidden_size, FLAGS.synthetic_size, FLAGS.seeds) == (5, SIZE, "1:2")
+def test_the_ticket_gives_what_flags_do_not(ticket_json):
+    config = retrain_ticket.with_settings(config_of("--epochs=7"), ticket_json)
+    assert (config.epochs, config.batch_size, config.clip_norm) == ((7,), 50, 0.5)
+    assert (config.hidden_size, config.synthetic_size, config.seeds) == (5, SIZE, "1:2")
+    # What is given counts, also where it is the default.
+    config = retrain_ticket.with_settings(config_of("--clip_norm=1.0"), ticket_json)
+    assert config.clip_norm == 1.0
 
 
 @pytest.mark.parametrize(
@@ -289,26 +288,25 @@ def test_the_ticket_gives_what_flags_do_not(ticket_json, parsed):
         ("--min_count=1", "--min_count=1 is not the ticket's 2"),
         ("--prunable=head", "--prunable=head is not the ticket's 'kernels'"),
         ("--unused_classes=2", "--unused_classes=2 is not the ticket's 0"),
-        ("--rewind_epoch=1", "--rewind_epoch: here masks stay"),
-        ("--nokeep_mask", "--keep_mask: here masks stay"),
-        ("--levels=0.5", "--levels chooses masks"),
-        ("--arms=ticket", "--arms chooses masks"),
+        ("--rewind_epoch=1", "--rewind_epoch means nothing"),
+        ("--nokeep_mask", "--keep_mask means nothing"),
+        ("--levels=0.5", "--levels means nothing"),
+        ("--arms=ticket", "--arms means nothing"),
         ("--embeddings_file=x", "found without word vectors"),
     ],
 )
-def test_flags_that_contradict_the_ticket_are_refused(ticket_json, parsed, flag, match):
-    FLAGS(["retrain_ticket", "--ticket=T", flag])
+def test_flags_that_contradict_the_ticket_are_refused(ticket_json, flag, match):
     with pytest.raises(UserError, match=match):
-        retrain_ticket.use_settings(ticket_json)
+        retrain_ticket.with_settings(config_of(flag), ticket_json)
 
 
-def test_classes_without_a_label_are_not_asked_of_the_data(ticket_json, parsed):
+def test_classes_without_a_label_are_not_asked_of_the_data(ticket_json):
     found = copy.deepcopy(ticket_json)
     found["class_names"].append("unused_0")
     found["settings"]["unused_classes"] = 1
-    retrain_ticket.use_settings(found)
-    assert FLAGS.unused_classes == 1
-    assert retrain_ticket.used_classes(found) == ["negative", "positive"]
+    config = retrain_ticket.with_settings(config_of(), found)
+    assert config.unused_classes == 1
+    assert retrain_ticket.used_classes(config, found) == ["negative", "positive"]
 
 
 VALUES = st.recursive(
@@ -336,18 +334,17 @@ def test_any_metadata_is_used_or_refused_in_one_line(data, ticket_json):
         holder[name] = data.draw(VALUES)
     else:
         del holder[name]
-    with flagsaver.flagsaver():
-        FLAGS(["retrain_ticket", "--ticket=T"])
-        try:
-            retrain_ticket.check_found(found)
-            retrain_ticket.use_settings(found)
-        except UserError:
-            return
-        # Whatever was taken over could have been given on the command line.
-        FLAGS.validate_all_flags()
-        for flag in ("epochs", "batch_size", "hidden_size", "max_length"):
-            assert type(FLAGS[flag].value) is int
-            assert 0 <= FLAGS[flag].value < 2**31
+    config = config_of()
+    try:
+        retrain_ticket.check_found(config, found)
+        config = retrain_ticket.with_settings(config, found)
+    except UserError:
+        return
+    # Whatever was taken over could have been given on the command line.
+    assert cli.parse(Config, list(config.lines().values())) == config
+    for value in (config.one("epochs"), config.batch_size, config.hidden_size, config.max_length):
+        assert type(value) is int
+        assert 0 <= value < 2**31
 
 
 def source_with(*class_names: str) -> Source:

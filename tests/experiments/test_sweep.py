@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from lth_flax import cli
 from lth_flax.analysis import report
+from lth_flax.config import SweepConfig, settings_of
 from lth_flax.data.dataset import DatasetOptions, build_dataset
 from lth_flax.data.sources import SourceOptions, load_source
 from lth_flax.errors import UserError
-from lth_flax.experiments import flags, sweep, sweep_flags, sweep_ray, sweep_task
-from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments import sweep, sweep_ray, sweep_task
 from lth_flax.experiments.sweep_plan import Cell, Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import Job, Resources, run_job
 from lth_flax.experiments.sweep_task import take_cores, wait_for_directory
@@ -100,10 +101,7 @@ def test_a_task_is_a_cell_and_a_block():
 
 def test_no_flag_has_a_name_that_reads_as_switched_off():
     # flags.txt has --nox for x that is off, and what reads it knows no flags.
-    for module in (flags, sweep_flags):
-        names = [flag.name for flag in FLAGS.flags_by_module_dict()[module.__name__]]
-        assert names
-        assert not [name for name in names if name.startswith("no")]
+    assert not [name for name in settings_of(SweepConfig) if name.startswith("no")]
 
 
 def test_resources_are_said():
@@ -155,13 +153,12 @@ def test_no_directory_needs_no_waiting(tmp_path):
 
 
 @pytest.fixture
-def refuse(tmp_path, restored_flags, monkeypatch):
+def refuse(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        restored_flags(arguments)
         with pytest.raises(UserError) as refused:
-            sweep.main()
+            sweep.main(cli.parse(SweepConfig, arguments))
         assert list(tmp_path.iterdir()) == []
         assert "\n" not in str(refused.value)
         return str(refused.value)

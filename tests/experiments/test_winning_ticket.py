@@ -12,11 +12,12 @@ import jax
 import numpy as np
 import pytest
 
+from lth_flax import cli
+from lth_flax.config import Config
 from lth_flax.data.dataset import DatasetOptions, build_dataset
 from lth_flax.data.sources import SourceOptions, load_source
 from lth_flax.experiments.choices import chosen_arms, chosen_levels, seed_block
-from lth_flax.experiments.flags import FLAGS
-from lth_flax.experiments.grid import rates, rewind_step, shapes
+from lth_flax.experiments.grid import rewind_step, shapes
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import path_names
 from lth_flax.records import Record, read_curves, read_records
@@ -346,24 +347,23 @@ def test_the_promised_configurations_are_there():
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_configuration_parses(path, restored_flags):
-    assert restored_flags([f"--flagfile={path}"]) == []
+def test_every_configuration_parses(path):
+    config = cli.parse(Config, [f"--flagfile={path}"])
     given = [line[2:].partition("=") for line in path.read_text().splitlines() if line[:2] == "--"]
     assert given
     for name, equals, value in given:
         if equals:
-            flag = FLAGS[name].value
+            flag = getattr(config, name)
             parts = list(flag) if isinstance(flag, list | tuple) else [flag]
             texts = value.split(",") if isinstance(flag, list | tuple) else [value]
             for part, text in zip(parts, texts, strict=True):
                 same = float(text) == part if type(part) in (int, float) else text == str(part)
                 assert same, name
     # And what it asks for is legal.
-    assert len(seed_block()) >= 1
-    assert FLAGS.dense_only or (chosen_levels() and chosen_arms())
-    for shape in shapes():
-        assert rewind_step(shape, 100) == 0
-    assert rates()
+    assert len(seed_block(config)) >= 1
+    assert config.dense_only or (chosen_levels(config) and chosen_arms(config))
+    for shape in shapes(config):
+        assert rewind_step(config, shape, 100) == 0
     assert path.read_text().startswith("#")
 
 

@@ -1,0 +1,194 @@
+"""How every command starts and ends: flags from `config`, one line and status 2 on bad input.
+
+The only module that knows of command lines. A command is a function of a
+`Config`; `run` makes that from flags and flagfiles, and turns errors and
+signals into a line and an exit status.
+"""
+
+import inspect
+import os
+import stat
+import sys
+import textwrap
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+# Before anything imports TFDS or TensorFlow-like libraries: their banners are not for users.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from absl import flags, logging  # noqa: E402
+
+from lth_flax import interrupt  # noqa: E402
+from lth_flax.config import ALIASES, Config, Setting, settings_of  # noqa: E402
+from lth_flax.errors import UserError  # noqa: E402
+from lth_flax.quiet import quiet_process  # noqa: E402
+
+BAD_INPUT = 2
+MOST_FLAGFILE_BYTES = 1 << 20
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def run(
+    main: Callable[[AnyConfig], None],
+    config: type[AnyConfig] = Config,  # type: ignore[assignment]
+    *,
+    unused: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> None:
+    """Runs `main` with the settings of the command line.
+
+    Args:
+      main: raises `UserError` for bad input.
+      unused: settings that mean nothing to this command. A flagfile may hold
+        them at their defaults.
+      defaults: of this command, where they differ from those of `config`.
+    """
+    logging.set_verbosity(logging.ERROR)
+    try:
+        if {"--help", "-help", "--helpfull", "-h", "-?"} & set(sys.argv[1:]):
+            print(help_text(main, config, unused=unused, defaults=defaults), flush=True)
+            return
+        settings = parse(config, sys.argv[1:], unused=unused, defaults=defaults)
+        interrupt.install()
+        quiet_process()
+        main(settings)
+    except UserError as error:
+        fail(str(error))
+    except interrupt.Interrupted as stop:
+        interrupt.leave(stop.signum)
+    except BrokenPipeError:  # a reader such as `head` that has seen enough
+        os._exit(BAD_INPUT)
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command: one line to stderr, exit status 2."""
+    line = " ".join(message.split())
+    # A class or a file may be named with what a terminal obeys.
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+    print(f"error: {line}", file=sys.stderr)
+    raise SystemExit(BAD_INPUT)
+
+
+def parse(
+    config: type[AnyConfig],
+    arguments: Sequence[str],
+    *,
+    unused: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> AnyConfig:
+    """The settings that flags and flagfiles give; the last value of a flag counts.
+
+    Raises:
+      UserError: a flag is unknown, has no such value, or is none of this command.
+    """
+    settings = settings_of(config)
+    given = _flags(settings, defaults or {})
+    _check_flagfiles(arguments)
+    try:
+        rest = given(["command", *arguments])[1:]
+    except OSError as error:
+        raise UserError(f"cannot read flagfile {error.filename}: {error.strerror}") from None
+    except (flags.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{error}; --help lists the flags and their values") from None
+    if rest:
+        raise UserError(f"unexpected argument {rest[0]!r}: expected only flags, as --name=value")
+    for name in unused:
+        if given[name].present and given[name].value != given[name].default:
+            raise UserError(
+                f"--{name} means nothing to this command: leave it out (--help lists its flags)"
+            )
+    values: dict[str, Any] = {name: given[name].value for name in settings}
+    present = frozenset(name for name in settings if given[name].present)
+    return config(**values, given=present)
+
+
+def help_text(
+    main: Callable[..., None],
+    config: type[Config],
+    *,
+    unused: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> str:
+    """What `--help` prints: what the command does, and its flags with defaults, in groups."""
+    module = inspect.getmodule(main)
+    lines = [((module and module.__doc__) or "").strip(), ""]
+    lines.append(
+        "Flags, as --name=value, or --flagfile=FILE with one a line; the last value counts:"
+    )
+    group: type | None = None
+    for name, setting in settings_of(config).items():
+        if name in unused:
+            continue
+        if setting.group is not group:
+            group = setting.group
+            lines += ["", (group.__doc__ or "").splitlines()[0]]
+        default = (defaults or {}).get(name, setting.default)
+        ends = [f"one of {', '.join(setting.names)}"] if setting.names else []
+        if default not in (None, (), ""):
+            ends.append(f"default {setting.text(default)}")
+        spelled = f"--[no]{name}" if setting.kind is bool else f"--{name}"
+        text = f"{setting.help} ({'; '.join(ends)})" if ends else setting.help
+        lines.append(f"  {spelled}")
+        lines += textwrap.wrap(text, 96, initial_indent="      ", subsequent_indent="      ")
+    return "\n".join(lines)
+
+
+class _Parser(flags.ArgumentParser):
+    """Reads the values of a setting."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self.syntactic_help = setting, setting.expected
+
+    def parse(self, argument: Any) -> Any:
+        return self.setting.read(argument)
+
+    def flag_type(self) -> str:
+        return self.setting.kind.__name__
+
+
+def _flags(settings: Mapping[str, Setting], defaults: Mapping[str, Any]) -> flags.FlagValues:
+    """Flags of our own: nothing global, so that a process may parse as often as it likes."""
+    found = flags.FlagValues()
+    for name, setting in settings.items():
+        default = defaults.get(name, setting.default)
+        if setting.kind is bool:
+            flags.DEFINE_boolean(name, default, setting.help, flag_values=found)
+        elif setting.repeated:
+            flags.DEFINE_multi_string(name, list(default), setting.help, flag_values=found)
+        else:
+            flags.DEFINE(_Parser(setting), name, default, setting.help, flag_values=found)
+    for other, name in ALIASES.items():
+        flags.DEFINE_alias(other, name, flag_values=found)
+    return found
+
+
+def _check_flagfiles(arguments: Sequence[str]) -> None:
+    """Flagfiles of the command line are plain text: of a pipe absl would wait for the end."""
+    for number, argument in enumerate(arguments):
+        name, equals, path = argument.lstrip("-").partition("=")
+        if name != "flagfile" or not argument.startswith("-"):
+            continue
+        if not equals:
+            path = arguments[number + 1] if number + 1 < len(arguments) else ""
+        try:
+            status = os.stat(path)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_FLAGFILE_BYTES:
+                raise UserError(
+                    f"--flagfile={path} is no plain file of flags: give one, a flag per line"
+                )
+            content = Path(path).read_bytes()
+            content.decode("utf-8")
+        except UserError:
+            raise
+        except (OSError, ValueError) as error:
+            if isinstance(error, UnicodeDecodeError):
+                line = content[: error.start].count(b"\n") + 1
+                raise UserError(
+                    f"{path}, line {line}: not UTF-8; save the flagfile as UTF-8 text"
+                ) from None
+            reason = getattr(error, "strerror", None) or str(error)
+            raise UserError(
+                f"cannot read flagfile {path}: {reason}; give a file with a flag per line"
+            ) from None
