@@ -45,6 +45,7 @@ class Setting:
     grid: several values make a grid of configurations; each stands once.
     zero: the word for 0, where it has one.
     repeated: the flag is given once per value, which may hold commas.
+    open: a function, or the text "module:function", stands for one that is not in the table.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Setting:
     grid: bool = False
     zero: str | None = None
     repeated: bool = False
+    open: bool = False
     role: Role | None = None
 
     def read(self, value: Any) -> Any:
@@ -84,7 +86,9 @@ class Setting:
     def text(self, value: Any) -> str:
         """How a flag says this value."""
         if self.many:
-            return ",".join(map(str, value))
+            return ",".join(map(_name, value))
+        if callable(value):
+            return _name(value)
         if isinstance(value, bool):
             return str(value).lower()
         return self.zero if self.zero and value == 0 else str(value)
@@ -96,6 +100,14 @@ class Setting:
         if self.repeated:
             return "\n".join(f"--{self.name}={one}" for one in value)
         return f"--{self.name}={self.text(value)}"
+
+    def function(self, value: Any) -> Any:
+        """What a name of the table, "module:function" or a function itself stands for."""
+        if callable(value):
+            return value
+        module, _, name = str(value if ":" in value else self.choices).partition(":")
+        found = getattr(importlib.import_module(module), name)
+        return found if ":" in value else found[value]
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -109,7 +121,8 @@ class Setting:
     def expected(self) -> str:
         """What a value has to be, in words."""
         if self.names:
-            return f"one of {', '.join(self.names)}"
+            more = ", or module:function" if self.open else ""
+            return f"one of {', '.join(self.names)}{more}"
         if self.kind is bool:
             return "true or false"
         if self.kind is str:
@@ -127,6 +140,8 @@ class Setting:
         return f"{word}{article}{noun}{bounds}{example}"
 
     def _one(self, value: Any) -> Any:
+        if self.open and callable(value):
+            return value
         reader = {bool: _bool, int: _int, float: _float, str: _str}[self.kind]
         try:
             value = 0 if self.zero and value == self.zero else reader(value)
@@ -136,8 +151,23 @@ class Setting:
         except (ValueError, TypeError, OverflowError):
             raise ValueError(f"expected {self.expected}") from None
         if self.names and value not in self.names:
+            if self.open and ":" in value:
+                return self._imported(value)
             raise ValueError(f"expected {self.expected}")
         return value
+
+    def _imported(self, value: str) -> str:
+        try:
+            found = self.function(value)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(f"cannot import {value} ({error}); expected {self.expected}") from None
+        if not callable(found):
+            raise ValueError(f"{value} is no function; expected {self.expected}")
+        return value
+
+
+def _name(value: Any) -> str:
+    return f"{value.__module__}:{value.__qualname__}" if callable(value) else str(value)
 
 
 def _bool(value: Any) -> bool:
@@ -333,6 +363,7 @@ class Pruning:
         "magnitude",
         "Score of a weight; the lowest go first. Also --score.",
         choices="lth_flax.pruning.scores:SCORES",
+        open=True,
     )
     arms: tuple[str, ...] = _setting(
         ("ticket", "reinit"), "ticket, reinit, shuffled, random; dense always."

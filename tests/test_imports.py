@@ -18,6 +18,7 @@ ALLOWED = {
     "config": {"errors"},
     "flagfile": {"config"},
     "interrupt": set(),
+    "tasks": {"config", "errors", "types", "data.batches"},
     "cli": {"config", "errors", "interrupt", "quiet"},
     "records": {"errors"},
     "predictions": {"errors", "records"},
@@ -30,8 +31,8 @@ ALLOWED = {
     "tickets": {"errors", "types", "quiet", "records"},
     "analysis": {"errors", "flagfile", "records", "predictions"},
     "experiments": {
-        "config", "cli", "interrupt", "errors", "types", "quiet", "randomness", "flagfile", "records", "predictions", "data",
-        "models", "pruning", "training", "tickets", "analysis",
+        "config", "cli", "interrupt", "errors", "types", "quiet", "randomness", "flagfile",
+        "records", "predictions", "data", "models", "pruning", "training", "tickets", "analysis",
     },
     "benchmarks": {
         "errors", "types", "randomness", "records", "data", "models", "pruning", "training",

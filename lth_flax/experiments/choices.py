@@ -5,12 +5,11 @@ from typing import cast
 import jax
 import numpy as np
 
-from lth_flax.config import MOST_SEEDS, Config
+from lth_flax.config import MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.experiments.arms import ARMS, Seed
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level, Schedule, next_mask
-from lth_flax.pruning.scores import SCORES
 from lth_flax.pruning.select import Scope
 from lth_flax.randomness import key
 from lth_flax.types import Mask, Params
@@ -83,7 +82,7 @@ def chosen_arms(config: Config) -> list[tuple[str, int]]:
 def pruned(config: Config, family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:
     """Scores the trained weights and prunes to the level, on the CPU (host arrays)."""
     with jax.default_device(jax.devices("cpu")[0]):
-        scores = SCORES[config.criterion](
+        scores = settings_of()["criterion"].function(config.criterion)(
             trained,
             initial_params=family.initial_params,
             key=key(family.seed, "random scores", level.index),

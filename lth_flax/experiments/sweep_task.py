@@ -1,6 +1,6 @@
 """One task of a sweep: an experiment's own command, pinned to its cores, that ends with its keeper.
 
-  python -m lth_flax.experiments.sweep_task CORES DIRECTORY EXPERIMENT config...
+  python -m lth_flax.experiments.sweep_task CORES DIRECTORY EXPERIMENT ARGUMENTS...
 
 A process of its own below Ray's worker: an experiment wants the main thread's
 signals, absl's flags and the choice of JAX's devices for itself. Its standard

@@ -1,0 +1,283 @@
+"""What is trained, on what, and how: plain values that a user makes in a few lines.
+
+A `Task` is three pure functions over any pytree of parameters, `Examples` are
+arrays with their splits, `Training` says how one network is trained.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from lth_flax.config import Config, settings_of
+from lth_flax.data.batches import SPLITS, Members, stratified_split
+from lth_flax.errors import UserError
+from lth_flax.types import Array, Batch, Params
+
+Arrays = Mapping[str, np.ndarray]
+"""Name -> array; the leading axis is the examples."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained: pure functions of the parameters, which are any pytree of arrays.
+
+    init: (key) -> params.
+    loss: (params, batch, key) -> scalar, the mean weighted by batch["weight"],
+      which is 1 for a real example and 0 for one that only fills up the batch;
+      the key is for dropout.
+    evaluate: (params, batch) -> {"correct": [B], "loss": [B], ...}: one number
+      per example, no dropout.
+    metrics: (outputs, examples) -> {"accuracy": float, ...}, on the host, over a
+      split. Default: the mean of each output, "correct" named "accuracy".
+    primary: the metric that networks are compared by, and epochs chosen.
+    higher_is_better: of the primary metric.
+    model: what analysis and tickets may be told of the network, if anything.
+    name, version: what a work directory knows the task by.
+    """
+
+    init: Callable[[Array], Params]
+    loss: Callable[[Params, Batch, Array], Array]
+    evaluate: Callable[[Params, Batch], Mapping[str, Array]]
+    metrics: Callable[[Arrays, Arrays], Mapping[str, float]] | None = None
+    primary: str = "accuracy"
+    higher_is_better: bool = True
+    model: Any = None
+    name: str | None = None
+    version: str | None = None
+
+    def measure(self, outputs: Arrays, examples: Arrays) -> dict[str, float]:
+        """The metrics of a split.
+
+        Raises:
+          UserError: the primary metric is not among them.
+        """
+        if self.metrics is None:
+            found = {
+                "accuracy" if name == "correct" else name: float(np.mean(values, dtype=np.float64))
+                for name, values in outputs.items()
+            }
+        else:
+            found = {name: float(value) for name, value in self.metrics(outputs, examples).items()}
+        if self.primary not in found:
+            raise UserError(
+                f"the task's primary metric {self.primary!r} is none of its metrics "
+                f"({', '.join(found)}): expected evaluate or metrics to return it"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Training:
+    """How one network is trained. The settings and bounds are those of the flags of these names.
+
+    optimizer: a name, or a function learning_rate -> optax.GradientTransformation
+      whose state does not depend on the rate.
+
+    Raises:
+      UserError: a value is none of its setting.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: str | Callable[[Any], Any] = "adam"
+    learning_rate: float = 3e-3
+    lr_schedule: str = "cosine"
+    warmup: float = 0.0
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    clip_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        known = settings_of(Config)
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if name == "optimizer" and callable(value):
+                continue
+            try:
+                value = known[name].read(value)
+            except ValueError as error:
+                raise UserError(f"Training({name}={value!r}): {error}") from None
+            if known[name].many:
+                if len(value) > 1:
+                    raise UserError(f"Training({name}={value!r}): expected one value")
+                (value,) = value
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Resident examples in buckets, and which of them a seed trains on, validates and tests.
+
+    Examples of a bucket have arrays of equal shapes; a text task has one bucket
+    per padded length. Made by `from_arrays` or `split`.
+
+    fingerprint: SHA-256 over the arrays and how they are split.
+    """
+
+    buckets: tuple[Arrays, ...]
+    draw: Callable[[int], Mapping[str, Members]] = field(repr=False)
+    fingerprint: str
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train: Arrays | Sequence[Arrays],
+        validation: Arrays | Sequence[Arrays],
+        test: Arrays | Sequence[Arrays],
+    ) -> "Examples":
+        """Splits that are the same for every seed.
+
+        Args:
+          train, validation, test: arrays [N, ...] by name, or a list of such
+            dicts, one per length bucket.
+
+        Raises:
+          UserError: splits or buckets do not fit each other.
+        """
+        given = zip(SPLITS, (train, validation, test), strict=True)
+        parts = [_buckets(name, part) for name, part in given]
+        if len({len(part) for part in parts}) > 1:
+            _refuse("from_arrays", "every split needs as many buckets, an empty one where need be")
+        buckets: list[Arrays] = []
+        members: dict[str, list[np.ndarray]] = {name: [] for name in SPLITS}
+        for number in range(len(parts[0])):
+            pieces = [part[number] for part in parts]
+            _check_alike(pieces, number)
+            buckets.append({n: np.concatenate([p[n] for p in pieces]) for n in pieces[0]})
+            start = 0
+            for name, piece in zip(SPLITS, pieces, strict=True):
+                size = _count(piece)
+                members[name].append(np.arange(start, start + size, dtype=np.int32))
+                start += size
+        fixed = {name: tuple(of_buckets) for name, of_buckets in members.items()}
+        _check_sizes(fixed)
+        sizes = [[len(part) for part in fixed[name]] for name in SPLITS]
+        return cls(tuple(buckets), lambda seed: fixed, _fingerprint(buckets, sizes))
+
+    @classmethod
+    def split(
+        cls,
+        arrays: Arrays | Sequence[Arrays],
+        *,
+        validation: float = 0.1,
+        test: float = 0.2,
+        stratify: str | None = None,
+    ) -> "Examples":
+        """Splits drawn anew for every seed, stratified by bucket and by an array of labels.
+
+        Args:
+          arrays: arrays [N, ...] by name, or a list of such dicts, one per length bucket.
+          validation, test: shares of all examples, in (0, 1); the rest is for training.
+          stratify: the name of an array of whole numbers [N] whose values every
+            split has in equal shares.
+
+        Raises:
+          UserError: the shares leave nothing for a split, or there is no such array.
+        """
+        buckets = _buckets("arrays", arrays)
+        if not (0 < validation < 1 and 0 < test < 1 and validation + test < 1):
+            _refuse("split", f"validation={validation} and test={test} have no sum below 1")
+        counts = [_count(bucket) for bucket in buckets]
+        number = np.repeat(np.arange(len(buckets)), counts)
+        strata = number.astype(np.int64)
+        if stratify is not None:
+            if any(stratify not in bucket for bucket in buckets):
+                _refuse("split", f"stratify={stratify!r} names none of the arrays")
+            labels = np.concatenate([bucket[stratify] for bucket in buckets])
+            if labels.ndim != 1 or labels.dtype.kind not in "iub":
+                _refuse("split", f"stratify={stratify!r} is no array [N] of whole numbers")
+            _, classes = np.unique(labels, return_inverse=True)
+            strata = number * (int(classes.max()) + 1) + classes
+        starts = np.cumsum([0, *counts])
+        shares = {"validation": validation, "test": test}
+
+        def draw(seed: int) -> Mapping[str, Members]:
+            parts = stratified_split(strata, shares, seed=seed)
+            return {
+                name: tuple(
+                    (rows[number[rows] == bucket] - starts[bucket]).astype(np.int32)
+                    for bucket in range(len(buckets))
+                )
+                for name, rows in parts.items()
+            }
+
+        _check_sizes(draw(0))
+        return cls(tuple(buckets), draw, _fingerprint(buckets, [validation, test, stratify]))
+
+    def of(self, seed: int, split: str) -> Arrays:
+        """The arrays of a split in the order in which it is evaluated.
+
+        Only arrays whose shapes agree over the buckets, such as labels.
+        """
+        members = self.draw(seed)[split]
+        shapes = {
+            name: {bucket[name].shape[1:] for bucket in self.buckets} for name in self.buckets[0]
+        }
+        return {
+            name: np.concatenate(
+                [bucket[name][rows] for bucket, rows in zip(self.buckets, members, strict=True)]
+            )
+            for name, found in shapes.items()
+            if len(found) == 1
+        }
+
+
+def _buckets(name: str, given: Arrays | Sequence[Arrays]) -> list[dict[str, np.ndarray]]:
+    """One dict of arrays per bucket, checked."""
+    parts = [given] if isinstance(given, Mapping) else list(given)
+    if not parts or not all(isinstance(part, Mapping) and part for part in parts):
+        _refuse(name, "expected a dict of arrays, or a list of such dicts")
+    buckets = [{key: np.asarray(array) for key, array in part.items()} for part in parts]
+    for bucket in buckets:
+        if bucket.keys() != buckets[0].keys():
+            _refuse(name, "every bucket needs arrays of the same names")
+        if "weight" in bucket:
+            _refuse(name, "'weight' is what a batch says of its padding: give it another name")
+        for key, array in bucket.items():
+            if array.dtype.kind not in "biuf":
+                _refuse(name, f"{key} holds {array.dtype}: expected numbers or booleans")
+            if array.ndim == 0 or len(array) != _count(bucket):
+                _refuse(name, f"{key} has shape {array.shape}: expected [{_count(bucket)}, ...]")
+    return buckets
+
+
+def _count(bucket: Arrays) -> int:
+    first = next(iter(bucket.values()))
+    return len(first) if first.ndim else 1
+
+
+def _check_alike(pieces: Sequence[Arrays], bucket: int) -> None:
+    for name, piece in zip(SPLITS, pieces, strict=True):
+        if piece.keys() != pieces[0].keys():
+            _refuse(name, "every split needs arrays of the same names")
+        for key, array in piece.items():
+            first = pieces[0][key]
+            if (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
+                _refuse(
+                    name,
+                    f"{key} of bucket {bucket} is {array.dtype}{list(array.shape[1:])} per "
+                    f"example, in {SPLITS[0]} it is {first.dtype}{list(first.shape[1:])}",
+                )
+
+
+def _check_sizes(members: Mapping[str, Members]) -> None:
+    for name in SPLITS:
+        if not sum(map(len, members[name])):
+            _refuse(name, "there is no example in this split: give more, or a larger share")
+
+
+def _fingerprint(buckets: Sequence[Arrays], rule: Any) -> str:
+    digest = hashlib.sha256(repr(rule).encode())
+    for bucket in buckets:
+        for name in sorted(bucket):
+            array = np.ascontiguousarray(bucket[name])
+            digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _refuse(what: str, why: str) -> NoReturn:
+    raise UserError(f"Examples ({what}): {why}")

@@ -1,0 +1,116 @@
+"""Settings: read alike from a flag, a flagfile and Python, written so that they come back."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lth_flax import cli
+from lth_flax.config import Config, SweepConfig, names_of, settings_of
+from lth_flax.errors import UserError
+from lth_flax.pruning import scores
+
+ROOT = Path(__file__).resolve().parents[1]
+CHANGED = {
+    "num_layers": (3, 1), "epochs": (2,), "learning_rate": (0.1, 0.25), "levels": (0.25, 0.5),
+    "arms": ("ticket", "random"), "seeds": "4:6", "rounds": None, "data_file": "a b=c.csv",
+    "progress": False, "rows_per_program": 3, "criterion": "random", "keep": "start",
+    "cache_dir": "", "grid": ("epochs=1,2", "num_layers=1,2"), "gpus_per_task": 0.5,
+}  # fmt: skip
+
+
+def test_what_is_written_comes_back(tmp_path):
+    config = SweepConfig(**CHANGED)
+    lines = list(config.lines().values())
+    (tmp_path / "a.flags").write_text("# why\n" + "\n".join(lines) + "\n")
+    assert cli.parse(SweepConfig, [f"--flagfile={tmp_path / 'a.flags'}"]) == config
+    # And every default does.
+    assert cli.parse(Config, list(Config().lines().values())) == Config()
+
+
+def test_what_was_given_is_known():
+    config = cli.parse(Config, ["--epochs=5", "--score=random", "--noprogress"])
+    assert config.given == {"epochs", "criterion", "progress"}
+    assert config.epochs == (5,)  # the default, and given
+
+
+def test_a_value_is_checked_alike_from_a_flag_and_from_python():
+    for name, value in [
+        ("hidden_size", 0), ("dropout", 1.5), ("keep", "middle"), ("alpha", float("nan")),
+        ("levels", ["half"]), ("epochs", 1.5), ("num_seeds", True), ("criterion", "none"),
+        ("work_dir", "a\nb"), ("progress", "perhaps"), ("batch_size", 2**40),
+    ]:  # fmt: skip
+        text = ",".join(map(str, value)) if isinstance(value, list) else value
+        with pytest.raises(UserError, match=name) as from_flag:
+            cli.parse(Config, [f"--{name}={text}"])
+        with pytest.raises(UserError, match=name) as from_python:
+            Config(**{name: value})
+        assert "Traceback" not in str(from_flag.value)
+        if name != "progress":  # absl's own words
+            expected = str(from_python.value).partition(": ")[2]
+            assert expected in str(from_flag.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    np = pytest.importorskip("numpy")
+    config = Config(hidden_size=np.int64(8), dropout=np.float32(0.5), levels=np.array([0.5, 0.75]))
+    assert (config.hidden_size, config.dropout, config.levels) == (8, 0.5, (0.5, 0.75))
+    assert type(config.hidden_size) is int
+
+
+def oldest_first(params, *, initial_params=None, loss_fn=None, key=None):
+    """A score from outside the package."""
+    return scores.magnitude(params)
+
+
+def test_a_function_stands_for_one_that_is_not_in_the_table():
+    setting = settings_of()["criterion"]
+    config = Config(criterion=oldest_first)
+    assert setting.function(config.criterion) is oldest_first
+    assert config.lines()["criterion"] == f"--criterion={__name__}:oldest_first"
+    assert setting.function("random") is scores.random
+    assert setting.function("lth_flax.pruning.scores:magnitude") is scores.magnitude
+    for bad in ("no_such_module:f", "math:no_such", "math:pi", ":", "math:"):
+        with pytest.raises(UserError, match="criterion"):
+            Config(criterion=bad)
+
+
+def test_every_setting_has_a_role_or_none_and_help():
+    assert names_of("seeds") == ("num_seeds", "seeds")
+    assert {"work_dir", "data_file", "embeddings_file", "ray_address"} <= set(names_of("machine"))
+    assert not set(names_of("training")) & set(names_of("machine"))
+    for name, setting in settings_of(SweepConfig).items():
+        assert setting.help.endswith("."), name
+        assert setting.read(setting.default) == setting.default, name
+
+
+def test_nothing_of_a_config_is_changed_in_place():
+    config = Config()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.epochs = (9,)
+    assert dataclasses.replace(config, epochs=9).epochs == (9,)
+
+
+@pytest.mark.parametrize(
+    ("command", "listed", "left_out"),
+    [
+        ("prune_after_training", ["--levels"], ["--arms", "--rewind_epoch"]),
+        ("sweep", ["--grid", "--arms", "--[no]dense_only", "default ticket,reinit"], []),
+    ],
+)
+def test_help_lists_the_flags_of_a_command(command, listed, left_out, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", f"lth_flax.experiments.{command}", "--help"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert done.stderr == ""
+    for words in listed:
+        assert any(words in line for line in lines), words
+    for name in left_out:
+        assert name not in lines
+    assert max(map(len, done.stdout.splitlines())) <= 100
