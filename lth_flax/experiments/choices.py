@@ -6,6 +6,7 @@ import numpy as np
 from lth_flax.errors import UserError
 from lth_flax.experiments.arms import ARMS, Seed
 from lth_flax.experiments.flags import FLAGS, MOST_SEEDS
+from lth_flax.numerics import pinned
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level, next_mask
 from lth_flax.pruning.scores import SCORES
@@ -97,6 +98,7 @@ def chosen_arms() -> list[tuple[str, int]]:
     ]
 
 
+@pinned()
 def pruned(family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:
     """Scores the trained weights and prunes to the level, on the CPU (host arrays)."""
     with jax.default_device(jax.devices("cpu")[0]):

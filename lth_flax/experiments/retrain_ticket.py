@@ -33,11 +33,19 @@ from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.grid import one_configuration
 from lth_flax.experiments.results import Entry, Method
 from lth_flax.experiments.run import Run
-from lth_flax.experiments.setup import SETTING_FLAGS, SOURCE_FLAGS, build, load, prepare_data
+from lth_flax.experiments.setup import (
+    SETTING_FLAGS,
+    SOURCE_FLAGS,
+    Setup,
+    build,
+    load,
+    prepare_data,
+)
+from lth_flax.identity import WORD_VECTORS, is_identity
 from lth_flax.records import compact_json
 from lth_flax.ticket_files import METADATA_FILE
 from lth_flax.ticket_metadata import read_metadata
-from lth_flax.tickets import load_ticket
+from lth_flax.tickets import Ticket, load_ticket
 from lth_flax.training.loop import Replicate
 
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
@@ -76,6 +84,7 @@ def main() -> None:
         rows=rows,
         vocabulary_size=found["model"]["vocabulary_size"],
     )
+    check_vectors(found, setup, ticket)
     origin = origin_of(found, setup.dataset)
     if list(seeds) != [found["seed"]]:  # else the seed of a row is that of its ticket
         origin += f", seed {found['seed']}"
@@ -129,6 +138,7 @@ def check_found(found: Mapping[str, Any]) -> None:
         **dict.fromkeys(("seed", "level", "mask_steps"), is_count),
         "target_sparsity": is_share,
         "settings": lambda value: isinstance(value, dict),
+        "identity": lambda value: value is None or is_identity(value),
     }
     for name, fits in needed.items():
         if not fits(found.get(name)):
@@ -187,6 +197,29 @@ def use_settings(found: Mapping[str, Any]) -> None:
                 _default(name, texts[name])
     if not (FLAGS["num_seeds"].present or FLAGS["seeds"].present):
         _default("seeds", f"{found['seed']}:{found['seed'] + 1}")
+
+
+def check_vectors(found: Mapping[str, Any], setup: Setup, ticket: Ticket) -> None:
+    """Raises `UserError` unless controls start with the word vectors that the ticket had.
+
+    A ticket of the first edition does not name its file, but has what came out of it.
+    """
+    now = setup.files.get(WORD_VECTORS)
+    if now is None:
+        return
+    theirs = ((found.get("identity") or {}).get("files") or {}).get(WORD_VECTORS)
+    embedding = np.asarray(ticket.initial_params["embedding"]["embedding"])
+    same = all(
+        np.array_equal(embedding[: len(has)][has], vectors[has])
+        for vectors, has in setup.initialize.vectors.values()
+    )
+    if not same or (theirs is not None and theirs != now):
+        there = f"sha256 {theirs[:12]}" if theirs else "others"
+        raise UserError(
+            f"--embeddings_file={FLAGS.embeddings_file} holds other word vectors (sha256 "
+            f"{now[:12]}) than ticket {FLAGS.ticket} was found with ({there}): its controls must "
+            "start with the same; give that file"
+        )
 
 
 def _default(name: str, value: Any) -> None:

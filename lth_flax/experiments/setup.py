@@ -18,7 +18,9 @@ from lth_flax.experiments.arms import Seed
 from lth_flax.experiments.devices import make_engine
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.grid import Shape
+from lth_flax.identity import WORD_VECTORS, file_digest
 from lth_flax.models.classifier import BiLSTMClassifier
+from lth_flax.numerics import pinned
 from lth_flax.pruning.masks import PRUNABLE, full_mask
 from lth_flax.randomness import key
 from lth_flax.training.classification import make_loss, make_predict
@@ -90,6 +92,7 @@ class Initializer:
         # and a seed means the same network on every backend.
         return jax.jit(init, device=jax.devices("cpu")[0])
 
+    @pinned()
     def __call__(self, seed: int, draw: int | None = None) -> Params:
         if draw is None:
             init_key = key(seed, "initialization")
@@ -104,7 +107,7 @@ class Initializer:
 
 @dataclass(frozen=True)
 class Setup:
-    """What an experiment works with."""
+    """What an experiment works with; `files` are digests of what was read besides the data."""
 
     dataset: Dataset
     seeds: tuple[int, ...]
@@ -112,6 +115,7 @@ class Setup:
     trainer: Trainer
     settings: Mapping[str, Any]
     initialize: Initializer
+    files: Mapping[str, str]
 
     @property
     def steps_per_replicate(self) -> int:
@@ -234,8 +238,9 @@ def build(
             then_constant=then_constant,
         ),
     )
-    vectors = {}
+    vectors, files = {}, {}
     if FLAGS.embeddings_file:
+        files[WORD_VECTORS] = file_digest(FLAGS.embeddings_file)
         read = {}
         for seed in seeds:
             words = dataset.vocabularies[seed]
@@ -246,7 +251,8 @@ def build(
             vectors[seed] = read[id(words)]
     settings = {name: getattr(FLAGS, name) for name in SETTING_FLAGS}
     settings |= shape._asdict()
-    settings["embeddings"] = bool(FLAGS.embeddings_file)
+    # Which, so that records of two files never count as those of one run.
+    settings["embeddings"] = files[WORD_VECTORS][:12] if files else False
     initializer = Initializer(model, vectors)
     engine = make_engine(rows, task, workload, lambda: initializer(seeds[0]))
     return Setup(
@@ -256,6 +262,7 @@ def build(
         trainer=Trainer(engine, task, workload),
         settings=settings,
         initialize=initializer,
+        files=files,
     )
 
 

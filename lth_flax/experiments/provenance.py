@@ -1,0 +1,58 @@
+"""Where the rows of a run come from: its identity, and the revision of this code."""
+
+import os
+import subprocess
+import tomllib
+from pathlib import Path
+
+from lth_flax.data.sources import SOURCES
+from lth_flax.experiments.arms import ARMS
+from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments.results import Method
+from lth_flax.experiments.setup import Setup
+from lth_flax.identity import identity_of
+from lth_flax.pruning.scores import SCORES
+
+
+def identity_now(setup: Setup, method: Method) -> dict[str, dict[str, str]]:
+    """What the rows of a run come from, apart from its flags."""
+    named = ((SCORES, method.criterion), (SOURCES, setup.dataset.name))
+    used = [registry[name] for registry, name in named if name in registry]
+    return identity_of(
+        data=setup.dataset.fingerprint,
+        files=setup.files,
+        command=f"lth_flax.experiments.{method.experiment}",
+        functions=[*used, *(ARMS[name] for name in FLAGS.arms if name in ARMS)],
+    )
+
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def source_revision(package: Path = PACKAGE) -> str | None:
+    """The git revision of this package, with "+" where files of it differ from that, or None.
+
+    Only of its own checkout: a virtual environment may lie in any repository.
+    """
+    # Set inside of a git hook, these name another repository.
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("GIT_")}
+
+    def git(*arguments: str) -> str:
+        found = subprocess.run(
+            ["git", "--no-optional-locks", "-C", str(package), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        )
+        return found.stdout.strip()
+
+    try:
+        project = tomllib.loads((package.parent / "pyproject.toml").read_text(encoding="utf-8"))
+        if project["project"]["name"] != "lth_flax":
+            return None
+        git("ls-files", "--error-unmatch", "--", "__init__.py")
+        changed = git("status", "--porcelain", "--", ".")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, ValueError, KeyError, TypeError, subprocess.CalledProcessError):
+        return None
