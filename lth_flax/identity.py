@@ -59,6 +59,7 @@ def identity_of(
     files: Mapping[str, str],
     command: str,
     functions: Iterable[Callable[..., Any]] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, str]]:
     """The identity of a run that is about to begin in this process.
 
@@ -68,12 +69,13 @@ def identity_of(
       command: the module that trains; it and what it imports are the code.
       functions: what the run was told to use by name, such as its score: those
         from outside this package are part of its code.
+      environment: of the process that trains, if that is not this one.
     """
     return {
         "data": {"data fingerprint": data},
         "files": dict(files),
         "versions": versions(),
-        "numerics": numerics.in_effect(),
+        "numerics": numerics.in_effect(environment),
         "code": {**package_code(command), **_own_code(functions)},
     }
 

@@ -51,6 +51,7 @@ _HARMLESS = re.compile(
         | cpu_enable_async_dispatch | cpu_enable_gloo_collectives | cpu_get_.* | cross_host_.*
         | .*_visible_devices | default_device | disallow_.* | distributed_.*
         | enable_preemption_service | enable_recoverability | force_dcn_.*
+        | default_matmul_precision  # a setting of ours, and compared as one
         | hlo_source_file_canonicalization_regex | legacy_prng_key | num_cpu_devices
         | random_seed_offset | serialization_version | share_binary_.*
         | sort_devices_by_process_index | source_url_schema | xla_backend | xla_profile_version
@@ -132,6 +133,8 @@ def in_effect(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     found |= {
         name: value for name, value in environment.items() if _LIBRARIES.fullmatch(name) and value
     }
+    if "OPENBLAS_NUM_THREADS" in found:  # which goes before it
+        found.pop("OMP_NUM_THREADS", None)
     return dict(sorted((found | xla_flags(environment.get("XLA_FLAGS", ""))).items()))
 
 

@@ -3,30 +3,42 @@
 import os
 import subprocess
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lth_flax.data.sources import SOURCES
 from lth_flax.experiments.arms import ARMS
 from lth_flax.experiments.flags import FLAGS
-from lth_flax.experiments.results import Method
-from lth_flax.experiments.setup import Setup
 from lth_flax.identity import identity_of
 from lth_flax.pruning.scores import SCORES
 
-
-def identity_now(setup: Setup, method: Method) -> dict[str, dict[str, str]]:
-    """What the rows of a run come from, apart from its flags."""
-    named = ((SCORES, method.criterion), (SOURCES, setup.dataset.name))
-    used = [registry[name] for registry, name in named if name in registry]
-    return identity_of(
-        data=setup.dataset.fingerprint,
-        files=setup.files,
-        command=f"lth_flax.experiments.{method.experiment}",
-        functions=[*used, *(ARMS[name] for name in FLAGS.arms if name in ARMS)],
-    )
-
-
 PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def identity_now(
+    experiment: str,
+    *,
+    data: str,
+    files: Mapping[str, str],
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, str]]:
+    """What the rows of an experiment with these flags come from, apart from the flags.
+
+    `environment` is that of the process that trains, if it is not this one.
+    """
+    named: tuple[tuple[Mapping[str, Any], str], ...] = (
+        (SCORES, FLAGS.criterion),
+        (SOURCES, FLAGS.dataset),
+        *((ARMS, arm) for arm in FLAGS.arms),
+    )
+    return identity_of(
+        data=data,
+        files=files,
+        command=f"lth_flax.experiments.{experiment}",
+        functions=[registry[name] for registry, name in named if name in registry],
+        environment=environment,
+    )
 
 
 def source_revision(package: Path = PACKAGE) -> str | None:

@@ -100,7 +100,7 @@ class Run:
         default = f"runs/{method.experiment}_{FLAGS.dataset}"
         command = f"lth_flax.experiments.{method.experiment}"
         directory = open_work_dir(FLAGS.work_dir or default, command, same_flags=not append)
-        found = identity_now(setup, method)
+        found = identity_now(method.experiment, data=setup.dataset.fingerprint, files=setup.files)
         # Records alone tell what was made by other code; their data and files they name already.
         mark = {"identity": digest(found, _OF_ALL_ROWS)}
         method = method._replace(settings={**method.settings, **mark})

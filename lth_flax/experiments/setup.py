@@ -238,9 +238,9 @@ def build(
             then_constant=then_constant,
         ),
     )
-    vectors, files = {}, {}
+    files = files_that_are_read()
+    vectors = {}
     if FLAGS.embeddings_file:
-        files[WORD_VECTORS] = file_digest(FLAGS.embeddings_file)
         read = {}
         for seed in seeds:
             words = dataset.vocabularies[seed]
@@ -264,6 +264,15 @@ def build(
         initialize=initializer,
         files=files,
     )
+
+
+def files_that_are_read() -> dict[str, str]:
+    """Digests of the files that are read besides the data, by what they are.
+
+    Raises:
+      UserError: one cannot be read.
+    """
+    return {WORD_VECTORS: file_digest(FLAGS.embeddings_file)} if FLAGS.embeddings_file else {}
 
 
 def make_workload(

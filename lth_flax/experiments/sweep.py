@@ -18,7 +18,7 @@ from pathlib import Path
 
 from absl import flags as absl_flags
 
-from lth_flax.analysis.blocks import is_finished, join_blocks, read_block
+from lth_flax.analysis.blocks import is_finished, join_blocks, read_block, read_provenance
 from lth_flax.analysis.configurations import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.errors import UserError
@@ -26,6 +26,8 @@ from lth_flax.experiments import command, sweep_flags
 from lth_flax.experiments import flags as project_flags
 from lth_flax.experiments.choices import seed_block
 from lth_flax.experiments.flags import FLAGS
+from lth_flax.experiments.provenance import identity_now
+from lth_flax.experiments.setup import files_that_are_read, load
 from lth_flax.experiments.sweep_plan import Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import (
     PASSED_ON,
@@ -35,8 +37,9 @@ from lth_flax.experiments.sweep_ray import (
     describe_cluster,
     run_jobs,
 )
-from lth_flax.experiments.workdir import lock_work_dir, open_work_dir
+from lth_flax.experiments.workdir import check_identity, lock_work_dir, open_work_dir
 from lth_flax.flagfile import MACHINE_FLAGS, SEED_FLAGS
+from lth_flax.training.host import flags_with
 
 COMMAND = "lth_flax.experiments.sweep"
 
@@ -48,6 +51,7 @@ def main() -> None:
     tasks = plan(cells, blocks)
     directory = Path(FLAGS.work_dir or f"runs/sweep_{FLAGS.experiment}_{FLAGS.dataset}").absolute()
     todo = [task for task in tasks if not is_finished(directory / "blocks" / task.name)]
+    _check_done(directory, [task for task in tasks if task not in todo])
     resources = Resources(FLAGS.cpus_per_task, FLAGS.gpus_per_task)
     print(
         f"{len(tasks)} tasks of up to {len(blocks[0])} seed{'s' * (len(blocks[0]) > 1)} "
@@ -66,6 +70,33 @@ def main() -> None:
     else:
         open_work_dir(directory, COMMAND, more=sweep_flags.sweep_lines())
     _merge(directory, tasks)
+
+
+def _check_done(directory: Path, done: Sequence[Task]) -> None:
+    """Raises `UserError` where a finished task is of other data, files, code or numeric settings.
+
+    Tasks that are to do find that out themselves.
+    """
+    flags = _own_flags()
+    before = {name: flag.value for name, flag in flags.items()}
+    environment = {**os.environ, "XLA_FLAGS": flags_with(os.environ.get("XLA_FLAGS", ""))}
+    cells = {task.cell: [other for other in done if other.cell == task.cell] for task in done}
+    for cell, of_cell in cells.items():
+        try:
+            for name, value in cell.values:
+                flags[name].value = flags[name].parser.parse(value)
+            now = identity_now(
+                FLAGS.experiment,
+                data=load().fingerprint,
+                files=files_that_are_read(),
+                environment=environment,
+            )
+        finally:
+            for name, old in before.items():
+                flags[name].value = old
+        for task in of_cell:
+            place = directory / "blocks" / task.name
+            check_identity(place, read_provenance(place), now)
 
 
 def _run(directory: Path, todo: Sequence[Task], finished: int, resources: Resources) -> list[str]:
