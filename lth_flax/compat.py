@@ -24,3 +24,14 @@ def narrow_random_bits() -> AbstractContextManager[Any]:
     """What is traced inside draws random bits from 32-bit counters alone."""
     found: AbstractContextManager[Any] = jax.threefry_partitionable(False)
     return found
+
+
+def option_context(name: str, value: Any) -> AbstractContextManager[Any]:
+    """An option of JAX set in this thread alone, while the context lasts."""
+    short = name.removeprefix("jax_")
+    if not hasattr(jax, short):  # as jax.enable_x64 is not yet
+        from jax import experimental
+
+        return getattr(experimental, short)(value)
+    found: AbstractContextManager[Any] = getattr(jax, short)(value)
+    return found

@@ -21,6 +21,7 @@ from lth_flax.flagfile import (
     lines_by_name,
     value_of,
 )
+from lth_flax.identity import is_identity, what_differs
 from lth_flax.predictions import Predictions, read_predictions, write_predictions
 from lth_flax.records import (
     CurvePoint,
@@ -104,6 +105,7 @@ def join_blocks(blocks: Sequence[Block]) -> Block:
     """
     groups = group_blocks([block.records for block in blocks])
     _check_flags(blocks, FACTORS if len(groups) > 1 else ())
+    _check_identity(blocks)
     records = join_records([b.records for b in blocks], [b.name for b in blocks])
     if len(groups) > 1:  # networks of two configurations have the same name until now
         names = [_row_ids(block.records, _varying(records)) for block in blocks]
@@ -166,6 +168,26 @@ def _check_flags(blocks: Sequence[Block], factors: Iterable[str]) -> None:
             )
 
 
+def _check_identity(blocks: Sequence[Block]) -> None:
+    """Neither flags nor records name the code, the versions and the files that made them.
+
+    Blocks of the first edition, which do not say, go with each other.
+    """
+    given = [block for block in blocks if block.provenance and "data" in block.provenance]
+    found = [(block.name, (block.provenance or {}).get("identity")) for block in given]
+    for name, identity in found[1:]:
+        first, other = found[0][1], identity
+        if is_identity(first) and is_identity(other):
+            differing = "; ".join(what_differs(first, other, words=("", "")))
+        else:
+            differing = "" if first == other else "whether they say what made them"
+        if differing:
+            raise UserError(
+                f"{found[0][0]} and {name} differ in {differing}: only blocks of one run can be "
+                "merged"
+            )
+
+
 def _varying(records: Iterable[Record]) -> list[str]:
     values: dict[str, set[float]] = {name: set() for name in FACTORS}
     for record in records:
@@ -225,7 +247,7 @@ def _joined_provenance(blocks: Sequence[Block]) -> dict[str, Any]:
     found = [block.provenance or {} for block in blocks]
     joined: dict[str, Any] = {
         name: found[0][name]
-        for name in ("data", "versions", "source_revision", "machine")
+        for name in ("data", "versions", "identity", "source_revision", "machine")
         if all(name in one and one[name] == found[0][name] for one in found)
     }
     joined["finished"] = all(bool(one.get("finished")) for one in found)

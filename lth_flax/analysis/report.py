@@ -27,6 +27,7 @@ from lth_flax.analysis.summary import summarize, summary_text
 from lth_flax.analysis.terminal import diverged_sentence, terminal_table
 from lth_flax.errors import UserError
 from lth_flax.flagfile import value_of
+from lth_flax.identity import digest, is_identity
 from lth_flax.records import Record, write_bytes_atomic, write_text_atomic
 
 REPORT = "report"
@@ -63,6 +64,8 @@ def write_report(
             f"records.csv of {directory} has no rows, so there is nothing to report: remove the "
             "directory and run again"
         )
+    if is_identity(provenance.get("identity")):  # the file has it all, a page what stands for it
+        provenance = {**provenance, "identity": digest(provenance["identity"])}
     summaries = [summarize(g, margin=margin, alpha=alpha) for g in split_groups(records)]
     folder = directory / REPORT
     try:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from lth_flax.numerics import pinned
 from lth_flax.pruning.masks import permute_within_tensors, sparsity
 from lth_flax.pruning.scores import random as random_scores
 from lth_flax.pruning.select import prune
@@ -41,6 +42,7 @@ def reinit(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]
     return seed.initialize(draw), mask
 
 
+@pinned()
 def shuffled(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The original values, the mask permuted within each tensor."""
     return seed.initial_params, permute_within_tensors(
@@ -48,6 +50,7 @@ def shuffled(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mas
     )
 
 
+@pinned()
 def random(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The original values, a random mask of the same size; masks of a seed nest over levels."""
     del level

@@ -8,6 +8,7 @@ import numpy as np
 from lth_flax.config import MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.experiments.arms import ARMS, Seed
+from lth_flax.numerics import pinned
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level, Schedule, next_mask
 from lth_flax.pruning.select import Scope
@@ -79,6 +80,7 @@ def chosen_arms(config: Config) -> list[tuple[str, int]]:
     ]
 
 
+@pinned()
 def pruned(config: Config, family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:
     """Scores the trained weights and prunes to the level, on the CPU (host arrays)."""
     with jax.default_device(jax.devices("cpu")[0]):

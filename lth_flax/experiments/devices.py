@@ -12,6 +12,7 @@ import jax
 from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.experiments import platforms
+from lth_flax.numerics import pin_process
 from lth_flax.pruning.masks import full_mask
 from lth_flax.training.host import prepare_cpu
 from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
@@ -25,7 +26,7 @@ ROWS_UNKNOWN = 64
 
 
 def configure_jax(config: Config, rows: int) -> str:
-    """Chooses the backend, one CPU device per core, precision and the compilation cache.
+    """Chooses the backend, one CPU device per core, numeric settings and the compilation cache.
 
     Args:
       rows: of the smallest table; no more CPU devices are made than that.
@@ -40,6 +41,7 @@ def configure_jax(config: Config, rows: int) -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = max(1, min(cores or 1, rows))
     prepare_cpu(devices)
+    pin_process()
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     if config.cache_dir:
         directory = os.path.expanduser(config.cache_dir)

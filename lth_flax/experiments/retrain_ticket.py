@@ -32,11 +32,12 @@ from lth_flax.experiments.devices import configure_jax
 from lth_flax.experiments.grid import Shape
 from lth_flax.experiments.results import Entry, Method
 from lth_flax.experiments.run import Run
-from lth_flax.experiments.setup import build, load, prepare_data
+from lth_flax.experiments.setup import Setup, build, load, prepare_data
+from lth_flax.identity import WORD_VECTORS, is_identity
 from lth_flax.records import compact_json
 from lth_flax.ticket_files import METADATA_FILE
 from lth_flax.ticket_metadata import read_metadata
-from lth_flax.tickets import load_ticket
+from lth_flax.tickets import Ticket, load_ticket
 from lth_flax.training.loop import Replicate
 
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
@@ -76,6 +77,7 @@ def main(config: Config) -> None:
         rows=rows,
         vocabulary_size=found["model"]["vocabulary_size"],
     )
+    check_vectors(config, found, setup, ticket)
     origin = origin_of(found, setup.dataset)
     if list(seeds) != [found["seed"]]:  # else the seed of a row is that of its ticket
         origin += f", seed {found['seed']}"
@@ -129,6 +131,7 @@ def check_found(config: Config, found: Mapping[str, Any]) -> None:
         **dict.fromkeys(("seed", "level", "mask_steps"), is_count),
         "target_sparsity": is_share,
         "settings": lambda value: isinstance(value, dict),
+        "identity": lambda value: value is None or is_identity(value),
     }
     for name, fits in needed.items():
         if not fits(found.get(name)):
@@ -186,6 +189,29 @@ def with_settings(config: Config, found: Mapping[str, Any]) -> Config:
                 f"none for --{name}: give another ticket, or the flag"
             ) from None
     return dataclasses.replace(config, **new)
+
+
+def check_vectors(config: Config, found: Mapping[str, Any], setup: Setup, ticket: Ticket) -> None:
+    """Raises `UserError` unless controls start with the word vectors that the ticket had.
+
+    A ticket of the first edition does not name its file, but has what came out of it.
+    """
+    now = setup.files.get(WORD_VECTORS)
+    if now is None:
+        return
+    theirs = ((found.get("identity") or {}).get("files") or {}).get(WORD_VECTORS)
+    embedding = np.asarray(ticket.initial_params["embedding"]["embedding"])
+    same = all(
+        np.array_equal(embedding[: len(has)][has], vectors[has])
+        for vectors, has in setup.initialize.vectors.values()
+    )
+    if not same or (theirs is not None and theirs != now):
+        there = f"sha256 {theirs[:12]}" if theirs else "others"
+        raise UserError(
+            f"--embeddings_file={config.embeddings_file} holds other word vectors (sha256 "
+            f"{now[:12]}) than ticket {config.ticket} was found with ({there}): its controls must "
+            "start with the same; give that file"
+        )
 
 
 def used_classes(config: Config, found: Mapping[str, Any]) -> list[str]:

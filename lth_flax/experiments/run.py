@@ -1,10 +1,8 @@
 """A run: trains tables, keeps their records on disk, answers at the end."""
 
 import datetime
-import importlib.metadata
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from lth_flax import interrupt
+from lth_flax.analysis.blocks import read_provenance
 from lth_flax.analysis.report import page_of, write_report
-from lth_flax.errors import UserError
 from lth_flax.experiments import platforms
 from lth_flax.experiments.devices import machine, peak_memory_bytes
 from lth_flax.experiments.progress import Progress
+from lth_flax.experiments.provenance import identity_now, source_revision
 from lth_flax.experiments.results import (
     SCORED_SPLITS,
     Entry,
@@ -29,12 +28,14 @@ from lth_flax.experiments.results import (
 )
 from lth_flax.experiments.setup import Setup
 from lth_flax.experiments.workdir import (
+    check_identity,
     lock_work_dir,
     open_work_dir,
     write_flags,
     write_json,
 )
 from lth_flax.flagfile import MACHINE_FLAGS
+from lth_flax.identity import PACKAGES, PARTS, Identity, digest, package_version
 from lth_flax.predictions import read_predictions, write_predictions
 from lth_flax.records import (
     CurvePoint,
@@ -52,7 +53,9 @@ from lth_flax.training.loop import Hooks, Outcome, Span, Stopped
 from lth_flax.training.programs import Clock
 from lth_flax.types import Params
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy")
+_PACKAGES = (*PACKAGES, "orbax-checkpoint", "lth_flax")
+_OF_ALL_ROWS = ("versions", "numerics", "code")
+"""Parts of an identity that rows of other tickets and data, in one directory, share."""
 
 
 @dataclass
@@ -68,8 +71,9 @@ class Run:
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     started: float = field(default_factory=perf_counter)
     # Of the code that runs; the files may change before the run ends.
-    revision: str | None = field(default_factory=lambda: source_revision())
+    revision: str | None = field(default_factory=source_revision)
     source: str = ""
+    identity: Identity = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -95,20 +99,29 @@ class Run:
         path = config.work_dir or f"runs/{method.experiment}_{config.dataset}"
         command = f"lth_flax.experiments.{method.experiment}"
         directory = open_work_dir(path, command, config, same_flags=not append)
-        run = cls(directory, setup, method, rows, source=source)
+        found = identity_now(
+            config, method.experiment, data=setup.dataset.fingerprint, files=setup.files
+        )
+        # Records alone tell what was made by other code; their data and files they name already.
+        mark = {"identity": digest(found, _OF_ALL_ROWS)}
+        method = method._replace(settings={**method.settings, **mark})
+        run = cls(directory, setup, method, rows, source=source, identity=found)
         run._lock = lock_work_dir(directory)
         remove_temporaries(directory)
+        before = read_provenance(directory)
+        parts = _OF_ALL_ROWS if append else PARTS
+        check_identity(directory, before, run.identity, parts)
         if append:
             run._load()
             write_flags(directory, command, config)
-        elif run._was_finished():
+        elif before and before.get("finished"):
             run.records = read_records(directory / "records.csv")
             run.finished = True
             return run
         write_json(directory / "provenance.json", run._provenance(finished=False))
         run._checkpoints = Checkpoints(
             directory / "checkpoints",
-            identity=run._identity(),
+            identity=run._checkpoint_identity(),
             minutes=config.checkpoint_minutes,
             say=lambda line: print(line, file=sys.stderr),
         )
@@ -133,29 +146,12 @@ class Run:
     _tables: int = 0
     _seconds_saving: float = 0.0
 
-    def _was_finished(self) -> bool:
-        """Whether the directory holds the whole answer; raises for other data."""
-        try:
-            before = json.loads((self.directory / "provenance.json").read_text(encoding="utf-8"))
-            fingerprint, finished = before["data"]["fingerprint"], before["finished"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            return False
-        if fingerprint != self.setup.dataset.fingerprint:
-            raise UserError(
-                f"--work_dir={self.directory} was made with other data (fingerprint "
-                f"{str(fingerprint)[:12]} there, {self.setup.dataset.fingerprint[:12]} now): "
-                "give another directory"
-            )
-        return bool(finished)
-
-    def _identity(self) -> str:
+    def _checkpoint_identity(self) -> str:
         """What must be equal for a checkpoint to lead to the same bits."""
         flags = {n: line for n, line in self.setup.config.lines().items() if n not in MACHINE_FLAGS}
-        versions = [_version(name) for name in ("jax", "jaxlib", "lth_flax")]
         engine = self.setup.trainer.engine
-        shape = [engine.mode, engine.rows, len(engine.devices)]
-        parts = [flags, versions, shape, self.setup.dataset.fingerprint]
-        return compact_json([*parts, self.source] if self.source else parts)
+        shape = [engine.mode, engine.rows, len(engine.devices), engine.devices[0].platform]
+        return compact_json([flags, digest(self.identity), shape, self.source])
 
     def _load(self) -> None:
         """What an earlier run left here."""
@@ -284,6 +280,7 @@ class Run:
                 "learning_rate": entry.replicate.learning_rate,
             },
             "source": setup.config.of_role("source"),
+            "identity": self.identity,
         }
         started = perf_counter()
         mask = entry.replicate.mask if entry.mask is None else entry.mask
@@ -332,7 +329,8 @@ class Run:
             saving += self._checkpoints.seconds_saving
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         return {
-            "versions": {name: _version(name) for name in (*_PACKAGES, "lth_flax")},
+            "versions": {name: package_version(name) for name in _PACKAGES},
+            "identity": self.identity,
             "source_revision": self.revision,
             "machine": machine(self.setup.config),
             "mode": self.setup.trainer.engine.mode,
@@ -385,30 +383,6 @@ def describe_shape(setup: Setup, rows: int) -> None:
         f"{rows} replicates of {setup.steps_per_replicate:,} steps "
         f"on {len(engine.devices)} {devices} ({engine.mode})"
     )
-
-
-def source_revision() -> str | None:
-    """The git revision of this code, with "+" where files differ from it, or None."""
-    here = str(Path(__file__).resolve().parent)
-
-    def git(*arguments: str) -> str:
-        found = subprocess.run(
-            ["git", "-C", here, *arguments], capture_output=True, text=True, check=True
-        )
-        return found.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", here)
-        return git("rev-parse", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _table_name(entries: Sequence[Entry]) -> str:

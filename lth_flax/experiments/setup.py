@@ -18,7 +18,9 @@ from lth_flax.errors import UserError
 from lth_flax.experiments.arms import Seed
 from lth_flax.experiments.devices import make_engine
 from lth_flax.experiments.grid import Shape
+from lth_flax.identity import WORD_VECTORS, file_digest
 from lth_flax.models.classifier import BiLSTMClassifier
+from lth_flax.numerics import pinned
 from lth_flax.pruning.masks import PRUNABLE, full_mask
 from lth_flax.randomness import key
 from lth_flax.training.classification import make_loss, make_predict
@@ -57,6 +59,7 @@ class Initializer:
         # and a seed means the same network on every backend.
         return jax.jit(init, device=jax.devices("cpu")[0])
 
+    @pinned()
     def __call__(self, seed: int, draw: int | None = None) -> Params:
         if draw is None:
             init_key = key(seed, "initialization")
@@ -71,7 +74,7 @@ class Initializer:
 
 @dataclass(frozen=True)
 class Setup:
-    """What an experiment works with."""
+    """What an experiment works with; `files` are digests of what was read besides the data."""
 
     config: Config
     dataset: Dataset
@@ -80,6 +83,7 @@ class Setup:
     trainer: Trainer
     settings: Mapping[str, Any]
     initialize: Initializer
+    files: Mapping[str, str]
 
     @property
     def steps_per_replicate(self) -> int:
@@ -203,6 +207,7 @@ def build(
             then_constant=then_constant,
         ),
     )
+    files = files_that_are_read(config)
     vectors = {}
     if config.embeddings_file:
         read = {}
@@ -214,7 +219,8 @@ def build(
                 )
             vectors[seed] = read[id(words)]
     settings = {**config.of_role("training"), **shape._asdict()}
-    settings["embeddings"] = bool(config.embeddings_file)
+    # Which, so that records of two files never count as those of one run.
+    settings["embeddings"] = files[WORD_VECTORS][:12] if files else False
     initializer = Initializer(model, vectors)
     engine = make_engine(config, rows, task, workload, lambda: initializer(seeds[0]))
     return Setup(
@@ -225,7 +231,17 @@ def build(
         trainer=Trainer(engine, task, workload),
         settings=settings,
         initialize=initializer,
+        files=files,
     )
+
+
+def files_that_are_read(config: Config) -> dict[str, str]:
+    """Digests of the files that are read besides the data, by what they are.
+
+    Raises:
+      UserError: one cannot be read.
+    """
+    return {WORD_VECTORS: file_digest(config.embeddings_file)} if config.embeddings_file else {}
 
 
 def make_workload(

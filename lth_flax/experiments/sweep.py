@@ -10,19 +10,23 @@ into what one run gives. Cells that differ in depth, learning rate and epochs
 alone are compared in one report; of another grid every cell gets its own.
 """
 
+import dataclasses
 import os
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lth_flax import cli
-from lth_flax.analysis.blocks import is_finished, join_blocks, read_block
+from lth_flax.analysis.blocks import is_finished, join_blocks, read_block, read_provenance
 from lth_flax.analysis.configurations import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.config import Config, SweepConfig, settings_of
 from lth_flax.errors import UserError
 from lth_flax.experiments.choices import seed_block
+from lth_flax.experiments.provenance import identity_now
+from lth_flax.experiments.setup import files_that_are_read, load
 from lth_flax.experiments.sweep_plan import Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import (
     PASSED_ON,
@@ -32,7 +36,8 @@ from lth_flax.experiments.sweep_ray import (
     describe_cluster,
     run_jobs,
 )
-from lth_flax.experiments.workdir import lock_work_dir, open_work_dir
+from lth_flax.experiments.workdir import check_identity, lock_work_dir, open_work_dir
+from lth_flax.training.host import flags_with
 
 COMMAND = "lth_flax.experiments.sweep"
 
@@ -46,6 +51,7 @@ def main(config: SweepConfig) -> None:
         config.work_dir or f"runs/sweep_{config.experiment}_{config.dataset}"
     ).absolute()
     todo = [task for task in tasks if not is_finished(directory / "blocks" / task.name)]
+    _check_done(config, directory, [task for task in tasks if task not in todo])
     resources = Resources(config.cpus_per_task, config.gpus_per_task)
     print(
         f"{len(tasks)} tasks of up to {len(blocks[0])} seed{'s' * (len(blocks[0]) > 1)} "
@@ -64,6 +70,28 @@ def main(config: SweepConfig) -> None:
     else:
         open_work_dir(directory, COMMAND, config)
     _merge(config, directory, tasks)
+
+
+def _check_done(config: SweepConfig, directory: Path, done: Sequence[Task]) -> None:
+    """Raises `UserError` where a finished task is of other data, files, code or numeric settings.
+
+    Tasks that are to do find that out themselves.
+    """
+    environment = {**os.environ, "XLA_FLAGS": flags_with(os.environ.get("XLA_FLAGS", ""))}
+    cells = {task.cell: [other for other in done if other.cell == task.cell] for task in done}
+    for cell, of_cell in cells.items():
+        values: dict[str, Any] = dict(cell.values)
+        of_task = dataclasses.replace(config, **values)
+        now = identity_now(
+            of_task,
+            config.experiment,
+            data=load(of_task).fingerprint,
+            files=files_that_are_read(of_task),
+            environment=environment,
+        )
+        for task in of_cell:
+            place = directory / "blocks" / task.name
+            check_identity(place, read_provenance(place), now)
 
 
 def _run(

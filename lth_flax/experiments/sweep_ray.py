@@ -29,7 +29,10 @@ STOP_SECONDS = 6.0
 """That tasks have to save once a signal came; less than the patience of `interrupt`."""
 
 POLL_SECONDS = 0.5
-PASSED_ON = ("PYTHONPATH", "JAX_", "XLA_", "GLIBC_TUNABLES")
+PASSED_ON = (
+    "PYTHONPATH", "GLIBC_TUNABLES", "JAX_", "XLA_", "FLAX_", "NNX_", "OPENBLAS_", "OMP_NUM_THREADS",
+    "MKL_", "NVIDIA_TF32_OVERRIDE", "CUDNN_", "CUBLAS", "TF_CUDNN_", "LIBTPU_INIT_ARGS",
+)  # fmt: skip
 """Beginnings of the names of environment variables that hold for tasks on all machines."""
 
 _HEADER = "--- task on "

@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +15,7 @@ except ImportError:  # not on Windows: there, one writer is the user's to see to
 from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.flagfile import FLAGS_FILE, MACHINE_FLAGS, differences, lines_by_name
+from lth_flax.identity import PARTS, Identity, is_identity, what_differs
 from lth_flax.records import is_temporary, write_text_atomic
 
 
@@ -83,6 +84,34 @@ def _check_same(path: str | os.PathLike[str], before: str, now: str, same_flags:
         raise UserError(
             f"--work_dir={path} was made with other flags: {'; '.join(differing)}; "
             "give another directory, or the same flags to continue"
+        )
+
+
+def check_identity(
+    directory: Path,
+    before: Mapping[str, Any] | None,
+    now: Identity,
+    parts: Collection[str] = PARTS,
+) -> None:
+    """Raises `UserError`, naming what differs, where a directory comes from something else.
+
+    `before` is its provenance. Where nothing can be read of that there is no
+    answer yet, and nothing that training would go on from.
+    """
+    if not before or "data" not in before:
+        return
+    there = before.get("identity")
+    if not is_identity(there):
+        raise UserError(
+            f"--work_dir={directory} does not say what code, versions and numeric settings made "
+            "it, as an older lth_flax did not: give another directory; "
+            f"python -m lth_flax.analysis.report {directory} still reads this one"
+        )
+    differing = what_differs(there, now, parts=parts, words=("there", "now"))
+    if differing:
+        raise UserError(
+            f"--work_dir={directory} was made with other {'; '.join(differing)}: give another "
+            "directory, or what it was made with to continue"
         )
 
 

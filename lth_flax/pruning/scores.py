@@ -55,7 +55,7 @@ def random(
         raise ValueError("random scores are drawn from a key: pass key=jax.random.key(...)")
     leaves, tree = jax.tree_util.tree_flatten(params)
     draws = [
-        jax.random.uniform(jax.random.fold_in(key, index), jnp.shape(leaf))
+        jax.random.uniform(jax.random.fold_in(key, index), jnp.shape(leaf), jnp.float32)
         for index, leaf in enumerate(leaves)
     ]
     return jax.tree_util.tree_unflatten(tree, draws)

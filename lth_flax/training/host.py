@@ -20,8 +20,12 @@ def prepare_cpu(devices: int) -> None:
     What the variable XLA_FLAGS of the environment says stays, and comes last, so that it wins.
     Without effect where the backend has started already.
     """
-    said = os.environ.get("XLA_FLAGS", "").split()
-    ours = [flag for flag in XLA_FLAGS if flag not in said]
-    os.environ["XLA_FLAGS"] = " ".join([*ours, *said])
+    os.environ["XLA_FLAGS"] = flags_with(os.environ.get("XLA_FLAGS", ""))
     if getattr(jax.config, "jax_num_cpu_devices", None) != devices:  # else it is set already
         jax.config.update("jax_num_cpu_devices", devices)
+
+
+def flags_with(said: str) -> str:
+    """The variable XLA_FLAGS of a process that computes, given what the environment says."""
+    theirs = said.split()
+    return " ".join([*(flag for flag in XLA_FLAGS if flag not in theirs), *theirs])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lth_flax.data.batches import batch_count, cut_calls, training_calls
+from lth_flax.numerics import pinned
 from lth_flax.randomness import key
 from lth_flax.training.checkpoints import Checkpoints, Position, flatten, unflatten
 from lth_flax.training.programs import Clock, Programs, Workload
@@ -159,6 +160,7 @@ class Trainer:
         """Where the time went."""
         return self.programs.clock
 
+    @pinned()
     def train(
         self,
         replicates: Sequence[Replicate],
@@ -194,6 +196,7 @@ class Trainer:
         """Training steps of one epoch; the same for all seeds."""
         return batch_count(self.workload.members[seed]["train"], self.workload.batch_size)
 
+    @pinned()
     def evaluate_levels(
         self, networks: Sequence[Replicate], masks: Sequence[Sequence[Mask]], split: str
     ) -> list[dict[str, np.ndarray]]:

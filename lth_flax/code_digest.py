@@ -1,0 +1,209 @@
+"""Digests of what code computes: its syntax trees, without docstrings, comments and layout.
+
+They are the same under every Python that parses the code alike: of a tree, what
+is empty is left out, so that a field that a later Python adds changes nothing.
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import inspect
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+Reader = Callable[[str], str | None]
+"""Name of a module -> its source, or None where there is no such module."""
+
+
+def module_digests(
+    roots: Iterable[str], *, apart_from: Iterable[str] = (), read: Reader | None = None
+) -> dict[str, str]:
+    """Digests of modules and of all that they import from their own package, by name.
+
+    Imports are read off the source, those inside functions included. The
+    `__init__` of the whole package is left out: it is names of others.
+
+    Returns:
+      16 hexadecimal digits for each module.
+
+    Args:
+      roots: names of modules, "package.module".
+      apart_from: modules, or packages with all in them, that are not followed.
+      read: where sources come from; by default from where they are installed.
+    """
+    read = read or source_of
+    left_out = tuple(f"{name}." for name in apart_from)
+    found: dict[str, str] = {}
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if (
+            name in found
+            or "." not in name
+            or any(name == one or name.startswith(f"{one}.") for one in left_out)
+        ):
+            continue
+        source = read(name)
+        if source is None:  # a function or a class of the module before the last dot
+            continue
+        tree = ast.parse(source)
+        found[name] = tree_digest(tree)[:16]
+        package = name.partition(".")[0]
+        for imported in _imports(tree):
+            if imported.startswith(f"{package}."):
+                waiting += [imported, imported.rpartition(".")[0]]
+    return dict(sorted(found.items()))
+
+
+def source_of(name: str) -> str | None:
+    """The source of an installed module; None where there is no such module."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:  # its parent is no package
+        return None
+    loader: Any = spec and spec.loader
+    source: str | None = loader.get_source(name) if loader is not None else None
+    return source
+
+
+def tree_digest(tree: ast.AST) -> str:
+    """sha256, hexadecimal."""
+    words: list[str] = []
+    _add_words(tree, words.append)
+    return _sha256(words)
+
+
+def function_digest(function: Callable[..., Any]) -> str | None:
+    """Of a function's source and of the values that it refers to; None where it has no source.
+
+    Values are the defaults, what a closure holds, and the globals that it
+    names: numbers, texts, arrays and containers of them by what they are,
+    functions of the same module by their own digests. Modules and what comes
+    out of other packages count by name.
+    """
+    words: list[str] = []
+    try:
+        _add_function(function, words.append, set())
+    except (OSError, TypeError, SyntaxError):
+        return None
+    return _sha256(words)
+
+
+def _sha256(words: Iterable[str]) -> str:
+    return hashlib.sha256(" ".join(words).encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def _add_words(node: Any, add: Callable[[str], None]) -> None:
+    """Says a tree in words that no other tree has."""
+    if isinstance(node, ast.AST):
+        constant = isinstance(node, ast.Constant)
+        add(f"({type(node).__name__}")
+        for name in node._fields:
+            value = getattr(node, name, None)
+            # How a text was written is no part of it, and where a name stands says whether it
+            # is set. None is a value of a constant, and elsewhere nothing.
+            if name in ("kind", "ctx") or (value is None and not constant):
+                continue
+            if isinstance(value, list):
+                value = [item for item in value if not _is_documentation(item)]
+                if not value:
+                    continue
+            add(name)
+            _add_words(value, add)
+        add(")")
+    elif isinstance(node, list):
+        add("[")
+        for item in node:
+            _add_words(item, add)
+        add("]")
+    else:
+        add(f"{type(node).__name__}:{node!r}")
+
+
+def _is_documentation(node: Any) -> bool:
+    """A text that stands alone: nothing is done with it."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _add_function(function: Any, add: Callable[[str], None], seen: set[int]) -> None:
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    if isinstance(function, functools.partial):
+        add("partial")
+        _add_value([function.func, function.args, function.keywords], add, seen, None)
+        return
+    function = inspect.unwrap(function)
+    if inspect.ismethod(function):
+        function = function.__func__
+    if not inspect.isfunction(function):
+        raise TypeError(f"{function!r} has no source")
+    _add_words(_trees_of(function), add)
+    named = inspect.getclosurevars(function)
+    values = {**named.globals, **named.nonlocals}
+    _add_value([function.__defaults__, function.__kwdefaults__], add, seen, function.__module__)
+    _add_value(dict(sorted(values.items())), add, seen, function.__module__)
+
+
+def _trees_of(function: types.FunctionType) -> list[ast.AST]:
+    """The tree of a function, found by its line in the source around it.
+
+    Several lambdas of one line cannot be told apart: together they stand for each.
+    """
+    lines, _ = inspect.findsource(function)
+    line = function.__code__.co_firstlineno
+    is_lambda = function.__name__ == "<lambda>"
+    kinds = (ast.Lambda,) if is_lambda else (ast.FunctionDef, ast.AsyncFunctionDef)
+    found: list[ast.AST] = []
+    for node in ast.walk(ast.parse("".join(lines))):
+        if isinstance(node, kinds):
+            decorators = getattr(node, "decorator_list", [])
+            if min([node.lineno, *(one.lineno for one in decorators)]) == line:
+                found.append(node)
+    if not found:
+        raise OSError(f"no source of {function.__qualname__}")
+    return found
+
+
+def _add_value(value: Any, add: Callable[[str], None], seen: set[int], module: str | None) -> None:
+    """Of what a function of `module` refers to."""
+    if isinstance(value, Mapping):
+        add("{")
+        for key, item in value.items():
+            add(repr(key))
+            _add_value(item, add, seen, module)
+        add("}")
+    elif isinstance(value, list | tuple):
+        add("[")
+        for item in value:
+            _add_value(item, add, seen, module)
+        add("]")
+    elif isinstance(value, bool | int | float | complex | str | bytes | np.generic | None):
+        add(f"{type(value).__name__}:{value!r}")
+    elif isinstance(value, functools.partial) or (
+        inspect.isfunction(value) and module in (None, value.__module__)
+    ):
+        _add_function(value, add, seen)
+    elif isinstance(value, np.ndarray | jax.Array):
+        is_key = jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(value) if is_key else value)
+        add(f"{array.dtype}{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}")
+    else:
+        add(str(getattr(value, "__qualname__", type(value).__qualname__)))
