@@ -14,6 +14,9 @@ ALLOWED = {
     "compat": set(),
     "quiet": set(),
     "randomness": set(),
+    "numerics": {"compat"},
+    "code_digest": set(),
+    "identity": {"errors", "numerics", "code_digest"},
     "flagfile": set(),
     "records": {"errors"},
     "predictions": {"errors", "records"},
@@ -21,13 +24,14 @@ ALLOWED = {
     "models": {"types"},
     "pruning": {"types"},
     "training": {
-        "types", "errors", "randomness", "compat", "quiet", "records", "pruning", "data.batches",
+        "types", "errors", "randomness", "numerics", "compat", "quiet", "records", "pruning",
+        "data.batches",
     },
     "tickets": {"errors", "types", "quiet", "records"},
-    "analysis": {"errors", "flagfile", "records", "predictions"},
+    "analysis": {"errors", "flagfile", "identity", "records", "predictions"},
     "experiments": {
-        "errors", "types", "quiet", "randomness", "flagfile", "records", "predictions", "data",
-        "models", "pruning", "training", "tickets", "analysis",
+        "errors", "types", "quiet", "randomness", "numerics", "identity", "flagfile", "records",
+        "predictions", "data", "models", "pruning", "training", "tickets", "analysis",
     },
     "benchmarks": {
         "errors", "types", "randomness", "records", "data", "models", "pruning", "training",
