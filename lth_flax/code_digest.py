@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import os
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -28,13 +29,13 @@ def module_digests(
     Imports are read off the source, those inside functions included. The
     `__init__` of the whole package is left out: it is names of others.
 
-    Returns:
-      16 hexadecimal digits for each module.
-
     Args:
       roots: names of modules, "package.module".
       apart_from: modules, or packages with all in them, that are not followed.
       read: where sources come from; by default from where they are installed.
+
+    Returns:
+      16 hexadecimal digits for each module.
     """
     read = read or source_of
     left_out = tuple(f"{name}." for name in apart_from)
@@ -42,11 +43,7 @@ def module_digests(
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
-        if (
-            name in found
-            or "." not in name
-            or any(name == one or name.startswith(f"{one}.") for one in left_out)
-        ):
+        if name in found or "." not in name or f"{name}.".startswith(left_out):
             continue
         source = read(name)
         if source is None:  # a function or a class of the module before the last dot
@@ -66,8 +63,12 @@ def source_of(name: str) -> str | None:
         spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:  # its parent is no package
         return None
-    loader: Any = spec and spec.loader
-    source: str | None = loader.get_source(name) if loader is not None else None
+    if spec is None:
+        return None
+    if spec.origin and spec.origin.endswith(".py") and os.path.exists(spec.origin):
+        with open(spec.origin, "rb") as file:
+            return importlib.util.decode_source(file.read())
+    source: str | None = getattr(spec.loader, "get_source", lambda _: None)(name)  # in an archive
     return source
 
 

@@ -7,16 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import pytest
 from kill_resume import RUN, check, finish, outputs, start, wait_for_training
 
+from lth_flax.analysis.blocks import read_provenance
 from lth_flax.errors import UserError
-from lth_flax.experiments.results import Method
-from lth_flax.experiments.run import Run
-from lth_flax.experiments.workdir import lock_work_dir
+from lth_flax.experiments.workdir import check_identity, lock_work_dir
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -138,26 +136,35 @@ def test_a_lock_whose_holder_is_not_text(tmp_path):
             lock_work_dir(tmp_path)
 
 
+NOW = {"data": {"data fingerprint": "ours"}, "code": {"lth_flax.pruning.scores": "1"}}
+
+
 @pytest.mark.parametrize(
     ("provenance", "words"),
     [
         ("[" * 100_000, None),
         ("[]", None),
-        ('{"data": {}, "finished": true}', None),
-        ('{"data": {"fingerprint": "ours"}, "finished": true}', "finished"),
-        ('{"data": {"fingerprint": "theirs"}, "finished": true}', "theirs there, ours now"),
-        ('{"data": {"fingerprint": 5}, "finished": true}', "5 there, ours now"),
+        ("{}", None),
+        ('{"identity": {"data": {"data fingerprint": "ours"}}}', None),
+        ('{"finished": true}', "does not say what code"),
+        ('{"data": {"fingerprint": "ours"}, "finished": true}', "does not say what code"),
+        ('{"identity": {"data": {"data fingerprint": 5}}}', "does not say what code"),
+        ('{"identity": [{}]}', "does not say what code"),
+        (
+            '{"identity": {"data": {"data fingerprint": "theirs"}, "more": {}}}',
+            r"with other data fingerprint \(theirs there, ours now\): give another",
+        ),
+        ('{"identity": {"code": {}}}', r"with other code \(pruning.scores\): give another"),
     ],
 )
 def test_what_provenance_says_may_be_anything(tmp_path, provenance, words):
     (tmp_path / "provenance.json").write_text(provenance)
-    setup = SimpleNamespace(dataset=SimpleNamespace(fingerprint="ours"))
-    run = Run(tmp_path, setup, Method("winning_ticket", "iterative", "global", "magnitude"), 1)
-    if words in (None, "finished"):
-        assert run._was_finished() == (words == "finished")
+    before = read_provenance(tmp_path)
+    if words is None:
+        check_identity(tmp_path, before, NOW)
         return
     with pytest.raises(UserError, match=words):
-        run._was_finished()
+        check_identity(tmp_path, before, NOW)
 
 
 # Without room for a single byte an old dependency fails when it is imported, before we are.

@@ -169,22 +169,15 @@ def _check_flags(blocks: Sequence[Block], factors: Iterable[str]) -> None:
 
 
 def _check_identity(blocks: Sequence[Block]) -> None:
-    """Neither flags nor records name the code, the versions and the files that made them.
-
-    Blocks of the first edition, which do not say, go with each other.
-    """
-    given = [block for block in blocks if block.provenance and "data" in block.provenance]
-    found = [(block.name, (block.provenance or {}).get("identity")) for block in given]
-    for name, identity in found[1:]:
-        first, other = found[0][1], identity
-        if is_identity(first) and is_identity(other):
-            differing = "; ".join(what_differs(first, other, words=("", "")))
-        else:
-            differing = "" if first == other else "whether they say what made them"
+    """Of blocks that name their code, versions, files and numerics; records have a mark of them."""
+    found = [(block.name, (block.provenance or {}).get("identity")) for block in blocks]
+    given = [(name, identity) for name, identity in found if is_identity(identity)]
+    for name, identity in given[1:]:
+        differing = what_differs(given[0][1], identity, words=("", ""))
         if differing:
             raise UserError(
-                f"{found[0][0]} and {name} differ in {differing}: only blocks of one run can be "
-                "merged"
+                f"{given[0][0]} and {name} differ in {'; '.join(differing)}: only blocks of one "
+                "run can be merged"
             )
 
 

@@ -98,7 +98,7 @@ def check_identity(
     `before` is its provenance. Where nothing can be read of that there is no
     answer yet, and nothing that training would go on from.
     """
-    if not before or "data" not in before:
+    if not before:
         return
     there = before.get("identity")
     if not is_identity(there):

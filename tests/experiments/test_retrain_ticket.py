@@ -90,12 +90,15 @@ def ticket_json(source_run) -> dict:
 
 
 def cells(directory: Path) -> dict[tuple, list]:
-    """What training gave, by what names a row in any work directory."""
+    """What training gave, by what names a row in any work directory.
+
+    Another command is other code, and its rows say so.
+    """
     return {
         (r.arm, r.target_sparsity, r.seed, r.draw, r.checkpoint, r.split): [
             r.accuracy, r.balanced_accuracy, r.loss, r.predicted_shares, r.best_epoch,
             r.achieved_sparsity, r.density, r.connected, r.mask_steps, r.data_fingerprint,
-            r.settings,
+            {name: value for name, value in r.settings.items() if name != "identity"},
         ]
         for r in read_records(directory / "records.csv")
     }  # fmt: skip
