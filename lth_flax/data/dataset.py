@@ -30,6 +30,7 @@ class DatasetOptions:
     Shares are of all texts for a source without a test split of its own; with
     one, `validation_share` is of its train split and `test_share` is not used.
     `max_length` keeps that many tokens from the end ("end") or the beginning.
+    `tokenizer` is one of `TOKENIZERS`.
     """
 
     vocabulary_size: int
@@ -40,6 +41,7 @@ class DatasetOptions:
     test_share: float
     max_shapes: int
     batch_size: int
+    tokenizer: str = "words"
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def build_dataset(
     Raises:
       UserError: a split would lack one of the classes.
     """
-    tokenized = intern(source.texts)
+    tokenized = intern(source.texts, options.tokenizer)
     limit = options.max_length
     lengths = tokenized.lengths if limit is None else np.minimum(tokenized.lengths, limit)
     official = source.official_test

@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from lth_flax.data import imdb, synthetic, text
+from lth_flax.data import imdb, synthetic
+from lth_flax.data.cleaning import clean_text, clean_tweet
+from lth_flax.data.tokenizer import is_empty
 from lth_flax.errors import UserError
 
 _MAX_CLASSES = 1000
@@ -91,7 +93,7 @@ def _source(
     digest.update(labels.astype("<i4").tobytes())
     if official_test is not None:
         digest.update(b"test" + official_test.astype(np.uint8).tobytes())
-    num_empty = sum(map(text.is_empty, texts))
+    num_empty = sum(map(is_empty, texts))
     return Source(
         name, tuple(texts), labels, tuple(class_names), official_test, num_empty, digest.hexdigest()
     )
@@ -137,7 +139,7 @@ def _financial_tweets(options: SourceOptions) -> Source:
             f"{path}: every label in column {columns[1]!r} is {values[0]!r}; expected {expected}, "
             "at least two of them: give a file with both"
         )
-    texts = [text.clean_tweet(raw) for _, raw, _ in rows]
+    texts = [clean_tweet(raw) for _, raw, _ in rows]
     return _source("financial_tweets", texts, _indices(names, class_names), class_names)
 
 
@@ -171,7 +173,7 @@ def _csv(options: SourceOptions) -> Source:
             f"most {_MAX_CLASSES} classes with {_MIN_REPEATS} texts each on average: give the "
             "column of the labels as --label_column"
         )
-    texts = [text.clean_text(raw) for _, raw, _ in rows]
+    texts = [clean_text(raw) for _, raw, _ in rows]
     return _source("csv", texts, _indices(labels, class_names), class_names)
 
 
@@ -276,11 +278,11 @@ def _rows(path: str, content: str) -> Iterator[tuple[int, list[str]]]:
 
 def _imdb_reviews(options: SourceOptions) -> Source:
     """The Large Movie Review Dataset (Maas et al., 2011): 25,000 + 25,000 reviews."""
-    return _read_tfds("imdb_reviews", options, text.clean_review, prepare=imdb.prepare_imdb)
+    return _read_tfds("imdb_reviews", options, clean_text, prepare=imdb.prepare_imdb)
 
 
 def _tfds(name: str, options: SourceOptions) -> Source:
-    return _read_tfds(name, options, text.clean_text)
+    return _read_tfds(name, options, clean_text)
 
 
 def _read_tfds(

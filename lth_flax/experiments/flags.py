@@ -7,6 +7,7 @@ import math
 
 from absl import flags
 
+from lth_flax.data.tokenizer import TOKENIZERS
 from lth_flax.pruning.levels import SCHEDULES
 from lth_flax.pruning.masks import PRUNABLE
 from lth_flax.pruning.scores import SCORES
@@ -172,6 +173,12 @@ def _define() -> None:
     string("text_column", None, "Column with the text, for --dataset=csv.")
     string("label_column", None, "Column with the label, for --dataset=csv.")
     integer("synthetic_size", 4000, "Sentences of the synthetic corpus.", lower_bound=100)
+    choice(
+        "tokenizer",
+        "words",
+        list(TOKENIZERS),
+        "What a token is; characters is for scripts without blanks between words.",
+    )
     integer("vocabulary_size", 10_000, "Most words, with padding and unknown.", lower_bound=3)
     integer("min_count", 2, "Words seen less often in training are unknown.", lower_bound=1)
     integer("max_length", 0, "Most tokens of a text; 0: full length.", lower_bound=0)

@@ -30,6 +30,7 @@ from lth_flax.types import Mask, Params
 
 SETTING_FLAGS = (
     "matmul_precision",
+    "tokenizer",
     "vocabulary_size",
     "min_count",
     "max_length",
@@ -183,6 +184,7 @@ def prepare_data(
             test_share=FLAGS.test_share,
             max_shapes=FLAGS.max_shapes,
             batch_size=FLAGS.batch_size,
+            tokenizer=FLAGS.tokenizer,
         ),
         vocabulary=vocabulary,
     )
