@@ -13,6 +13,8 @@ MACHINE_FLAGS = (
     "progress",
     "platform",
     "data_file",
+    "validation_file",
+    "test_file",
     "data_dir",
     "embeddings_file",
     # Of sweep.

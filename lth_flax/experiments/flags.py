@@ -7,6 +7,7 @@ import math
 
 from absl import flags
 
+from lth_flax.data.duplicates import RULES
 from lth_flax.data.tokenizer import TOKENIZERS
 from lth_flax.pruning.levels import SCHEDULES
 from lth_flax.pruning.masks import PRUNABLE
@@ -166,13 +167,35 @@ def _define() -> None:
         "synthetic",
         "synthetic, financial_tweets, imdb_reviews, csv, or any text classification set of TFDS.",
     )
-    string("data_file", None, "CSV file, for --dataset=financial_tweets and csv.")
+    string(
+        "data_file",
+        None,
+        "Table of texts and labels, for --dataset=csv and financial_tweets; may be packed (gz, "
+        "bz2, xz, zip).",
+    )
+    string("validation_file", None, "Texts for validation, in place of a share of --data_file.")
+    string("test_file", None, "Texts for test, in place of a share of --data_file.")
+    string("separator", "auto", "Between columns: auto, comma, tab, semicolon, bar, or any other.")
+    string(
+        "encoding", None, "Of the files, such as latin-1. Default: UTF-8, or as they are marked."
+    )
     string("data_dir", None, "TFDS directory. Default: ~/tensorflow_datasets.")
     string("text_key", None, "Feature with the text, for other TFDS sets.")
     string("label_key", None, "Feature with the label, for other TFDS sets.")
-    string("text_column", None, "Column with the text, for --dataset=csv.")
-    string("label_column", None, "Column with the label, for --dataset=csv.")
+    string(
+        "text_column",
+        None,
+        "Column with the text: its name, or its number from 0 in a file without names.",
+    )
+    string("label_column", None, "Column with the label: its name or its number.")
     integer("synthetic_size", 4000, "Sentences of the synthetic corpus.", lower_bound=100)
+    choice(
+        "duplicates",
+        "keep",
+        list(RULES),
+        "Texts with the same tokens: kept, grouped in one split, or dropped but for the first. An "
+        "official test split stays; its copies elsewhere go.",
+    )
     choice(
         "tokenizer",
         "words",

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lth_flax.data.account import count_vectors
 from lth_flax.data.batches import batch_count, evaluation_batch_size
 from lth_flax.data.dataset import Dataset, DatasetOptions, build_dataset
 from lth_flax.data.embeddings import read_vectors
@@ -31,6 +32,7 @@ from lth_flax.types import Mask, Params
 SETTING_FLAGS = (
     "matmul_precision",
     "tokenizer",
+    "duplicates",
     "vocabulary_size",
     "min_count",
     "max_length",
@@ -59,11 +61,29 @@ SETTING_FLAGS = (
     "clip_norm",
 )
 
-SOURCE_FLAGS = ("text_key", "label_key", "text_column", "label_column", "synthetic_size")
+CSV_FLAGS = (
+    "data_file",
+    "validation_file",
+    "test_file",
+    "separator",
+    "encoding",
+    "text_column",
+    "label_column",
+)
+TFDS_FLAGS = ("text_key", "label_key")
+
+SOURCE_FLAGS = (
+    *TFDS_FLAGS,
+    "separator",
+    "encoding",
+    "text_column",
+    "label_column",
+    "synthetic_size",
+)
 """Flags that say which texts of a dataset are read, but not where on this machine it is."""
 
 CSV_DATASETS = ("financial_tweets", "csv")
-"""Datasets that `--data_file` names a file for."""
+"""Datasets that are read from tables."""
 
 CALL_FLOPS = 6e9
 """Work of one call and row: well under two seconds on one core."""
@@ -115,6 +135,17 @@ class Setup:
     initialize: Initializer
 
     @property
+    def word_vectors(self) -> dict[str, Any] | None:
+        """How many words of the first seed have a vector from the file, if there is one."""
+        seed = self.seeds[0]
+        if seed not in self.initialize.vectors:
+            return None
+        _, found = self.initialize.vectors[seed]
+        data = self.dataset
+        train = data.members[seed]["train"]
+        return count_vectors(data.vocabularies[seed], found, data.buckets, train)
+
+    @property
     def steps_per_replicate(self) -> int:
         """Training steps of one replicate."""
         work = self.trainer.workload
@@ -134,17 +165,28 @@ def load() -> Source:
     """The source that the flags name.
 
     Raises:
-      UserError: a file is given to a dataset that reads none, or it cannot be read.
+      UserError: a flag is given that this dataset does not read, or it cannot be read.
     """
-    if FLAGS.data_file and FLAGS.dataset not in CSV_DATASETS:
-        raise UserError(
-            f"--data_file={FLAGS.data_file} is not read by --dataset={FLAGS.dataset}: expected "
-            f"--dataset={' or --dataset='.join(CSV_DATASETS)}; give one, or leave the file out"
-        )
+    of_files = FLAGS.dataset in CSV_DATASETS
+    of_tfds = not of_files and FLAGS.dataset != "synthetic"
+    for names, read, wanted in (
+        (CSV_FLAGS, of_files, " or ".join(f"--dataset={name}" for name in CSV_DATASETS)),
+        (TFDS_FLAGS, of_tfds, "a TFDS set as --dataset"),
+    ):
+        for name in names:
+            if not read and FLAGS[name].value != FLAGS[name].default:
+                raise UserError(
+                    f"--{name}={FLAGS[name].value} is not read by --dataset={FLAGS.dataset}: "
+                    f"expected {wanted}; give one, or leave --{name} out"
+                )
     return load_source(
         FLAGS.dataset,
         SourceOptions(
             data_file=FLAGS.data_file,
+            validation_file=FLAGS.validation_file,
+            test_file=FLAGS.test_file,
+            separator=FLAGS.separator,
+            encoding=FLAGS.encoding,
             data_dir=FLAGS.data_dir,
             text_key=FLAGS.text_key,
             label_key=FLAGS.label_key,
@@ -162,7 +204,8 @@ def prepare_data(
 
     `vocabulary` is that of a ticket, in place of one from the training texts.
     """
-    if FLAGS.validation_share + FLAGS.test_share >= 1 and source.official_test is None:
+    drawn = source.official_test is None and source.official_validation is None
+    if drawn and FLAGS.validation_share + FLAGS.test_share >= 1:
         raise UserError(
             f"--validation_share={FLAGS.validation_share} and --test_share={FLAGS.test_share} "
             "leave nothing to train on: expected a sum below 1"
@@ -185,6 +228,7 @@ def prepare_data(
             max_shapes=FLAGS.max_shapes,
             batch_size=FLAGS.batch_size,
             tokenizer=FLAGS.tokenizer,
+            duplicates=FLAGS.duplicates,
         ),
         vocabulary=vocabulary,
     )
