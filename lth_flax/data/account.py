@@ -19,6 +19,9 @@ Account = Mapping[str, Any]
 MOSTLY = 0.5
 """Share of unknown tokens from which on a split is hardly read at all."""
 
+REMEMBERED = 0.01
+"""Share of a held-out split that training has as well, from which on it is said as a warning."""
+
 LONG = 4
 """A text longer than so many times the length that 99% have is said."""
 
@@ -128,10 +131,11 @@ def lines(account: Account) -> list[str]:
     copies = account["duplicates"]
     if copies["copies"]:
         across = copies["across_splits"]
+        kept = ", the first keeps its label" if copies["rule"] == "drop" else ""
         found.append(
             f"Exact copies: {copies['copies']:,} texts repeat another "
             f"({copies['with_other_labels']:,} stand under several labels); "
-            f"{copies['left_out']:,} left out; {across['test']:,} test and "
+            f"{copies['left_out']:,} left out{kept}; {across['test']:,} test and "
             f"{across['validation']:,} validation texts are in training too "
             f"(--duplicates={copies['rule']})"
         )
@@ -163,11 +167,11 @@ def warnings(account: Account) -> list[str]:
         )
     copies = account["duplicates"]
     across = copies["across_splits"]
-    if copies["rule"] == "keep" and any(across.values()):
+    if any(count > REMEMBERED * account["texts"][split] for split, count in across.items()):
         found.append(
             f"{across['test']:,} test and {across['validation']:,} validation texts are in "
             "training too: their accuracy is partly memory; --duplicates=group puts copies into "
-            "one split, drop keeps the first"
+            "one split, drop keeps the first of them"
         )
     longest, usual = account["longest_text"], account["longest_of_99_percent"]
     if longest > LONG * max(usual, 1):

@@ -91,7 +91,7 @@ def csv(options: SourceOptions) -> Source:
     files = _read("csv", options, columns)
     labels = [row.label.strip() for _, row in files.rows()]
     for (path, row), label in zip(files.rows(), labels, strict=True):
-        if not reading(label):
+        if reading(label) == "":
             raise UserError(
                 f"{path}, line {row.line}: no label in column {columns[1]!r}; expected the name of "
                 "a class: correct the line or remove it"

@@ -231,6 +231,7 @@ def build_dataset(
         vocabulary_size=rows,
         account={
             "tokenizer": options.tokenizer,
+            "texts": {split: len(rows) for split, rows in splits[seeds[0]].items()},
             **count_classes(source),
             **count_unknown(buckets, final[seeds[0]], rows),
             **count_lengths(lengths),

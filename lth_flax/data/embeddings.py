@@ -62,7 +62,7 @@ def read_vectors(
                     f"numbers: give {_WANTED}"
                 )
             fields = line.rsplit(None, size)
-            if not fields or (number == 1 and _is_header(where, line.split(), size)):
+            if not fields or (number == 1 and _is_header(where, line.rstrip(), size)):
                 continue
             word = _read_line(line, fields, where, vocabulary, result)
             if len(first_words) < _SHOWN:
@@ -83,13 +83,13 @@ def _check_first(path: str, line: bytes) -> None:
         raise UserError(f"{path} is JSON: give {_WANTED}")
 
 
-def _is_header(where: str, fields: list[bytes], size: int) -> bool:
+def _is_header(where: str, line: bytes, size: int) -> bool:
     """Whether it is a number of words and their size. It has to be this size."""
-    counts = len(fields) == 2 and all(field.isdigit() and len(field) < 19 for field in fields)
+    counts = re.fullmatch(rb"\d{1,18}[ \t]+(\d{1,18})", line)
     if not counts or size == 1:
         return False
-    if int(fields[1]) != size:
-        raise _wrong_size(where, size, int(fields[1]))
+    if int(counts[1]) != size:
+        raise _wrong_size(where, size, int(counts[1]))
     return True
 
 
@@ -100,13 +100,11 @@ def _read_line(
     size = result.vectors.shape[1]
     if len(fields) == size and line[:1].isspace():
         fields.insert(0, b"")  # glove.840B has vectors of nothing and of a blank
+    if b"\0" in line:
+        raise UserError(f"{where}: binary, as word2vec's and fastText's .bin: give {_WANTED}")
     try:
         word = fields[0].decode("utf-8")
     except UnicodeDecodeError:
-        if line.count(b"\0") > 1:
-            raise UserError(
-                f"{where}: binary; a word2vec or fastText .bin is not read: give {_WANTED}"
-            ) from None
         raise UserError(f"{where}: not UTF-8; save the word vectors as UTF-8 text") from None
     numbers = fields[1:]
     if len(numbers) != size:

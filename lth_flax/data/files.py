@@ -32,6 +32,7 @@ _KINDS = (
     (rb"%PDF-", "a PDF"),
     (rb"\x80[\x02-\x05][\x95cX\]}(\x8c]", "a Python pickle"),
     (rb"\x28\xb5\x2f\xfd", "packed by zstd"),
+    (rb"\x1f\x8b|BZh|\xfd7zXZ|PK\x03\x04", "packed twice"),  # once is undone before
     (rb"7z\xbc\xaf\x27\x1c|Rar!", "a 7z or RAR archive"),
     (rb"\x89PNG|GIF8|\xff\xd8\xff", "an image"),
     (rb"version https://git-lfs", "a Git LFS pointer and not the file itself (`git lfs pull`)"),

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from lth_flax.errors import UserError
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|", "blank": " ", "\\t": "\t"}
 _GUESSED = ("\t", ",", ";", "|")
 _TRIED_ROWS = 100
+# Excel can be told the separator by a line before all others.
+_EXCEL = re.compile(r'"?sep=([^\r\n"])"?(?:\r\n|\n|\r)')
 
 
 class Row(NamedTuple):
@@ -67,6 +70,9 @@ def read_table(
                 f"{', '.join(SEPARATORS)}"
             )
     content = read_text(path, wanted=wanted, encoding=encoding)
+    if told := _EXCEL.match(content):
+        content = "\n" + content[told.end() :]
+        separator = told[1] if separator == "auto" else separator
     if separator == "auto":
         separator = _separator(content, columns)
     rows = _rows(path, content, separator)

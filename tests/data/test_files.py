@@ -37,7 +37,7 @@ def zipped(**members):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
-            archive.writestr(name.replace("__", "/").replace("_", "."), content)
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 
@@ -46,7 +46,7 @@ PACKINGS = {
     "gz": gzip.compress,
     "bz2": bz2.compress,
     "xz": lzma.compress,
-    "zip": lambda raw: zipped(data_csv=raw),
+    "zip": lambda raw: zipped(**{"data.csv": raw}),
 }
 
 
@@ -84,7 +84,7 @@ KINDS = [
     (b"ARROW1\0\0", "Arrow"),
     (b"FEA1\0\0", "Feather"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(99), "Excel"),
-    (zipped(**{"[Content_Types]_xml": "x", "xl__sheet_xml": "x"}), "Excel"),
+    (zipped(**{"[Content_Types].xml": "x", "xl/sheet.xml": "x"}), "Excel"),
     (b"SQLite format 3\0", "SQLite"),
     (array_bytes(lambda b: np.save(b, np.zeros(3))), "NumPy"),
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
@@ -92,6 +92,8 @@ KINDS = [
     (pickle.dumps([["a", 1]]), "pickle"),
     (pickle.dumps({"a": 1}, protocol=2), "pickle"),
     (b"\x28\xb5\x2f\xfd\0", "zstd"),
+    (gzip.compress(gzip.compress(b"a,b\n")), "packed twice"),
+    (zipped(**{"a.csv.gz": gzip.compress(b"a,b\n")}), "packed twice"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (gzip.compress(b"a.csv" + bytes(252) + b"ustar\x0000" + bytes(250)), "tar archive"),
     (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
@@ -100,7 +102,7 @@ KINDS = [
     (b'{"text": "good", "label": 1}\n{"text": "bad", "label": 0}\n', "JSON"),
     (json.dumps([{"text": "x"}], indent=1).encode(), "JSON"),
     (json.dumps([{"text": "x"}]).encode(), "JSON"),
-    (zipped(a_csv="a", b_csv="b"), "zip archive of 2 files (a.csv, b.csv)"),
+    (zipped(**{"a.csv": "a", "b.csv": "b"}), "zip archive of 2 files (a.csv, b.csv)"),
 ]  # fmt: skip
 
 

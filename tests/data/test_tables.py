@@ -51,6 +51,14 @@ def test_a_separator_that_is_named(tmp_path, separator, delimiter):
     assert read(path, ("0", "1"), separator=separator) == ROWS
 
 
+def test_the_line_that_excel_writes_first(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("sep=;\ntext;y\na, b;1\nc;0;\n")
+    assert "line 4: 3 fields" in refused(path, ("text", "y"))
+    path.write_text("sep=;\ntext;y\na, b;1\nc;0\n")
+    assert read(path, ("text", "y")) == [("a, b", "1"), ("c", "0")]
+
+
 @pytest.mark.parametrize("separator", ["", "::", '"', "\n"])
 def test_separators_that_cannot_be(tmp_path, separator):
     path = written(tmp_path / "t.csv", ROWS)
