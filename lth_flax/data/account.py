@@ -167,7 +167,7 @@ def warnings(account: Account) -> list[str]:
         )
     copies = account["duplicates"]
     across = copies["across_splits"]
-    if any(count > REMEMBERED * account["texts"][split] for split, count in across.items()):
+    if any(count > REMEMBERED * account["sizes"][split] for split, count in across.items()):
         found.append(
             f"{across['test']:,} test and {across['validation']:,} validation texts are in "
             "training too: their accuracy is partly memory; --duplicates=group puts copies into "

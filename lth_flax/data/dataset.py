@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -119,9 +120,8 @@ def build_dataset(
     Where the source has an official test split, one vocabulary comes from all
     texts that no official split has; otherwise each seed draws its own test
     split, and its vocabulary comes from its own training texts alone. A given
-    `vocabulary`
-    (that of a ticket) is used for all: words match by spelling, and what it
-    does not have is the unknown word.
+    `vocabulary` (that of a ticket) is used for all: words match by spelling, and
+    what it does not have is the unknown word.
 
     Bits of training depend on the number of rows of the embedding table. So
     that a seed has the same bits in any block of seeds, that number is always
@@ -129,20 +129,9 @@ def build_dataset(
     words leaves out its rarest.
 
     Raises:
-      UserError: a split would lack one of the classes.
+      UserError: a split would lack one of the classes, or an option is none.
     """
-    if options.duplicates not in RULES:
-        raise UserError(f"duplicates is {options.duplicates!r}: expected {', '.join(RULES)}")
-    tokenized = intern(source.texts, options.tokenizer)
-    copies = first_copies(tokenized)
-    repeated = count_copies(copies, source.labels)
-    out = left_out(
-        copies, source.official_validation, source.official_test, rule=options.duplicates
-    )
-    if out.any():
-        rest = np.flatnonzero(~out)
-        source, tokenized = _without_some(source, rest), tokenized.take(rest)
-        copies = first_copies(tokenized)
+    source, tokenized, copies, counted = _with_rule(source, options)
     limit = options.max_length
     lengths = tokenized.lengths if limit is None else np.minimum(tokenized.lengths, limit)
     official = source.official_test
@@ -231,19 +220,37 @@ def build_dataset(
         vocabulary_size=rows,
         account={
             "tokenizer": options.tokenizer,
-            "texts": {split: len(rows) for split, rows in splits[seeds[0]].items()},
+            "sizes": {split: len(splits[seeds[0]][split]) for split in SPLITS},
             **count_classes(source),
             **count_unknown(buckets, final[seeds[0]], rows),
             **count_lengths(lengths),
-            "duplicates": {
-                "rule": options.duplicates,
-                **repeated,
-                "left_out": int(out.sum()),
-                "across_splits": copies_across(copies, splits[seeds[0]]),
-            },
+            "duplicates": {**counted, "across_splits": copies_across(copies, splits[seeds[0]])},
             "notes": list(source.notes),
         },
     )
+
+
+def _with_rule(
+    source: Source, options: DatasetOptions
+) -> tuple[Source, TokenizedTexts, np.ndarray, dict[str, Any]]:
+    """What the rule for duplicates leaves: texts, their tokens, first copies, and the counts."""
+    if options.duplicates not in RULES:
+        raise UserError(f"duplicates is {options.duplicates!r}: expected {', '.join(RULES)}")
+    tokenized = intern(source.texts, options.tokenizer)
+    copies = first_copies(tokenized)
+    out = left_out(
+        copies, source.official_validation, source.official_test, rule=options.duplicates
+    )
+    counted = {
+        "rule": options.duplicates,
+        **count_copies(copies, source.labels),
+        "left_out": int(out.sum()),
+    }
+    if not out.any():
+        return source, tokenized, copies, counted
+    rest = np.flatnonzero(~out)
+    tokenized = tokenized.take(rest)
+    return _without_some(source, rest), tokenized, first_copies(tokenized), counted
 
 
 def _without_some(source: Source, rows: np.ndarray) -> Source:

@@ -144,7 +144,8 @@ def read_text(path: str | Path, *, wanted: str, encoding: str | None = None) -> 
         line = text[:at].count("\n") + 1
         remedy = "save it as UTF-8 CSV"
         if text.count("\0") * 3 > len(text):
-            remedy = "it may be UTF-16: try --encoding=utf-16-le"
+            order = "be" if text.startswith("\0") else "le"
+            remedy = f"it may be UTF-16: try --encoding=utf-16-{order}"
         raise UserError(f"{path}, line {line}: a NUL byte; expected text: {remedy}")
     if _is_json(text):
         raise UserError(f"{path} is JSON: convert it and give {wanted}")

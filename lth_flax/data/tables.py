@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -105,6 +106,7 @@ def _numbers_itself(first: Sequence[str], positions: Sequence[int]) -> bool:
 def _positions(path: str, first: Sequence[str], columns: tuple[str, str]) -> tuple[list[int], bool]:
     """Where the columns are, and whether the first line names them."""
     found = ", ".join(map(repr, (name[:40] for name in first[:20]))) or "none"
+    first = [name.strip() for name in first]
     if all(map(_is_position, columns)):
         positions = [int(column) for column in columns]
         if max(positions) >= len(first):
@@ -114,7 +116,7 @@ def _positions(path: str, first: Sequence[str], columns: tuple[str, str]) -> tup
             )
         return positions, _numbers_itself(first, positions)
     positions = []
-    for column in columns:
+    for column in map(str.strip, columns):
         if first.count(column) == 1:
             positions.append(first.index(column))
         elif _is_position(column) and column not in first and int(column) < len(first):
@@ -133,9 +135,12 @@ def _positions(path: str, first: Sequence[str], columns: tuple[str, str]) -> tup
 
 
 def _separator(content: str, columns: tuple[str, str]) -> str:
-    """The first of `_GUESSED` that the columns are found with; a comma where none fits."""
-    lines = "".join(_first_lines(content))
-    named = not all(map(_is_position, columns))
+    """The one of `_GUESSED` that the columns are found with; a comma where none fits.
+
+    Of several, the one with the fewest different labels: labels repeat.
+    """
+    lines = "".join(itertools.islice(io.StringIO(content, newline=""), _TRIED_ROWS))
+    fitting = {}
     for separator in _GUESSED:
         rows: list[list[str]] = []
         # Where the last of the lines is cut, what came before tells.
@@ -143,19 +148,13 @@ def _separator(content: str, columns: tuple[str, str]) -> str:
             rows.extend(row for _, row in _rows("", lines, separator))
         if not rows or len(rows[0]) < 2:
             continue
-        if named:
-            if all(rows[0].count(name) == 1 for name in columns if not _is_position(name)):
-                return separator
-        elif max(map(int, columns)) < len(rows[0]) and len(set(map(len, rows))) == 1:
-            return separator
-    return ","
-
-
-def _first_lines(content: str) -> Iterator[str]:
-    for number, line in enumerate(io.StringIO(content, newline="")):
-        if number == _TRIED_ROWS:
-            return
-        yield line
+        try:
+            where, has_header = _positions("", rows[0], columns)
+        except UserError:
+            continue
+        if has_header or len(set(map(len, rows))) == 1:
+            fitting[separator] = len({row[where[1]] for row in rows if len(row) > where[1]})
+    return min(fitting, key=fitting.__getitem__, default=",")
 
 
 # Rows ---------------------------------------------------------------------------------

@@ -348,10 +348,6 @@ class Run:
                 "padding_share": dataset.padding,
                 **dataset.account,
                 "word_vectors": self.setup.word_vectors,
-                "sizes": {
-                    split: dataset.size(self.setup.seeds[0], split)
-                    for split in ("train", *SCORED_SPLITS)
-                },
             },
             "written": now,
             "finished": finished,

@@ -134,7 +134,7 @@ class Setup:
     settings: Mapping[str, Any]
     initialize: Initializer
 
-    @property
+    @cached_property
     def word_vectors(self) -> dict[str, Any] | None:
         """How many words of the first seed have a vector from the file, if there is one."""
         seed = self.seeds[0]

@@ -131,6 +131,7 @@ def test_damaged_archives(tmp_path, pack, damage):
         (TEXT.encode("cp1252"), None, ["line 2", "not UTF-8 (byte 0xe9)", "--encoding=cp1252"]),
         (b"a,b\n\xff,1\n", "ascii", ["line 2", "not ascii (byte 0xff)", "--encoding"]),
         ("a,b\ngood,1\n".encode("utf-16-le"), None, ["--encoding=utf-16-le", "NUL"]),
+        ("a,b\ngood,1\n".encode("utf-16-be"), None, ["--encoding=utf-16-be", "NUL"]),
         (b"a,b\nx\0,1\n", None, ["line 2", "NUL"]),
         (TEXT.encode(), "klingon", ["--encoding=klingon", "utf-8"]),
         (TEXT.encode(), "rot13", ["--encoding=rot13", "utf-8"]),

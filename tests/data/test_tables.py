@@ -42,6 +42,20 @@ def test_the_separator_is_found(tmp_path, delimiter, ending, columns, header):
     assert read(path, columns, separator=delimiter) == ROWS
 
 
+def test_of_two_separators_that_fit_labels_tell(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a\tb,x\nc\td,y\ne\tf,x\ng\th,y\n")
+    assert read(path, ("0", "1"))[0] == ("a\tb", "x")
+    path.write_text("a,b\tx\nc,d\ty\ne,f\tx\ng,h\ty\n")
+    assert read(path, ("0", "1"))[0] == ("a,b", "x")
+
+
+def test_blanks_around_names_of_columns_do_not_matter(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text, label \nup,1\ndown,0\n")
+    assert read(path, ("text", "label")) == [("up", "1"), ("down", "0")]
+
+
 @pytest.mark.parametrize(
     ("separator", "delimiter"),
     [("tab", "\t"), ("\\t", "\t"), ("comma", ","), ("semicolon", ";"), ("bar", "|"), ("^", "^")],
