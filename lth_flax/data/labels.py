@@ -15,6 +15,7 @@ from lth_flax.errors import UserError
 _MAX_CLASSES = 1000
 _MIN_REPEATS = 2  # texts per class, on average, that labels have at least
 _MOST_LISTED = 6
+_MOST_CLASSES_LISTED = 3
 
 # As pandas, R, spreadsheets and SQL write that there is none. "none" and "NONE" are
 # classes of published sets; "None" is what Python prints.
@@ -68,9 +69,11 @@ def class_names_of(labels: Sequence[str], where: str) -> list[str]:
         spellings.setdefault(_TRUTH.get(str(says), says), []).append(label)
     several = [group for group in spellings.values() if len(group) > 1]
     if several:
-        lists = "; ".join(_listed(group, counts) for group in several[:_MOST_LISTED])
+        lists = "; ".join(_listed(group, counts) for group in several[:_MOST_CLASSES_LISTED])
+        more = len(several) - _MOST_CLASSES_LISTED
         raise UserError(
-            f"{where} has one class in several spellings: {lists}; expected one spelling of each "
+            f"{where} has one class in several spellings: {lists}"
+            f"{f' (and {more} more classes)' if more > 0 else ''}; expected one spelling of each "
             "class: make them the same in the file"
         )
     if len(counts) < 2:
@@ -107,7 +110,7 @@ def _listed(labels: Sequence[str], counts: Counter[str]) -> str:
     """Spelled so that what differs is seen."""
     shown = {label: repr(label[:40]) for label in labels}
     if len({unicodedata.normalize("NFKC", text) for text in shown.values()}) < len(labels):
-        shown = {label: ascii(label[:40]) for label in labels}
+        shown = {label: ascii(label[:40])[:80] for label in labels}
     some = [f"{shown[label]} ({_times(counts[label])})" for label in labels[:_MOST_LISTED]]
     if len(labels) > _MOST_LISTED:
         some.append(f"{len(labels) - _MOST_LISTED} more")

@@ -58,11 +58,6 @@ def read_table(
     Raises:
       UserError: whatever is wrong; it names the file, and the line if it can.
     """
-    if columns[0] == columns[1]:
-        raise UserError(
-            f"column {columns[0]!r} of {path} cannot be both text and label: give two columns as "
-            "--text_column and --label_column"
-        )
     if separator != "auto":
         separator = SEPARATORS.get(separator, separator)
         if len(separator) != 1 or separator in '\r\n"':
@@ -79,6 +74,11 @@ def read_table(
     rows = _rows(path, content, separator)
     line, first = next(rows, (1, []))
     where, has_header = _positions(path, first, columns)
+    if where[0] == where[1]:
+        raise UserError(
+            f"column {columns[0]!r} of {path} cannot be both text and label: give two columns as "
+            "--text_column and --label_column"
+        )
     found = []
     if not has_header and first:
         found.append(Row(line, first[where[0]], first[where[1]]))

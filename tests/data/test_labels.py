@@ -73,5 +73,12 @@ def test_many_spellings_are_not_all_listed():
         class_names_of(labels, "t.csv")
 
 
+def test_many_classes_are_not_all_listed():
+    labels = [f"c{n:02}" for n in range(20)] + [f"C{n:02}" for n in range(20)]
+    with pytest.raises(UserError, match="and 17 more classes") as error:
+        class_names_of(labels * 2, "t.csv")
+    assert len(str(error.value)) < 600
+
+
 def test_a_label_that_nobody_sees_says_nothing():
     assert reading("\u200b \ufeff\t") == ""

@@ -50,6 +50,13 @@ def test_of_two_separators_that_fit_labels_tell(tmp_path):
     assert read(path, ("0", "1"))[0] == ("a,b", "x")
 
 
+@pytest.mark.parametrize("columns", [("text", "text"), ("0", "0"), ("1", "01"), ("text", "0")])
+def test_one_column_is_not_two(tmp_path, columns):
+    path = tmp_path / "t.csv"
+    path.write_text("text,label\nup,1\n")
+    assert "both text and label" in refused(path, columns)
+
+
 def test_blanks_around_names_of_columns_do_not_matter(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("text, label \nup,1\ndown,0\n")
