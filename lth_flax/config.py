@@ -263,13 +263,40 @@ class Data:
         "synthetic",
         "synthetic, financial_tweets, imdb_reviews, csv, or any text classification set of TFDS.",
     )
-    data_file: str | None = _machine(None, "CSV file, for --dataset=financial_tweets and csv.")
+    data_file: str | None = _machine(
+        None,
+        "Table of texts and labels, for --dataset=csv and financial_tweets; may be packed (gz, "
+        "bz2, xz, zip).",
+    )
+    validation_file: str | None = _machine(
+        None, "Texts for validation, in place of a share of --data_file."
+    )
+    test_file: str | None = _machine(None, "Texts for test, in place of a share of --data_file.")
+    separator: str = _source(
+        "auto", "Between columns: auto, comma, tab, semicolon, bar, or any other."
+    )
+    encoding: str | None = _source(
+        None, "Of the files, such as latin-1. Default: UTF-8, or as they are marked."
+    )
     data_dir: str | None = _machine(None, "TFDS directory. Default: ~/tensorflow_datasets.")
     text_key: str | None = _source(None, "Feature with the text, for other TFDS sets.")
     label_key: str | None = _source(None, "Feature with the label, for other TFDS sets.")
-    text_column: str | None = _source(None, "Column with the text, for --dataset=csv.")
-    label_column: str | None = _source(None, "Column with the label, for --dataset=csv.")
+    text_column: str | None = _source(
+        None, "Column with the text: its name, or its number from 0 in a file without names."
+    )
+    label_column: str | None = _source(None, "Column with the label: its name or its number.")
     synthetic_size: int = _source(4000, "Sentences of the synthetic corpus.", low=100, high=LARGEST)
+    duplicates: str = _training(
+        "keep",
+        "Texts with the same tokens: kept, grouped in one split, or dropped but for the first. An "
+        "official test split stays; its copies elsewhere go.",
+        choices="lth_flax.data.duplicates:RULES",
+    )
+    tokenizer: str = _training(
+        "words",
+        "What a token is; characters is for scripts without blanks between words.",
+        choices="lth_flax.data.tokenizer:TOKENIZERS",
+    )
     vocabulary_size: int = _training(
         10_000, "Most words, with padding and unknown.", low=3, high=LARGEST
     )

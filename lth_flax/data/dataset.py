@@ -3,10 +3,19 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from lth_flax.data.account import (
+    Account,
+    copies_across,
+    count_classes,
+    count_copies,
+    count_lengths,
+    count_unknown,
+)
 from lth_flax.data.batches import (
     SPLITS,
     Members,
@@ -15,7 +24,16 @@ from lth_flax.data.batches import (
     padding_share,
     stratified_split,
 )
-from lth_flax.data.sources import Source
+from lth_flax.data.duplicates import (
+    RULES,
+    Units,
+    first_copies,
+    grouped_units,
+    left_out,
+    single_units,
+)
+from lth_flax.data.source import Source
+from lth_flax.data.split_classes import check_classes
 from lth_flax.data.text import TokenizedTexts, Vocabulary, build_vocabulary, encode, intern, pad
 from lth_flax.errors import UserError
 
@@ -27,9 +45,11 @@ REFERENCE_SEEDS = range(8)
 class DatasetOptions:
     """How a source becomes a dataset.
 
-    Shares are of all texts for a source without a test split of its own; with
-    one, `validation_share` is of its train split and `test_share` is not used.
+    Shares are of the texts that no official split has; the share of a split that the
+    source has itself is not used.
     `max_length` keeps that many tokens from the end ("end") or the beginning.
+    `tokenizer` is one of `TOKENIZERS`. `duplicates`, one of `RULES`, is what happens
+    to texts with the same tokens.
     """
 
     vocabulary_size: int
@@ -40,6 +60,8 @@ class DatasetOptions:
     test_share: float
     max_shapes: int
     batch_size: int
+    tokenizer: str = "words"
+    duplicates: str = "keep"
 
 
 @dataclass(frozen=True)
@@ -50,7 +72,7 @@ class Dataset:
     members: per seed and split, positions in each bucket.
     vocabularies: per seed; one object for all where the source has its own test split.
     vocabulary_size: rows of the embedding table; it does not depend on which seeds are here.
-    labels: per seed and split, labels in the order of the members.
+    account: what there is of classes, copies and unknown words, in splits of the first seed.
     """
 
     name: str
@@ -63,6 +85,7 @@ class Dataset:
     members: Mapping[int, Mapping[str, Members]]
     vocabularies: Mapping[int, Vocabulary]
     vocabulary_size: int
+    account: Account
 
     def labels(self, seed: int, split: str) -> Int[np.ndarray, " examples"]:
         """Labels in the order of the members, bucket after bucket."""
@@ -95,10 +118,10 @@ def build_dataset(
     """Encodes, splits and buckets a source for all seeds.
 
     Where the source has an official test split, one vocabulary comes from all
-    of the rest; otherwise each seed draws its own test split, and its
-    vocabulary comes from its own training texts alone. A given `vocabulary`
-    (that of a ticket) is used for all: words match by spelling, and what it
-    does not have is the unknown word.
+    texts that no official split has; otherwise each seed draws its own test
+    split, and its vocabulary comes from its own training texts alone. A given
+    `vocabulary` (that of a ticket) is used for all: words match by spelling, and
+    what it does not have is the unknown word.
 
     Bits of training depend on the number of rows of the embedding table. So
     that a seed has the same bits in any block of seeds, that number is always
@@ -106,21 +129,38 @@ def build_dataset(
     words leaves out its rarest.
 
     Raises:
-      UserError: a split would lack one of the classes.
+      UserError: a split would lack one of the classes, or an option is none.
     """
-    tokenized = intern(source.texts)
+    source, tokenized, copies, counted = _with_rule(source, options)
     limit = options.max_length
     lengths = tokenized.lengths if limit is None else np.minimum(tokenized.lengths, limit)
     official = source.official_test
-    pool = np.arange(len(lengths)) if official is None else np.flatnonzero(~official)
+    held_out = np.zeros(len(lengths), bool)
+    for given in (official, source.official_validation):
+        if given is not None:
+            held_out |= given
+    pool = np.flatnonzero(~held_out)
+    if not len(pool):
+        raise UserError(
+            f"{source.name} has no text to train on that is in no other split: give more texts, "
+            "or --duplicates=keep"
+        )
     edges = choose_edges(
         lengths[pool], max_shapes=options.max_shapes, min_texts=2 * options.batch_size
     )
     # A test text may be longer than all texts of the train split.
     edges = (*edges[:-1], max(edges[-1], int(lengths.max()), 1))
     bucket = bucket_of(lengths, edges)
-    splits = {seed: _split(source, pool, bucket, seed, options) for seed in seeds}
-    _check_classes(source, splits[seeds[0]], options)
+    if options.duplicates == "group":
+        units = grouped_units(copies[pool], source.labels[pool], bucket[pool])
+    else:
+        units = single_units(source.labels[pool], bucket[pool], num_classes=len(source.class_names))
+    splits = {seed: _split(source, pool, units, seed, options) for seed in seeds}
+    check_classes(
+        source,
+        splits[seeds[0]],
+        {"validation": options.validation_share, "test": options.test_share},
+    )
 
     if vocabulary is not None:
         views = dict.fromkeys(seeds, vocabulary)
@@ -132,7 +172,7 @@ def build_dataset(
     else:
         rows = 3  # the fewest that a vocabulary may have
         for seed in REFERENCE_SEEDS:
-            parts = splits.get(seed) or _split(source, pool, bucket, seed, options)
+            parts = splits.get(seed) or _split(source, pool, units, seed, options)
             rows = max(rows, len(_vocabulary(tokenized, parts["train"], options)))
             if rows == options.vocabulary_size:  # no seed has more
                 break
@@ -163,6 +203,10 @@ def build_dataset(
             for split in SPLITS:
                 inside = np.isin(texts, splits[seed][split], assume_unique=True)
                 members[seed][split].append((start + np.flatnonzero(inside)).astype(np.int32))
+    final = {
+        seed: {split: tuple(parts) for split, parts in by_split.items()}
+        for seed, by_split in members.items()
+    }
     return Dataset(
         name=source.name,
         class_names=source.class_names,
@@ -171,23 +215,74 @@ def build_dataset(
         edges=edges,
         padding=padding_share(lengths, edges),
         buckets=tuple(buckets),
-        members={
-            seed: {split: tuple(parts) for split, parts in by_split.items()}
-            for seed, by_split in members.items()
-        },
+        members=final,
         vocabularies=views,
         vocabulary_size=rows,
+        account={
+            "tokenizer": options.tokenizer,
+            "sizes": {split: len(splits[seeds[0]][split]) for split in SPLITS},
+            **count_classes(source),
+            **count_unknown(buckets, final[seeds[0]], rows),
+            **count_lengths(lengths),
+            "duplicates": {**counted, "across_splits": copies_across(copies, splits[seeds[0]])},
+            "notes": list(source.notes),
+        },
+    )
+
+
+def _with_rule(
+    source: Source, options: DatasetOptions
+) -> tuple[Source, TokenizedTexts, np.ndarray, dict[str, Any]]:
+    """What the rule for duplicates leaves: texts, their tokens, first copies, and the counts."""
+    if options.duplicates not in RULES:
+        raise UserError(f"duplicates is {options.duplicates!r}: expected {', '.join(RULES)}")
+    tokenized = intern(source.texts, options.tokenizer)
+    copies = first_copies(tokenized)
+    out = left_out(
+        copies, source.official_validation, source.official_test, rule=options.duplicates
+    )
+    counted = {
+        "rule": options.duplicates,
+        **count_copies(copies, source.labels),
+        "left_out": int(out.sum()),
+    }
+    if not out.any():
+        return source, tokenized, copies, counted
+    rest = np.flatnonzero(~out)
+    tokenized = tokenized.take(rest)
+    return _without_some(source, rest), tokenized, first_copies(tokenized), counted
+
+
+def _without_some(source: Source, rows: np.ndarray) -> Source:
+    """The source with some of its texts; the fingerprint stays that of all."""
+
+    def taken(official: np.ndarray | None) -> np.ndarray | None:
+        return None if official is None else official[rows]
+
+    return replace(
+        source,
+        texts=tuple(source.texts[row] for row in rows),
+        labels=source.labels[rows],
+        official_test=taken(source.official_test),
+        official_validation=taken(source.official_validation),
     )
 
 
 def _split(
-    source: Source, pool: np.ndarray, bucket: np.ndarray, seed: int, options: DatasetOptions
+    source: Source, pool: np.ndarray, units: Units, seed: int, options: DatasetOptions
 ) -> dict[str, np.ndarray]:
-    strata = bucket[pool].astype(np.int64) * len(source.class_names) + source.labels[pool]
-    sizes = {"validation": options.validation_share}
+    sizes = {}
+    if source.official_validation is None:
+        sizes["validation"] = options.validation_share
     if source.official_test is None:
         sizes["test"] = options.test_share
-    parts = {part: pool[rows] for part, rows in stratified_split(strata, sizes, seed=seed).items()}
+    parts = {}
+    for part, drawn in stratified_split(units.strata, sizes, seed=seed).items():
+        chosen = np.zeros(len(units.strata), bool)
+        chosen[drawn] = True
+        parts[part] = pool[chosen[units.of_text]]
+    if source.official_validation is not None:
+        parts["validation"] = np.flatnonzero(source.official_validation)
     if source.official_test is not None:
         parts["test"] = np.flatnonzero(source.official_test)
     return parts
@@ -197,17 +292,3 @@ def _vocabulary(tokenized: TokenizedTexts, rows: np.ndarray, options: DatasetOpt
     return build_vocabulary(
         tokenized, rows, size=options.vocabulary_size, min_count=options.min_count
     )
-
-
-def _check_classes(
-    source: Source, parts: Mapping[str, np.ndarray], options: DatasetOptions
-) -> None:
-    for split in SPLITS:
-        present = np.unique(source.labels[parts[split]])
-        if len(present) < len(source.class_names):
-            missing = [n for k, n in enumerate(source.class_names) if k not in present]
-            raise UserError(
-                f"the {split} split of {source.name} would have no text of class "
-                f"{', '.join(missing)}: it has {len(source.texts)} texts in all; give more data, "
-                "or a larger --validation_share or --test_share"
-            )

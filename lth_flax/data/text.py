@@ -1,4 +1,4 @@
-"""Text to integer ids: clean, tokenize, count a vocabulary, encode, pad.
+"""Texts to integer ids: tokenize, count a vocabulary, encode, pad.
 
 Texts are tokenized once, by `intern`; after that a vocabulary or an encoding,
 of which there is one per seed, is array work. Ragged data is flat ids plus
@@ -7,149 +7,19 @@ of which there is one per seed, is array work. Ragged data is flat ids plus
 
 import dataclasses
 import functools
-import html
-import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from lth_flax.data.tokenizer import TOKENIZERS
 from lth_flax.errors import UserError
 
 PADDING_ID = 0
 UNKNOWN_ID = 1
 PADDING_WORD = "<pad>"
 UNKNOWN_WORD = "<unk>"
-
-# Cleaning -----------------------------------------------------------------------------
-
-_TAGS = (
-    "a abbr b big blockquote body br center cite code dd div dl dt em font footer h1 h2 h3 h4 h5 "
-    "h6 head header hr html i img li link meta ol p pre q s script section small span strike "
-    "strong style sub sup table tbody td th thead title tr tt u ul"
-)
-# Only names that HTML knows, with nothing inside but attributes that have values:
-# "a<b and c>d", "<3" and a reviewer's "<sigh>" are text.
-_TAG = re.compile(
-    rf"<!--.*?-->|</?(?:{'|'.join(_TAGS.split())})"
-    r"(?:\s+[a-z][\w:-]*\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+))*\s*/?>",
-    re.IGNORECASE | re.DOTALL,
-)
-_LINK = re.compile(r"(?:https?://|\bwww\.)\S*", re.IGNORECASE)
-# Links written without a scheme: t.co/x, stks.co/x, pic.twitter.com/x.
-_BARE_LINK = re.compile(r"\b(?:[\w-]+\.)+(?:com|co|ly|net|org|gl|me|tv)/\S*", re.IGNORECASE)
-# Tweets are cut at 140 characters, often inside the link: "htt…", "https:/…".
-_CUT_LINK = re.compile(r"\bh(?:t(?:t(?:ps?(?::/{0,2})?)?)?)?(?:…|\.\.\.)(?=\s*$)")
-_RETWEET = re.compile(r"\bRT\b(?=\s*(?:@|user\b))")
-# `user` is what the published tweets have in place of many an @name.
-_NAME = re.compile(r"(?<!\w)(?:@\w+|user(?![\w'-]))\s*:?")
-# UTF-8 that was read as Windows-1252: a lead byte, then continuation bytes. The
-# five bytes that Windows-1252 leaves undefined came through as they were.
-_CONTINUATION = "".join(
-    bytes([code]).decode("cp1252", errors="ignore") or chr(code) for code in range(0x80, 0xC0)
-)
-_MOJIBAKE = re.compile(f"[\u00c2-\u00f4][{_CONTINUATION}]{{1,3}}")
-_CONTROL = re.compile("[\x80-\x9f]")
-
-
-def clean_text(text: str) -> str:
-    """Removes HTML tags and links, resolves entities, and closes up white space."""
-    if "<" in text:
-        # All but a few of IMDB's 200,000 tags are this one.
-        text = _TAG.sub(" ", text.replace("<br />", " "))
-    if "&" in text:
-        text = html.unescape(text)
-    return " ".join(_LINK.sub(" ", text).split())
-
-
-def clean_review(text: str) -> str:
-    """A film review: HTML tags become spaces, entities characters; links go.
-
-    Windows-1252 punctuation that was read as Latin-1 (a dash as U+0096: 5,000
-    times in IMDB) becomes what was meant.
-    """
-    return clean_text(text if text.isascii() else _CONTROL.sub(_windows_character, text))
-
-
-def clean_tweet(text: str) -> str:
-    """A tweet without links, names and the residue of the published data set.
-
-    Removed: `http://` and `https://` links, cut ones and bare ones (`t.co/x`);
-    `@name` and `user`, which stands for a removed name, each with its colon;
-    `RT` before a name. Repaired: HTML entities and UTF-8 that was read as
-    Windows-1252 ("doesnâ€™t", 6% of the tweets). `$JNJ`, `#stocks` and emoji
-    are kept.
-    """
-    text = html.unescape(text)
-    if not text.isascii():
-        text = _MOJIBAKE.sub(_repair, text)
-    text = _BARE_LINK.sub(" ", _LINK.sub(" ", text))
-    for pattern in (_CUT_LINK, _RETWEET, _NAME):
-        text = pattern.sub(" ", text)
-    return " ".join(text.split())
-
-
-def _windows_character(match: re.Match[str]) -> str:
-    return match.group().encode("latin-1").decode("cp1252", errors="ignore") or " "
-
-
-def _repair(match: re.Match[str]) -> str:
-    """The character that these were before they were misread; themselves if they were not."""
-    found = match.group()
-    for end in range(len(found), 1, -1):  # the longest run that is valid UTF-8
-        try:
-            raw = b"".join(
-                c.encode("latin-1") if "\x80" <= c <= "\x9f" else c.encode("cp1252")
-                for c in found[:end]
-            )
-            return raw.decode("utf-8") + found[end:]
-        except UnicodeError:
-            continue
-    return found
-
-
-# Tokens -------------------------------------------------------------------------------
-
-_EMOJI = "[\u2190-\u21ff\u2300-\u23ff\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff]"
-_SKIN = "[\U0001f3fb-\U0001f3ff]?"
-_TOKEN = re.compile(
-    r"\d+(?:[.,:]\d+)+"  # 1,000  38.36  10:30
-    r"|[^\W_]+(?:'(?!s\b)[^\W_]+)*"  # word  10x  don't
-    r"|'s\b"  # "movie's" is "movie" and "'s", as in GloVe
-    r"|\$[a-z]+"  # $aapl
-    r"|\.\.\."
-    "|[\U0001f1e6-\U0001f1ff]{2}"  # a flag
-    f"|{_EMOJI}{_SKIN}(?:\u200d{_EMOJI}{_SKIN})*"
-    "|[^\\s\x00-\x1f\x7f-\x9f\u200d]"  # any other visible mark
-)
-_APOSTROPHE = re.compile("[\u2018\u2019\u00b4\u02bc]")
-# Soft hyphen, zero-width and direction marks, variation selectors.
-_INVISIBLE = re.compile("[\u00ad\u200b\u200c\u200e\u200f\u2060\u2066-\u2069\ufe0e\ufe0f\ufeff]")
-
-
-def _normalize(text: str) -> str:
-    text = text.lower()
-    if text.isascii():
-        return text
-    text = unicodedata.normalize("NFC", text).replace("…", "...")
-    return _INVISIBLE.sub("", _APOSTROPHE.sub("'", text))
-
-
-def tokenize(text: str) -> list[str]:
-    """Lower-cased words, numbers, `$tickers`, emoji, and each punctuation mark by itself.
-
-    >>> tokenize("I don't like MSFT's 1,000-page T&Cs... $JNJ!")
-    ['i', "don't", 'like', 'msft', "'s", '1,000', '-', 'page', 't', '&', 'cs', '...', '$jnj', '!']
-    """
-    return _TOKEN.findall(_normalize(text))
-
-
-def is_empty(text: str) -> bool:
-    """Whether `tokenize(text)` is empty."""
-    # A few characters nearly always tell.
-    return not any(_TOKEN.search(_normalize(part)) for part in (text[:40], text) if part)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,9 +35,21 @@ class TokenizedTexts:
         """Tokens per text, int32."""
         return np.diff(self.offsets).astype(np.int32)
 
+    def take(self, rows: Int[np.ndarray, "rows"]) -> "TokenizedTexts":
+        """Some of the texts, over the same words."""
+        flat, offsets = _gather(self.offsets, rows)
+        return TokenizedTexts(self.words, self.word_ids[flat], offsets)
 
-def intern(texts: Sequence[str]) -> TokenizedTexts:
-    """Tokenizes every text once; 14 million tokens of IMDB take some seconds."""
+
+def intern(texts: Sequence[str], tokenizer: str = "words") -> TokenizedTexts:
+    """Tokenizes every text once; 14 million tokens of IMDB take some seconds.
+
+    Raises:
+      UserError: `tokenizer` is none of `TOKENIZERS`.
+    """
+    if tokenizer not in TOKENIZERS:
+        raise UserError(f"tokenizer is {tokenizer!r}: expected {' or '.join(TOKENIZERS)}")
+    tokenize = TOKENIZERS[tokenizer]
     index: defaultdict[str, int] = defaultdict()
     index.default_factory = index.__len__  # an unseen word gets the next number
     chunks: list[np.ndarray] = []

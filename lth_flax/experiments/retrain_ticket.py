@@ -42,7 +42,7 @@ from lth_flax.training.loop import Replicate
 
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
-_OTHER_TICKET_FLAGS = ("prunable", "unused_classes")
+_OTHER_TICKET_FLAGS = ("prunable", "unused_classes", "tokenizer")
 UNUSED = (
     "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "arms", "dense_only",
     "rewind_epoch", "keep_mask",

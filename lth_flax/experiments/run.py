@@ -15,6 +15,7 @@ import numpy as np
 from lth_flax import interrupt
 from lth_flax.analysis.blocks import read_provenance
 from lth_flax.analysis.report import page_of, write_report
+from lth_flax.data import account
 from lth_flax.experiments import platforms
 from lth_flax.experiments.devices import machine, peak_memory_bytes
 from lth_flax.experiments.progress import Progress
@@ -342,10 +343,8 @@ class Run:
                 "empty_texts": dataset.num_empty,
                 "bucket_edges": list(dataset.edges),
                 "padding_share": dataset.padding,
-                "sizes": {
-                    split: dataset.size(self.setup.seeds[0], split)
-                    for split in ("train", *SCORED_SPLITS)
-                },
+                **dataset.account,
+                "word_vectors": self.setup.word_vectors,
             },
             "written": now,
             "finished": finished,
@@ -372,6 +371,12 @@ def describe_data(setup: Setup) -> None:
     )
     if dataset.num_empty:
         print(f"{dataset.num_empty} texts are empty after cleaning: kept, read as zero length")
+    for line in account.lines(dataset.account):
+        print(line)
+    if setup.word_vectors:
+        print(account.vector_line(setup.word_vectors))
+    for line in account.warnings(dataset.account):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 def describe_shape(setup: Setup, rows: int) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from lth_flax.config import Config
+from lth_flax.config import Config, settings_of
+from lth_flax.data.account import count_vectors
 from lth_flax.data.batches import batch_count, evaluation_batch_size
 from lth_flax.data.dataset import Dataset, DatasetOptions, build_dataset
 from lth_flax.data.embeddings import read_vectors
@@ -30,8 +31,19 @@ from lth_flax.training.programs import Workload
 from lth_flax.training.steps import Task
 from lth_flax.types import Mask, Params
 
+CSV_FLAGS = (
+    "data_file",
+    "validation_file",
+    "test_file",
+    "separator",
+    "encoding",
+    "text_column",
+    "label_column",
+)
+TFDS_FLAGS = ("text_key", "label_key")
+
 CSV_DATASETS = ("financial_tweets", "csv")
-"""Datasets that `--data_file` names a file for."""
+"""Datasets that are read from tables."""
 
 CALL_FLOPS = 6e9
 """Work of one call and row: well under two seconds on one core."""
@@ -85,6 +97,17 @@ class Setup:
     initialize: Initializer
     files: Mapping[str, str]
 
+    @cached_property
+    def word_vectors(self) -> dict[str, Any] | None:
+        """How many words of the first seed have a vector from the file, if there is one."""
+        seed = self.seeds[0]
+        if seed not in self.initialize.vectors:
+            return None
+        _, found = self.initialize.vectors[seed]
+        data = self.dataset
+        train = data.members[seed]["train"]
+        return count_vectors(data.vocabularies[seed], found, data.buckets, train)
+
     @property
     def steps_per_replicate(self) -> int:
         """Training steps of one replicate."""
@@ -105,17 +128,29 @@ def load(config: Config) -> Source:
     """The source that the flags name.
 
     Raises:
-      UserError: a file is given to a dataset that reads none, or it cannot be read.
+      UserError: a flag is given that this dataset does not read, or it cannot be read.
     """
-    if config.data_file and config.dataset not in CSV_DATASETS:
-        raise UserError(
-            f"--data_file={config.data_file} is not read by --dataset={config.dataset}: expected "
-            f"--dataset={' or --dataset='.join(CSV_DATASETS)}; give one, or leave the file out"
-        )
+    of_files = config.dataset in CSV_DATASETS
+    of_tfds = not of_files and config.dataset != "synthetic"
+    for names, read, wanted in (
+        (CSV_FLAGS, of_files, " or ".join(f"--dataset={name}" for name in CSV_DATASETS)),
+        (TFDS_FLAGS, of_tfds, "a TFDS set as --dataset"),
+    ):
+        for name in names:
+            value = getattr(config, name)
+            if not read and value != settings_of()[name].default:
+                raise UserError(
+                    f"--{name}={value} is not read by --dataset={config.dataset}: "
+                    f"expected {wanted}; give one, or leave --{name} out"
+                )
     return load_source(
         config.dataset,
         SourceOptions(
             data_file=config.data_file,
+            validation_file=config.validation_file,
+            test_file=config.test_file,
+            separator=config.separator,
+            encoding=config.encoding,
             data_dir=config.data_dir,
             text_key=config.text_key,
             label_key=config.label_key,
@@ -133,7 +168,8 @@ def prepare_data(
 
     `vocabulary` is that of a ticket, in place of one from the training texts.
     """
-    if config.validation_share + config.test_share >= 1 and source.official_test is None:
+    drawn = source.official_test is None and source.official_validation is None
+    if drawn and config.validation_share + config.test_share >= 1:
         raise UserError(
             f"--validation_share={config.validation_share} and --test_share={config.test_share} "
             "leave nothing to train on: expected a sum below 1"
@@ -155,6 +191,8 @@ def prepare_data(
             test_share=config.test_share,
             max_shapes=config.max_shapes,
             batch_size=config.batch_size,
+            tokenizer=config.tokenizer,
+            duplicates=config.duplicates,
         ),
         vocabulary=vocabulary,
     )

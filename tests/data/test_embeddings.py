@@ -1,6 +1,10 @@
 """Word vectors from text files, good and bad."""
 
+import bz2
+import gzip
+import lzma
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -59,9 +63,78 @@ def test_bad_files(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw.replace(b" ", b"\t"),
+        lambda raw: raw.replace(b" ", b"  "),
+        lambda raw: raw.replace(b" ", b"  ", 1),
+        lambda raw: raw.replace(b"\n", b" \r\n"),
+        lambda raw: b"\xef\xbb\xbf" + raw,
+        lambda raw: b"2\t3\n" + raw,
+        lambda raw: b"\xef\xbb\xbf2 3\n\n" + raw + b"\n\n",
+        gzip.compress,
+        bz2.compress,
+        lzma.compress,
+    ],
+)
+def test_the_same_vectors_written_in_other_ways(tmp_path, change):
+    path = write(tmp_path / "v.txt", change("the 1 2 3\ncafé 4 5 6\n".encode()))
+    vectors, found = read_vectors(path, VOCABULARY, size=3)
+    assert found.tolist() == [False, False, True, False, True, False]
+    assert vectors[2].tolist() == [1, 2, 3]
+    assert vectors[4].tolist() == [4, 5, 6]
+
+
+def test_words_with_blanks_and_without_anything(tmp_path):
+    words = Vocabulary(("<pad>", "<unk>", "new york", "the"))
+    path = write(tmp_path / "v.txt", " 9 9\nnew york 1 2\n\u00a0 8 8\n\x85 7 7\nthe 3 4\n")
+    vectors, found = read_vectors(path, words, size=2)
+    assert found.tolist() == [False, False, True, True]
+    assert vectors.tolist() == [[0, 0], [0, 0], [1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        ("The 1 2 3\nFILM 1 2 3\n", ["'The', 'FILM'", "'the', 'film', 'café'", "lower-case"]),
+        ("der 1 2 3\n", ["none of the 4 words", "'der'", "this language"]),
+        ("<unk> 1 2 3\n<pad> 1 2 3\n", ["none of the 4 words"]),
+    ],
+)
+def test_a_file_that_has_none_of_the_words(tmp_path, content, parts):
+    path = write(tmp_path / "v.txt", content)
+    with pytest.raises(UserError) as error:
+        read_vectors(path, VOCABULARY, size=3)
+    assert all(part in str(error.value) for part in [str(path), *parts]), error.value
+
+
+BINARY = b"2 3\nthe " + np.array([1, -2, 1e-9], "<f4").tobytes() + b"\nof " + bytes(12)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (BINARY, "binary"),
+        ("the,1,2,3\n", "separated by commas"),
+        ("the;1;2;3\n", "separated by commas or semicolons"),
+        ('{"the": [1, 2, 3]}\n', "JSON"),
+        ("the 1 2 3\n".encode("utf-16"), "UTF-16"),
+        (b"\x93NUMPY\x01\0v\0{'descr': '<f4'}", "NumPy"),
+        (b"<!doctype html>\n<html>", "web page"),
+        (pickle.dumps({"the": 1}), "pickle"),
+    ],
+)
+def test_what_is_not_read_is_named(tmp_path, content, named):
+    path = write(tmp_path / "v.bin", content)
+    with pytest.raises(UserError, match=named) as error:
+        read_vectors(path, VOCABULARY, size=3)
+    assert str(path) in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["missing.txt", "."])
 def test_unreadable(tmp_path, name):
-    with pytest.raises(UserError, match="cannot read word vectors"):
+    with pytest.raises(UserError, match="cannot read .*--embeddings_file"):
         read_vectors(tmp_path / name, VOCABULARY, size=3)
 
 

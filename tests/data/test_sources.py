@@ -2,13 +2,11 @@
 
 import csv
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lth_flax.data import imdb
 from lth_flax.data.sources import SOURCES, SourceOptions, load_source
 from lth_flax.errors import UserError
 
@@ -120,7 +118,7 @@ def test_fingerprint_sees_every_part(tmp_path):
         (b"tweet,label\nx,1\n", ["no column 'Text'", "found 'tweet', 'label'"]),
         (b"Text,Text,Sentiment\nx,y,1\n", ["twice column 'Text'"]),
         (b"Text,Sentiment\nok,1\n\nbad\xff,0\n", ["line 4", "not UTF-8 (byte 0xff)"]),
-        ("Text,Sentiment\nok,1\n".encode("utf-16"), ["line 1", "not UTF-8"]),
+        ("Text,Sentiment\nok,1\n".encode("utf-16-le"), ["line 1", "NUL", "utf-16-le"]),
         (b"Text,Sentiment\nok,1\nx\0y,0\n", ["line 3", "NUL"]),
         (b'Text,Sentiment\n"two\nlines",1\nx,y,0\n', ["line 4", "3 fields; expected 2"]),
         (b"Text,Sentiment\nok,1\nalone\n", ["line 3", "1 fields; expected 2"]),
@@ -204,106 +202,6 @@ def test_unknown_name_lists_the_known_ones(tmp_path, name, capfd):
     assert all(known in message for known in SOURCES)
     assert capfd.readouterr().out == ""
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture(scope="module")
-def tfds_dir(tmp_path_factory):
-    """A small text classification set of the tests' own, prepared as any TFDS set is."""
-    import tensorflow_datasets as tfds
-
-    class TinyTopics(tfds.core.GeneratorBasedBuilder):
-        """Three splits: test labels are withheld."""
-
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            features = {
-                "headline": tfds.features.Text(),
-                "topic": tfds.features.ClassLabel(names=["sports", "trade"]),
-                "stars": np.int64,
-            }
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(features)
-            )
-
-        def _split_generators(self, dl_manager):
-            return {
-                split: self._generate_examples(split) for split in ("train", "validation", "test")
-            }
-
-        def _generate_examples(self, split):
-            for i in range(4):
-                topic = -1 if split == "test" else i % 2
-                headline = f"{split} {i} <b>&amp;</b> https://x.y"
-                yield i, {"headline": headline, "topic": topic, "stars": 3 + i % 3}
-
-    folder = tmp_path_factory.mktemp("tfds")
-    with imdb.quiet_tfds():
-        TinyTopics(data_dir=folder, file_format="array_record").download_and_prepare()
-    return str(folder)
-
-
-def test_any_tfds_set(tfds_dir, capsys):
-    """Features are found by type; validation is the test split where test has no labels."""
-    source = load_source("tiny_topics", SourceOptions(data_dir=tfds_dir))
-    assert source.class_names == ("sports", "trade")
-    rows = zip(source.texts, source.labels.tolist(), source.official_test.tolist(), strict=True)
-    expected = {(f"train {i} &", i % 2, False) for i in range(4)}
-    assert set(rows) == expected | {(f"validation {i} &", i % 2, True) for i in range(4)}
-    assert capsys.readouterr() == ("", "")
-    assert "tensorflow" not in sys.modules
-
-
-def test_tfds_integer_labels(tfds_dir):
-    options = SourceOptions(data_dir=tfds_dir, text_key="headline", label_key="stars")
-    source = load_source("tiny_topics", options)
-    assert source.class_names == ("3", "4", "5")
-    names = [source.class_names[label] for label in source.labels]
-    assert [int(text.split()[1]) % 3 + 3 for text in source.texts] == list(map(int, names))
-    assert [text.split()[0] for text in source.texts] == ["train"] * 4 + ["test"] * 4
-
-
-@pytest.mark.parametrize(
-    ("keys", "parts"),
-    [
-        ({"text_key": "body"}, ["no text called 'body'", "headline"]),
-        ({"label_key": "headline"}, ["no label called 'headline'", "topic, stars"]),
-    ],
-)
-def test_tfds_wrong_keys(tfds_dir, keys, parts):
-    message = complaint(load_source, "tiny_topics", SourceOptions(data_dir=tfds_dir, **keys))
-    assert all(part in message for part in parts)
-
-
-def test_tfds_set_that_is_not_prepared(tmp_path):
-    options = SourceOptions(data_dir=str(tmp_path), text_key="title")
-    message = complaint(load_source, "ag_news_subset", options)
-    assert "not prepared" in message
-    assert "--data_dir" in message
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_damaged_tfds_set(tfds_dir, tmp_path):
-    import shutil
-
-    copy = tmp_path / "copy"
-    shutil.copytree(tfds_dir, copy)
-    for path in copy.rglob("*train*"):
-        path.unlink()
-    message = complaint(load_source, "tiny_topics", SourceOptions(data_dir=str(copy)))
-    assert "cannot read split train" in message
-
-
-def test_a_damaged_description_is_not_an_unknown_name(tfds_dir, tmp_path):
-    import shutil
-
-    copy = tmp_path / "copy"
-    shutil.copytree(tfds_dir, copy)
-    (info,) = copy.rglob("dataset_info.json")
-    info.write_bytes(info.read_bytes()[:40])
-    message = complaint(load_source, "tiny_topics", SourceOptions(data_dir=str(copy)))
-    assert f"cannot read tiny_topics in {copy / 'tiny_topics'}" in message
-    assert "prepare it again" in message
 
 
 def test_real_tweets():

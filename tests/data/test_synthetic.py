@@ -8,7 +8,8 @@ import scipy.optimize
 import scipy.sparse
 
 from lth_flax.data import synthetic
-from lth_flax.data.text import intern, tokenize
+from lth_flax.data.text import intern
+from lth_flax.data.tokenizer import tokenize
 from lth_flax.errors import UserError
 
 SIZE = 4000

@@ -1,4 +1,4 @@
-"""Cleaning, tokens, vocabulary and encoding, against literal values and slow oracles."""
+"""Vocabulary and encoding, against literal values and slow oracles."""
 
 from collections import Counter
 
@@ -11,79 +11,6 @@ from lth_flax.data import text
 from lth_flax.errors import UserError
 
 
-@pytest.mark.parametrize(
-    ("raw", "clean"),
-    [
-        ("user: TJX stop in 44.34", "TJX stop in 44.34"),
-        ("via user AMZN, users like it", "via AMZN, users like it"),
-        ("RT @CGrantWSJ: $JNJ is up https://t.co/hD7FB2pln6", "$JNJ is up"),
-        ("HTTP://x.y/z leading link", "leading link"),
-        ("long CNK bit.ly/XStZaG pic.twitter.com/adw", "long CNK"),
-        ("says @jackycwong\r\nhttps:/…", "says"),
-        ("the first quarter htâ€¦", "the first quarter"),
-        ("S&amp;P doesnâ€™t fall", "S&P doesn’t fall"),
-        ("Dow &gt;&gt; 24,000 < 25,000 #stocks 🚀", "Dow >> 24,000 < 25,000 #stocks 🚀"),
-        ("at oddsâ€”â€¦", "at odds—…"),
-        ("a café opens, Ã©clair", "a café opens, éclair"),
-        ("RT volume is high", "RT volume is high"),
-        ("mail me@home", "mail me@home"),
-        ("@a @b http://c", ""),
-        ("", ""),
-    ],
-)
-def test_clean_tweet(raw, clean):
-    assert text.clean_tweet(raw) == clean
-
-
-@pytest.mark.parametrize(
-    ("raw", "clean"),
-    [
-        ("Bad.<br /><br />Really <i>bad</i>!", "Bad. Really bad !"),
-        ('see <a href="x>y" class=b>this</a>', "see this"),
-        ("1 < 2 but a<b and c>d, I <3 it <sigh>", "1 < 2 but a<b and c>d, I <3 it <sigh>"),
-        ("<BR>Tom &amp; Jerry &#8217;n", "Tom & Jerry ’n"),
-        ("good\x96not \x93great\x94", "good–not “great”"),
-        ("see http://imdb.com now", "see now"),
-        ("<!-- x\ny -->text", "text"),
-    ],
-)
-def test_clean_review(raw, clean):
-    assert text.clean_review(raw) == clean
-
-
-@pytest.mark.parametrize(
-    ("raw", "tokens"),
-    [
-        ("It's NOT good.", ["it", "'s", "not", "good", "."]),
-        ("Don’t, rock'n'roll", ["don't", ",", "rock'n'roll"]),
-        ("up 1,000.5% at 10:30 10x", ["up", "1,000.5", "%", "at", "10:30", "10x"]),
-        ("$AAPL $5", ["$aapl", "$", "5"]),
-        ("well-made… wow...", ["well", "-", "made", "...", "wow", "..."]),
-        ("👍🏽👍 ❤️🇩🇪👩‍👧", ["👍🏽", "👍", "❤", "🇩🇪", "👩‍👧"]),
-        ("cafe\u0301 naïve", ["café", "naïve"]),
-        (" \n\t\u200b\x85", []),
-    ],
-)
-def test_tokenize(raw, tokens):
-    assert text.tokenize(raw) == tokens
-    assert text.is_empty(raw) == (not tokens)
-
-
-@given(st.text())
-def test_no_visible_character_is_lost(raw):
-    tokens = text.tokenize(raw)
-    assert not any(any(c.isspace() for c in token) or not token for token in tokens)
-    assert text.is_empty(raw) == (not tokens)
-    words = [c for c in raw.lower() if c.isascii() and c.isalnum()]
-    kept = Counter("".join(tokens))
-    assert all(kept[c] >= n for c, n in Counter(words).items())
-
-
-def test_an_empty_start_does_not_make_a_text_empty():
-    assert not text.is_empty("\u200b" * 100 + "x")
-    assert text.is_empty("\u200b" * 100)
-
-
 def test_intern():
     got = text.intern(["b a b", "", "c a"])
     assert got.words == ("b", "a", "c")
@@ -92,6 +19,18 @@ def test_intern():
     assert got.lengths.tolist() == [3, 0, 2]
     assert (got.word_ids.dtype, got.offsets.dtype, got.lengths.dtype) == ("int32", "int64", "int32")
     assert text.intern([]).offsets.tolist() == [0]
+
+
+def test_intern_by_characters_and_some_of_the_texts():
+    got = text.intern(["b a b", "", "ca"], "characters")
+    assert got.words == ("b", " ", "a", "c")
+    assert got.lengths.tolist() == [5, 0, 2]
+    some = got.take(np.array([2, 1, 0]))
+    assert some.words == got.words
+    assert some.word_ids.tolist() == [3, 2, 0, 1, 2, 1, 0]
+    assert some.offsets.tolist() == [0, 2, 2, 7]
+    with pytest.raises(UserError, match="expected words or characters"):
+        text.intern(["a"], "syllables")
 
 
 def test_vocabulary_counts_the_given_rows_only_and_breaks_ties_by_spelling():

@@ -1,0 +1,96 @@
+"""Texts that are there more than once: kept, kept together in one split, or left out."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from lth_flax.data.text import TokenizedTexts
+
+RULES = ("keep", "group", "drop")
+
+
+def first_copies(tokenized: TokenizedTexts) -> Int[np.ndarray, "texts"]:
+    """For each text the first one with the same tokens, int64; an empty text is a copy of none."""
+    first: dict[bytes, int] = {}
+    result = np.arange(len(tokenized.offsets) - 1)
+    for row, (start, end) in enumerate(
+        zip(tokenized.offsets[:-1].tolist(), tokenized.offsets[1:].tolist(), strict=True)
+    ):
+        if end > start:
+            result[row] = first.setdefault(tokenized.word_ids[start:end].tobytes(), row)
+    return result
+
+
+def left_out(
+    copies: Int[np.ndarray, "texts"],
+    validation: Bool[np.ndarray, "texts"] | None,
+    test: Bool[np.ndarray, "texts"] | None,
+    *,
+    rule: str,
+) -> Bool[np.ndarray, "texts"]:
+    """Which texts no split has.
+
+    An official test split stays as it is, since results are compared by it. With
+    "group" or "drop" other texts that are in it are left out, and what is in an
+    official validation split is left out of the rest. With "drop" so is, within
+    the rest, all but the first copy, whatever the labels of the others.
+
+    Args:
+      copies: of `first_copies`.
+      validation, test: which texts are in the official splits.
+    """
+    nothing = np.zeros(len(copies), bool)
+    if rule == "keep":
+        return nothing
+    place = np.full(len(copies), 2)
+    if validation is not None:
+        place[validation] = 1
+    if test is not None:
+        place[test] = 0
+    best = np.full(len(copies), 2)
+    np.minimum.at(best, copies, place)
+    out = place > best[copies]
+    if rule == "drop":
+        earliest = nothing.copy()
+        earliest[np.unique(copies * 3 + place, return_index=True)[1]] = True
+        out |= ~earliest & (place > 0)
+    return out
+
+
+class Units(NamedTuple):
+    """What is drawn into a split as a whole.
+
+    of_text: the unit of each text.
+    strata: of each unit, a number: a split has the same share of all units of a stratum.
+    """
+
+    of_text: Int[np.ndarray, "texts"]
+    strata: Int[np.ndarray, "units"]
+
+
+def single_units(
+    labels: Int[np.ndarray, "texts"], bucket: Int[np.ndarray, "texts"], *, num_classes: int
+) -> Units:
+    """Every text by itself, in strata of label and length bucket."""
+    return Units(np.arange(len(labels)), bucket.astype(np.int64) * num_classes + labels)
+
+
+def grouped_units(
+    copies: Int[np.ndarray, "texts"],
+    labels: Int[np.ndarray, "texts"],
+    bucket: Int[np.ndarray, "texts"],
+) -> Units:
+    """All copies of a text together, in strata of length bucket and the labels of the copies.
+
+    So every seed draws as many texts of a bucket and of a class.
+    """
+    _, of_text = np.unique(copies, return_inverse=True)
+    kinds: dict[int, list[int]] = {}
+    for text, unit in enumerate(of_text.tolist()):
+        kinds.setdefault(unit, [int(bucket[text])]).append(int(labels[text]))
+    numbers: dict[tuple[int, ...], int] = {}
+    strata = np.zeros(len(kinds), np.int64)
+    for unit, (where, *found) in kinds.items():
+        strata[unit] = numbers.setdefault((where, *sorted(found)), len(numbers))
+    return Units(of_text, strata)
