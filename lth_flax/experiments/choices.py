@@ -103,7 +103,7 @@ def pruned(family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:
         scores = SCORES[FLAGS.criterion](
             trained,
             initial_params=family.initial_params,
-            key=key(family.seed, "random scores", level.index),
+            key=key(family.seed, "random scores"),  # one draw for all levels: they nest
         )
         found = next_mask(scores, mask, level, scope=FLAGS.scope, schedule=FLAGS.schedule)
     return jax.tree_util.tree_map(np.asarray, found)

@@ -120,7 +120,7 @@ def _define() -> None:
 
     def number(
         name: str,
-        default: float,
+        default: float | None,
         text: str,
         lower_bound: float | None = None,
         upper_bound: float | None = None,
@@ -203,7 +203,12 @@ def _define() -> None:
     numbers("learning_rate", 3e-3, "Peak learning rate; several make a grid.", 0.0, 1e30)
     choice("lr_schedule", "cosine", list(LR_SCHEDULES), "Shape of the learning rate over steps.")
     number("warmup", 0.0, "Share of steps that warm up.", 0.0, 1.0)
-    number("weight_decay", 0.0, "Decoupled, of kernels.", lower_bound=0.0)
+    number(
+        "weight_decay",
+        None,
+        "Decoupled, of kernels; of adamw and sgd. Default: 0.01 for adamw, 0 for sgd.",
+        lower_bound=0.0,
+    )
     number("momentum", 0.9, "Of sgd.", 0.0, 1.0)
     number("clip_norm", 1.0, "Largest global gradient norm; 0: no clipping.", lower_bound=0.0)
 

@@ -23,7 +23,12 @@ from lth_flax.pruning.masks import PRUNABLE, full_mask
 from lth_flax.randomness import key
 from lth_flax.training.classification import make_loss, make_predict
 from lth_flax.training.loop import Trainer
-from lth_flax.training.optimizers import make_optimizer, make_schedule
+from lth_flax.training.optimizers import (
+    Optimizer,
+    make_optimizer,
+    make_schedule,
+    weight_decay_of,
+)
 from lth_flax.training.programs import Workload
 from lth_flax.training.steps import Task
 from lth_flax.types import Mask, Params
@@ -63,11 +68,6 @@ SOURCE_FLAGS = ("text_key", "label_key", "text_column", "label_column", "synthet
 
 CSV_DATASETS = ("financial_tweets", "csv")
 """Datasets that `--data_file` names a file for."""
-
-CALL_FLOPS = 6e9
-"""Work of one call and row: well under two seconds on one core."""
-
-MOST_STEPS_PER_CALL = 64
 
 
 @dataclass(frozen=True)
@@ -129,12 +129,34 @@ class Setup:
         return full_mask(params, PRUNABLE[FLAGS.prunable])
 
 
+def chosen_optimizer() -> Optimizer:
+    """The optimizer of the flags.
+
+    Raises:
+      UserError: it does not have one of the settings that were given.
+    """
+    momentum = FLAGS["momentum"]
+    given = FLAGS.optimizer == "sgd" or (momentum.present and momentum.value != momentum.default)
+    try:
+        return make_optimizer(
+            FLAGS.optimizer,
+            weight_decay=FLAGS.weight_decay,
+            momentum=FLAGS.momentum if given else None,
+            clip_norm=FLAGS.clip_norm or None,
+            frozen=(lambda path: "embedding" in path) if FLAGS.freeze_embeddings else None,
+        )
+    except ValueError as error:
+        raise UserError(f"{error}; see --optimizer, --weight_decay and --momentum") from None
+
+
 def load() -> Source:
     """The source that the flags name.
 
     Raises:
-      UserError: a file is given to a dataset that reads none, or it cannot be read.
+      UserError: a file is given to a dataset that reads none, it cannot be read, or the flags
+        of training do not go together.
     """
+    chosen_optimizer()  # what is wrong there is said before anything is read
     if FLAGS.data_file and FLAGS.dataset not in CSV_DATASETS:
         raise UserError(
             f"--data_file={FLAGS.data_file} is not read by --dataset={FLAGS.dataset}: expected "
@@ -215,18 +237,12 @@ def build(
         dropout_between_layers=FLAGS.dropout_between_layers,
         readout=FLAGS.readout,
     )
-    workload = make_workload(dataset, model, seeds, shape.epochs)
+    workload = make_workload(dataset, seeds, shape.epochs)
     steps = workload.epochs * batch_count(workload.members[seeds[0]]["train"], FLAGS.batch_size)
     task = Task(
         loss_fn=make_loss(model),
         predict_fn=make_predict(model),
-        optimizer=make_optimizer(
-            FLAGS.optimizer,
-            weight_decay=FLAGS.weight_decay,
-            momentum=FLAGS.momentum,
-            clip_norm=FLAGS.clip_norm or None,
-            frozen=(lambda path: "embedding" in path) if FLAGS.freeze_embeddings else None,
-        ),
+        optimizer=chosen_optimizer(),
         schedule=make_schedule(
             FLAGS.lr_schedule,
             total_steps=steps,
@@ -246,6 +262,7 @@ def build(
             vectors[seed] = read[id(words)]
     settings = {name: getattr(FLAGS, name) for name in SETTING_FLAGS}
     settings |= shape._asdict()
+    settings["weight_decay"] = weight_decay_of(FLAGS.optimizer, FLAGS.weight_decay)
     settings["embeddings"] = bool(FLAGS.embeddings_file)
     initializer = Initializer(model, vectors)
     engine = make_engine(rows, task, workload, lambda: initializer(seeds[0]))
@@ -259,40 +276,18 @@ def build(
     )
 
 
-def make_workload(
-    dataset: Dataset, model: BiLSTMClassifier, seeds: Sequence[int], epochs: int
-) -> Workload:
-    """Batches per call from the model's work per position."""
-    hidden = model.hidden_size
-    features = model.embedding_size + 2 * hidden * (model.num_layers - 1)
-    weights = 2 * 4 * hidden * (features + hidden * model.num_layers)
+def make_workload(dataset: Dataset, seeds: Sequence[int], epochs: int) -> Workload:
+    """Who sees which examples; nothing here depends on the model."""
     per_bucket = [
         [len(dataset.members[seeds[0]][split][bucket]) for split in ("validation", "test")]
         for bucket in range(len(dataset.edges))
     ]
-    eval_batches = tuple(
-        evaluation_batch_size(counts, most=4 * FLAGS.batch_size) for counts in per_bucket
-    )
-
-    def calls(batches: Sequence[int], flops: int, splits: Sequence[str]) -> tuple[int, ...]:
-        result = []
-        for bucket, (edge, batch) in enumerate(zip(dataset.edges, batches, strict=True)):
-            steps = round(CALL_FLOPS / (flops * weights * batch * edge))
-            most = max(
-                -(-len(dataset.members[seed][split][bucket]) // batch)
-                for seed in seeds
-                for split in splits
-            )
-            result.append(max(1, min(steps, MOST_STEPS_PER_CALL, most)))
-        return tuple(result)
-
-    train_batches = [FLAGS.batch_size] * len(dataset.edges)
     return Workload(
         buckets=dataset.buckets,
         members=dataset.members,
         epochs=epochs,
         batch_size=FLAGS.batch_size,
-        eval_batch_sizes=eval_batches,
-        train_steps_per_call=calls(train_batches, 6, ["train"]),
-        eval_steps_per_call=calls(eval_batches, 2, ["validation", "test"]),
+        eval_batch_sizes=tuple(
+            evaluation_batch_size(counts, most=4 * FLAGS.batch_size) for counts in per_bucket
+        ),
     )
