@@ -188,7 +188,7 @@ class Checkpoints:
         """
         started = monotonic()
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
         content = buffer.getvalue()
         write_bytes_atomic(self._file(table, slice_), self._seal(table, slice_, content) + content)
         self._last = monotonic()
