@@ -360,7 +360,11 @@ class Training:
         choices="lth_flax.training.optimizers:SCHEDULES",
     )
     warmup: float = _training(0.0, "Share of steps that warm up.", low=0, high=1)
-    weight_decay: float = _training(0.0, "Decoupled, of kernels.", low=0)
+    weight_decay: float | None = _training(
+        None,
+        "Decoupled, of kernels; of adamw and sgd. Default: 0.01 for adamw, 0 for sgd.",
+        low=0,
+    )
     momentum: float = _training(0.9, "Of sgd.", low=0, high=1)
     clip_norm: float = _training(1.0, "Largest global gradient norm; 0: no clipping.", low=0)
 

@@ -18,7 +18,8 @@ Predictions = dict[str, np.ndarray]
 def write_predictions(path: str | os.PathLike[str], predictions: Mapping[str, np.ndarray]) -> None:
     """Writes all of them atomically, by name: the same arrays are the same bytes."""
     buffer = BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **dict(sorted(predictions.items())))
+    # No allow_pickle=: older NumPy would write an array of that name.
+    np.savez_compressed(buffer, **dict(sorted(predictions.items())))  # type: ignore[arg-type]
     write_bytes_atomic(path, buffer.getvalue())
 
 

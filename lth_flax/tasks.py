@@ -86,7 +86,7 @@ class Training:
     learning_rate: float = 3e-3
     lr_schedule: str = "cosine"
     warmup: float = 0.0
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
     momentum: float = 0.9
     clip_norm: float = 1.0
 

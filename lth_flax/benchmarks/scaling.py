@@ -51,7 +51,8 @@ def bytes_of_a_row(words: int, shape: Shape = TWEETS) -> Footprint:
         "lengths": np.zeros(TWEETS_IN_ALL, np.int32),
         "labels": np.zeros(TWEETS_IN_ALL, np.int32),
     }
-    work = Workload((examples,), {}, 1, shape.batch, (shape.batch,), (1,), (1,))
+    members = {0: {"train": (np.arange(TWEETS_IN_ALL),)}}
+    work = Workload((examples,), members, 1, shape.batch, (shape.batch,))
     key = jax.random.key(0)
     params = jax.jit(model.init)(key, np.zeros((1, 1), np.int32), np.ones(1, np.int32))["params"]
     params = jax.tree_util.tree_map(np.asarray, params)

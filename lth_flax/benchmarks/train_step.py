@@ -86,10 +86,12 @@ def in_jax(
     state = [start(engine.place_rows([params] * rows), (fixed, begin), ())]
     order = np.broadcast_to(np.arange(shape.batch, dtype=np.int32), (rows, steps, shape.batch))
     indices = engine.place_stacked(np.ascontiguousarray(order))
+    zero = engine.place_stacked(np.zeros(rows, np.float32))
+    shared = (examples, np.int32(0), np.int32(steps))
 
     def call() -> None:
         for _ in range(REPLICATES // rows):
-            state[0], loss = train(state[0], (fixed, indices), (examples, np.int32(steps)))
+            state[0], loss = train(state[0], (fixed, zero, indices), shared)
             loss.block_until_ready()
 
     call()  # compiles

@@ -3,10 +3,10 @@
 Rows that share a program must run the same number of batches of the same
 shapes. So splits are stratified by label *and* bucket, which gives every seed
 the same counts; the seed permutes the examples inside a bucket, and the order
-of the buckets is common to all seeds.
+of the batches is common to all seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,8 +26,35 @@ Members = tuple[Int[np.ndarray, " members"], ...]
 """For each bucket, positions in its arrays."""
 
 
+class Epoch(NamedTuple):
+    """One epoch of training: what is in every batch, and in which order batches come.
+
+    order: the bucket of every step, common to all rows.
+    indices: per bucket, its batches in the order in which they come.
+    """
+
+    order: Int[np.ndarray, " steps"]
+    indices: tuple[Int[np.ndarray, "rows batches batch"], ...]
+
+    def examples(self, start: int = 0) -> int:
+        """How many examples each row sees in the steps from `start` on."""
+        done = np.bincount(self.order[:start], minlength=len(self.indices))
+        return sum(
+            int(np.count_nonzero(batches[0, behind:] != NOTHING))
+            for batches, behind in zip(self.indices, done, strict=True)
+        )
+
+
 class Call(NamedTuple):
-    """Work for one call of a compiled program: `steps` batches of one bucket."""
+    """Work for one call of a training program: `steps` batches of a bucket from its `first` on."""
+
+    bucket: int
+    first: int
+    steps: int
+
+
+class EvaluationCall(NamedTuple):
+    """Work for one call of an evaluation program: the first `steps` of `indices`."""
 
     bucket: int
     indices: Int[np.ndarray, "rows most_steps batch"]
@@ -126,60 +153,71 @@ def _largest_remainder(counts: np.ndarray, share: float) -> np.ndarray:
     return floor
 
 
-def training_calls(
-    members: Sequence[Members],
-    seeds: Sequence[int],
-    epoch: int,
-    *,
-    batch_size: int,
-    steps_per_call: Sequence[int],
-) -> list[Call]:
-    """One epoch: every training example once, in each row's own order.
+def training_epoch(
+    members: Mapping[int, Members], seeds: Sequence[int], epoch: int, *, batch_size: int
+) -> Epoch:
+    """A random permutation of the epoch's batches, which together are every example once.
+
+    Depends on nothing but the arguments: which seeds are beside a row, the model and the
+    backend leave its batches and their order as they are.
 
     Args:
-      members: per row, its training examples in each bucket. All rows have the
-        same number in a bucket.
-      seeds: per row, what permutes the examples inside a bucket.
-      epoch: which epoch; it also draws the common order of the buckets.
-      steps_per_call: per bucket, the most batches of a call.
+      members: per seed, its training examples in each bucket. All seeds have the same
+        number in a bucket.
+      seeds: per row, what draws the examples of each batch.
+      epoch: from 1; it draws, for all rows, the order of the batches.
     """
-    calls = []
-    for bucket, most in enumerate(steps_per_call):
-        batches = np.stack(
-            [
-                _batches(row[bucket], batch_size, generator(seed, "batches", epoch, bucket))
-                for row, seed in zip(members, seeds, strict=True)
-            ]
-        )
-        calls += _calls(batches, bucket, most)
-    order = generator(0, "bucket order", epoch).permutation(len(calls))
-    return [calls[index] for index in order]
+    counts = batch_counts(members[seeds[0]], batch_size)
+    buckets = np.repeat(np.arange(len(counts)), counts)
+    numbers = np.concatenate([np.arange(count) for count in counts])  # of a batch in its bucket
+    drawn = generator(0, "bucket order", epoch).permutation(len(buckets))
+    order, numbers = buckets[drawn], numbers[drawn]
+    indices = []
+    for bucket, count in enumerate(counts):
+        filled = np.empty((len(seeds), count, batch_size), np.int32)
+        first = {seed: seeds.index(seed) for seed in dict.fromkeys(seeds)}
+        for row, seed in enumerate(seeds):
+            if row == first[seed]:
+                rng = generator(seed, "batches", epoch, bucket)
+                batches = _batches(rng.permutation(members[seed][bucket]), batch_size)
+                filled[row] = batches[numbers[order == bucket]]
+            else:
+                filled[row] = filled[first[seed]]
+        indices.append(filled)
+    return Epoch(order.astype(np.int32), tuple(indices))
 
 
-def cut_calls(calls: Sequence[Call], steps: Sequence[int]) -> list[Call]:
-    """The same batches in the same order, with a call ending after each of `steps`.
+def training_calls(
+    order: Int[np.ndarray, " steps"], *, start: int = 0, ends: Sequence[int] = (), most: int
+) -> Iterator[Call]:
+    """The steps of an epoch from `start` on, in order: a call is a run of one bucket.
 
-    Steps count from the first batch of `calls`; those outside are no cuts.
+    Steps count from the first of `order`. A call ends at each of `ends`, and has at most `most`
+    steps: which batch comes when does not depend on that.
     """
-    result, done = [], 0
-    for call in calls:
-        inside = sorted({step - done for step in steps if 0 < step - done < call.steps})
-        for start, end in zip([0, *inside], [*inside, call.steps], strict=True):
-            indices = np.full_like(call.indices, NOTHING)
-            indices[:, : end - start] = call.indices[:, start:end]
-            result.append(Call(call.bucket, indices, end - start))
-        done += call.steps
-    return result
+    done = np.bincount(order[:start], minlength=int(order.max(initial=0)) + 1)
+    while start < len(order):
+        bucket = int(order[start])
+        end = min([start + most, len(order), *(end for end in ends if end > start)])
+        others = np.flatnonzero(order[start:end] != bucket)
+        steps = int(others[0]) if len(others) else end - start
+        yield Call(bucket, int(done[bucket]), steps)
+        done[bucket] += steps
+        start += steps
 
 
 def evaluation_calls(
     members: Sequence[Members], *, batch_sizes: Sequence[int], steps_per_call: Sequence[int]
-) -> list[Call]:
+) -> list[EvaluationCall]:
     """Every example once, in order, bucket after bucket; sizes and steps are per bucket."""
     calls = []
     for bucket, (size, most) in enumerate(zip(batch_sizes, steps_per_call, strict=True)):
-        batches = np.stack([_batches(row[bucket], size, None) for row in members])
-        calls += _calls(batches, bucket, most)
+        batches = np.stack([_batches(row[bucket], size) for row in members])
+        for start in range(0, batches.shape[1], most):
+            part = batches[:, start : start + most]
+            filled = np.full((len(members), most, size), NOTHING, np.int32)
+            filled[:, : part.shape[1]] = part
+            calls.append(EvaluationCall(bucket, filled, part.shape[1]))
     return calls
 
 
@@ -194,31 +232,23 @@ def evaluation_batch_size(counts: Sequence[int], *, most: int) -> int:
     return min(sizes, key=lambda size: (sum(-(-n // size) * (size + 8) for n in counts), -size))
 
 
+def batch_counts(members: Members, batch_size: int) -> tuple[int, ...]:
+    """The number of batches of each bucket in an epoch."""
+    return tuple(-(-len(part) // batch_size) for part in members)
+
+
 def batch_count(members: Members, batch_size: int) -> int:
     """The number of batches, and so of training steps, in an epoch."""
-    return sum(-(-len(part) // batch_size) for part in members)
+    return sum(batch_counts(members, batch_size))
 
 
-def _batches(
-    members: np.ndarray, batch_size: int, rng: np.random.Generator | None
-) -> Int[np.ndarray, "batches batch"]:
+def _batches(members: np.ndarray, batch_size: int) -> Int[np.ndarray, "batches batch"]:
+    """The members in their order; a batch that is not full is filled up with `NOTHING`."""
     # Spread evenly: 110 examples in batches of 50 are 37 + 37 + 36, so that no
     # step follows the gradient of a handful.
     number = -(-len(members) // batch_size)
     result = np.full((number, batch_size), NOTHING, np.int32)
-    order = members if rng is None else rng.permutation(members)
-    for row, part in zip(result, np.array_split(order, max(number, 1)), strict=False):
-        row[: len(part)] = part
+    least, more = divmod(len(members), max(number, 1))
+    sizes = least + (np.arange(number) < more)
+    result[np.arange(batch_size) < sizes[:, None]] = members
     return result
-
-
-def _calls(batches: Int[np.ndarray, "rows batches batch"], bucket: int, most: int) -> list[Call]:
-    rows, number, batch_size = batches.shape
-    calls = []
-    for start in range(0, number, most):
-        part = batches[:, start : start + most]
-        steps = part.shape[1]
-        filled = np.full((rows, most, batch_size), NOTHING, np.int32)
-        filled[:, :steps] = part
-        calls.append(Call(bucket, filled, steps))
-    return calls

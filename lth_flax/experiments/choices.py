@@ -87,7 +87,7 @@ def pruned(config: Config, family: Seed, trained: Params, mask: Mask, level: Lev
         scores = settings_of()["criterion"].function(config.criterion)(
             trained,
             initial_params=family.initial_params,
-            key=key(family.seed, "random scores", level.index),
+            key=key(family.seed, "random scores"),  # one draw for all levels: they nest
         )
         found = next_mask(
             scores,

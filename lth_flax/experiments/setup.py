@@ -26,7 +26,12 @@ from lth_flax.pruning.masks import PRUNABLE, full_mask
 from lth_flax.randomness import key
 from lth_flax.training.classification import make_loss, make_predict
 from lth_flax.training.loop import Trainer
-from lth_flax.training.optimizers import make_optimizer, make_schedule
+from lth_flax.training.optimizers import (
+    Optimizer,
+    make_optimizer,
+    make_schedule,
+    weight_decay_of,
+)
 from lth_flax.training.programs import Workload
 from lth_flax.training.steps import Task
 from lth_flax.types import Mask, Params
@@ -44,11 +49,6 @@ TFDS_FLAGS = ("text_key", "label_key")
 
 CSV_DATASETS = ("financial_tweets", "csv")
 """Datasets that are read from tables."""
-
-CALL_FLOPS = 6e9
-"""Work of one call and row: well under two seconds on one core."""
-
-MOST_STEPS_PER_CALL = 64
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,34 @@ class Setup:
         return full_mask(params, PRUNABLE[self.config.prunable])
 
 
+def chosen_optimizer(config: Config) -> Optimizer:
+    """The optimizer of the settings.
+
+    Raises:
+      UserError: it does not have one of the settings that were given.
+    """
+    default = settings_of()["momentum"].default
+    given = config.optimizer == "sgd" or config.momentum != default
+    try:
+        return make_optimizer(
+            config.optimizer,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum if given else None,
+            clip_norm=config.clip_norm or None,
+            frozen=(lambda path: "embedding" in path) if config.freeze_embeddings else None,
+        )
+    except ValueError as error:
+        raise UserError(f"{error}; see --optimizer, --weight_decay and --momentum") from None
+
+
 def load(config: Config) -> Source:
     """The source that the flags name.
 
     Raises:
-      UserError: a flag is given that this dataset does not read, or it cannot be read.
+      UserError: a flag is given that this dataset does not read, or it cannot be read, or the settings
+        of training do not go together.
     """
+    chosen_optimizer(config)  # what is wrong there is said before anything is read
     of_files = config.dataset in CSV_DATASETS
     of_tfds = not of_files and config.dataset != "synthetic"
     for names, read, wanted in (
@@ -226,18 +248,12 @@ def build(
         dropout_between_layers=config.dropout_between_layers,
         readout=config.readout,
     )
-    workload = make_workload(config, dataset, model, seeds, shape.epochs)
+    workload = make_workload(config, dataset, seeds, shape.epochs)
     steps = workload.epochs * batch_count(workload.members[seeds[0]]["train"], config.batch_size)
     task = Task(
         loss_fn=make_loss(model),
         predict_fn=make_predict(model),
-        optimizer=make_optimizer(
-            config.optimizer,
-            weight_decay=config.weight_decay,
-            momentum=config.momentum,
-            clip_norm=config.clip_norm or None,
-            frozen=(lambda path: "embedding" in path) if config.freeze_embeddings else None,
-        ),
+        optimizer=chosen_optimizer(config),
         schedule=make_schedule(
             config.lr_schedule,
             total_steps=steps,
@@ -257,6 +273,7 @@ def build(
                 )
             vectors[seed] = read[id(words)]
     settings = {**config.of_role("training"), **shape._asdict()}
+    settings["weight_decay"] = weight_decay_of(config.optimizer, config.weight_decay)
     # Which, so that records of two files never count as those of one run.
     settings["embeddings"] = files[WORD_VECTORS][:12] if files else False
     initializer = Initializer(model, vectors)
@@ -282,40 +299,18 @@ def files_that_are_read(config: Config) -> dict[str, str]:
     return {WORD_VECTORS: file_digest(config.embeddings_file)} if config.embeddings_file else {}
 
 
-def make_workload(
-    config: Config, dataset: Dataset, model: BiLSTMClassifier, seeds: Sequence[int], epochs: int
-) -> Workload:
-    """Batches per call from the model's work per position."""
-    hidden = model.hidden_size
-    features = model.embedding_size + 2 * hidden * (model.num_layers - 1)
-    weights = 2 * 4 * hidden * (features + hidden * model.num_layers)
+def make_workload(config: Config, dataset: Dataset, seeds: Sequence[int], epochs: int) -> Workload:
+    """Who sees which examples; nothing here depends on the model."""
     per_bucket = [
         [len(dataset.members[seeds[0]][split][bucket]) for split in ("validation", "test")]
         for bucket in range(len(dataset.edges))
     ]
-    eval_batches = tuple(
-        evaluation_batch_size(counts, most=4 * config.batch_size) for counts in per_bucket
-    )
-
-    def calls(batches: Sequence[int], flops: int, splits: Sequence[str]) -> tuple[int, ...]:
-        result = []
-        for bucket, (edge, batch) in enumerate(zip(dataset.edges, batches, strict=True)):
-            steps = round(CALL_FLOPS / (flops * weights * batch * edge))
-            most = max(
-                -(-len(dataset.members[seed][split][bucket]) // batch)
-                for seed in seeds
-                for split in splits
-            )
-            result.append(max(1, min(steps, MOST_STEPS_PER_CALL, most)))
-        return tuple(result)
-
-    train_batches = [config.batch_size] * len(dataset.edges)
     return Workload(
         buckets=dataset.buckets,
         members=dataset.members,
         epochs=epochs,
         batch_size=config.batch_size,
-        eval_batch_sizes=eval_batches,
-        train_steps_per_call=calls(train_batches, 6, ["train"]),
-        eval_steps_per_call=calls(eval_batches, 2, ["validation", "test"]),
+        eval_batch_sizes=tuple(
+            evaluation_batch_size(counts, most=4 * config.batch_size) for counts in per_bucket
+        ),
     )

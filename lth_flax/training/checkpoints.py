@@ -40,12 +40,12 @@ _DIGEST_BYTES = 32
 
 
 class Position(NamedTuple):
-    """Where training stands: `call` of `epoch` is the next to run; epochs count from 1."""
+    """Where training stands: `step` of `epoch` is the next; epochs count from 1, steps from 0."""
 
     table: int
     slice: int
     epoch: int
-    call: int
+    step: int
 
 
 class Checkpoints:
@@ -188,7 +188,7 @@ class Checkpoints:
         """
         started = monotonic()
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
         content = buffer.getvalue()
         write_bytes_atomic(self._file(table, slice_), self._seal(table, slice_, content) + content)
         self._last = monotonic()

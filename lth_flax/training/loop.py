@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lth_flax.data.batches import batch_count, cut_calls, training_calls
+from lth_flax.data.batches import batch_count, training_calls, training_epoch
 from lth_flax.numerics import pinned
 from lth_flax.randomness import key
 from lth_flax.training.checkpoints import Checkpoints, Position, flatten, unflatten
@@ -18,6 +18,9 @@ from lth_flax.training.programs import Clock, Programs, Workload
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import Row, State, Task, initial_state
 from lth_flax.types import Mask, Params
+
+MOST_STEPS = 8
+"""Of one call: how often a signal or a checkpoint is looked for. No result depends on it."""
 
 SCORED = tuple((c, s) for c in ("last", "best") for s in ("validation", "test"))
 
@@ -114,8 +117,11 @@ class _Slice:
     """A slice in training.
 
     history: [epochs, rows, 3], the columns of `Curve`; NaN in epochs that lie behind.
-    loss_sum, seen: [rows], over the examples of this epoch so far.
+    loss_sum: [rows], over the examples of this epoch so far.
     kept: the state at `Span.keep`, once it is reached; before, any of its shapes. () without.
+    epoch, step: the next to train: epochs count from 1, steps from 0 in each epoch.
+    validation: outputs after the last epoch that was trained; None where that was not in this
+      process.
     """
 
     state: State
@@ -124,10 +130,10 @@ class _Slice:
     best_accuracy: np.ndarray
     best_epoch: np.ndarray
     history: np.ndarray
-    loss_sum: np.ndarray
-    seen: np.ndarray
+    loss_sum: jax.Array
     epoch: int
-    call: int = 0
+    step: int
+    validation: Mapping[str, np.ndarray] | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         return {
@@ -137,8 +143,7 @@ class _Slice:
             "best_accuracy": self.best_accuracy,
             "best_epoch": self.best_epoch,
             "history": self.history,
-            "loss_sum": self.loss_sum,
-            "seen": self.seen,
+            "loss_sum": np.asarray(self.loss_sum),
         }
 
 
@@ -254,8 +259,9 @@ class Trainer:
         work, programs = self.workload, self.programs
         members = {
             split: [work.members[row.seed][split] for row in rows]
-            for split in ("train", "validation", "test")
+            for split in ("validation", "test")
         }
+        train = {row.seed: work.members[row.seed]["train"] for row in rows}
         fixed = self._fixed(rows)
         now = self._begin(rows, fixed, span)
         if hooks.checkpoints:
@@ -263,43 +269,32 @@ class Trainer:
         per_epoch = self.steps_per_epoch(rows[0].seed)
 
         while now.epoch <= (span.epochs or 0):
-            step = (now.epoch - 1) * per_epoch  # of the run, before the next call
-            calls = training_calls(
-                members["train"],
-                [row.seed for row in rows],
-                now.epoch,
-                batch_size=work.batch_size,
-                steps_per_call=work.train_steps_per_call,
-            )
-            calls = cut_calls(calls, [at - step for at in (span.start, span.keep) if at])
-            while step < span.start:
-                step += calls.pop(0).steps
-            step += sum(call.steps for call in calls[: now.call])
             started = perf_counter()
-            pending: jax.Array | None = None
-            for call in calls[now.call :]:
-                state, total = programs.train(now.state, fixed, call)
+            behind = (now.epoch - 1) * per_epoch  # steps of the run
+            seeds = [row.seed for row in rows]
+            epoch = training_epoch(train, seeds, now.epoch, batch_size=work.batch_size)
+            indices = programs.place(epoch)
+            keep = [] if span.keep is None else [span.keep - behind]
+            calls = training_calls(epoch.order, start=now.step, ends=keep, most=MOST_STEPS)
+            for call in calls:
+                state, loss_sum = programs.train(now.state, fixed, now.loss_sum, indices, call)
                 # One call in flight while the next is prepared, no more.
-                loss_sum = now.loss_sum if pending is None else now.loss_sum + _host(pending)
-                seen = now.seen + (call.indices >= 0).sum(axis=(1, 2))
-                now = replace(now, state=state, loss_sum=loss_sum, seen=seen, call=now.call + 1)
-                pending = total
-                step += call.steps
-                if step == span.keep:
+                now.loss_sum.block_until_ready()
+                now = replace(now, state=state, loss_sum=loss_sum, step=now.step + call.steps)
+                if [now.step] == keep:
                     now = replace(now, kept=programs.copy((state.params, state.opt_state)))
                 hooks.on_steps(real * call.steps)
                 stopping = hooks.stop()
                 if stopping or (hooks.checkpoints and hooks.checkpoints.due(epoch_end=False)):
-                    now = replace(now, loss_sum=now.loss_sum + _host(pending))
-                    pending = None
                     _save(now, number, hooks)
                 if stopping:
                     raise Stopped
-            if pending is not None:
-                now = replace(now, loss_sum=now.loss_sum + _host(pending))
+            # Those of this epoch that this table trained on.
+            seen = epoch.examples(max(span.start - behind, 0))
+            train_loss = np.asarray(now.loss_sum, np.float64) / seen
             programs.clock.train += perf_counter() - started
             validation = programs.predict(now.state.params, members["validation"])
-            now = self._end_epoch(now, now.loss_sum / now.seen, validation)
+            now = self._end_epoch(now, train_loss, validation)
             if hooks.checkpoints and hooks.checkpoints.due(epoch_end=True):
                 _save(now, number, hooks)
 
@@ -329,10 +324,15 @@ class Trainer:
             best_accuracy=np.full(len(rows), -1.0),
             best_epoch=np.ones(len(rows), np.int64),
             history=np.full((span.epochs or 0, len(rows), 3), np.nan),
-            loss_sum=np.zeros(len(rows)),
-            seen=np.zeros(len(rows), np.int64),
+            loss_sum=self._no_loss(),
             epoch=1 + span.start // self.steps_per_epoch(rows[0].seed),
+            step=span.start % self.steps_per_epoch(rows[0].seed),
         )
+
+    def _no_loss(self) -> jax.Array:
+        """The sum of losses before the first step of an epoch, [rows]."""
+        zeros: jax.Array = self.engine.place_stacked(np.zeros(self.engine.rows, np.float32))
+        return zeros
 
     def _resume(self, start: _Slice, number: int, hooks: Hooks, real: int, span: Span) -> _Slice:
         assert hooks.checkpoints is not None
@@ -355,10 +355,9 @@ class Trainer:
             best_accuracy=arrays["best_accuracy"],
             best_epoch=arrays["best_epoch"],
             history=arrays["history"],
-            loss_sum=arrays["loss_sum"],
-            seen=arrays["seen"],
+            loss_sum=place(arrays["loss_sum"]),
             epoch=position.epoch,
-            call=position.call,
+            step=position.step,
         )
 
     def _end_epoch(
@@ -375,10 +374,10 @@ class Trainer:
             best=self.programs.choose(better, now.state.params, now.best),
             best_accuracy=np.where(better, accuracy, now.best_accuracy),
             best_epoch=np.where(better, now.epoch, now.best_epoch),
-            loss_sum=np.zeros_like(now.loss_sum),
-            seen=np.zeros_like(now.seen),
+            loss_sum=self._no_loss(),
             epoch=now.epoch + 1,
-            call=0,
+            step=0,
+            validation=validation,
         )
 
     def _finish(self, now: _Slice, members: Mapping[str, Any], span: Span) -> dict[str, np.ndarray]:
@@ -388,13 +387,15 @@ class Trainer:
             "best_epoch": now.best_epoch,
             "history": now.history,
         }
+        # The last epoch was scored when it ended, and is often the best one too.
         scored: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
-        # The best epoch is often the last: then it has been scored already.
+        if now.validation is not None:
+            scored["last", "validation"] = now.validation
         same = bool((now.best_epoch == span.epochs).all())
         for checkpoint, split in SCORED:
             if checkpoint == "best" and same:
                 scored[checkpoint, split] = scored["last", split]
-            else:
+            elif (checkpoint, split) not in scored:
                 params = now.state.params if checkpoint == "last" else now.best
                 scored[checkpoint, split] = self.programs.predict(params, members[split])
             for name, array in scored[checkpoint, split].items():
@@ -402,13 +403,9 @@ class Trainer:
         return arrays
 
 
-def _host(total: jax.Array) -> np.ndarray:
-    return np.asarray(total, np.float64)
-
-
 def _save(now: _Slice, number: int, hooks: Hooks) -> None:
     if hooks.checkpoints:
-        position = Position(hooks.table, number, now.epoch, now.call)
+        position = Position(hooks.table, number, now.epoch, now.step)
         hooks.checkpoints.save(position, now.arrays())
 
 

@@ -41,17 +41,21 @@ def footprint(
     )
     step = engine.place_stacked(np.zeros(1, np.int32))
     state = jax.eval_shape(engine.lift(partial(initial_state, task)), stacked, (fixed, step), ())
-    shape = (1, workload.train_steps_per_call[bucket], workload.batch_size)
+    shape = (1, max(1, workload.train_batches[bucket]), workload.batch_size)
     indices = jax.ShapeDtypeStruct(shape, np.int32)
+    loss_sum = jax.ShapeDtypeStruct((1,), np.float32)
     examples = {
         name: jax.ShapeDtypeStruct(array.shape, array.dtype)
         for name, array in workload.buckets[bucket].items()
     }
     program = engine.lift(partial(train_steps, task), donate=True)
-    compiled = program.lower(state, (fixed, indices), (examples, np.int32(0))).compile()
+    shared_arguments = (examples, np.int32(0), np.int32(0))
+    compiled = program.lower(state, (fixed, loss_sum, indices), shared_arguments).compile()
     needs = compiled.memory_analysis()
-    # Besides what the program holds: its own state, the mask, and the best epoch's parameters.
+    # Besides what the program holds: its own state, the mask, the best epoch's parameters, and
+    # which examples are in the batches of an epoch.
     own = sum(_bytes(tree) for tree in (state, fixed, stacked))
+    own += np.dtype(np.int32).itemsize * workload.batch_size * sum(workload.train_batches)
     shared = sum(array.nbytes for part in workload.buckets for array in part.values())
     return Footprint(int(needs.temp_size_in_bytes) + own, shared)
 

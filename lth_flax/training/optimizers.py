@@ -18,6 +18,8 @@ Schedule = Callable[[Array], Float[Array, ""]]
 """Step -> the factor on the learning rate."""
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
+ADAMW_WEIGHT_DECAY = 0.01
+SGD_MOMENTUM = 0.9
 SCHEDULES = ("constant", "cosine", "linear")
 
 
@@ -56,11 +58,24 @@ def keep_pruned(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def weight_decay_of(name: str, given: float | None) -> float:
+    """The weight decay of an optimizer: what is given, or its default.
+
+    Raises:
+      ValueError: `name` is adam, which has none.
+    """
+    if name == "adam" and given:
+        raise ValueError(
+            f"optimizer adam has no weight_decay, found {given:g}: use adamw, or leave it out"
+        )
+    return (ADAMW_WEIGHT_DECAY if name == "adamw" else 0.0) if given is None else given
+
+
 def make_optimizer(
     name: str,
     *,
-    weight_decay: float = 0.0,
-    momentum: float = 0.9,
+    weight_decay: float | None = None,
+    momentum: float | None = None,
     clip_norm: float | None = None,
     frozen: Callable[[tuple[str, ...]], bool] | None = None,
 ) -> Optimizer:
@@ -68,24 +83,31 @@ def make_optimizer(
 
     Args:
       name: one of `OPTIMIZERS`.
-      weight_decay: decoupled, of kernels only (Loshchilov & Hutter, arXiv 1711.05101).
-      momentum: of sgd.
+      weight_decay: decoupled, of kernels only (Loshchilov & Hutter, arXiv 1711.05101); default:
+        0.01 for adamw, none for sgd. adam has none.
+      momentum: of sgd alone; default: 0.9.
       clip_norm: the largest global norm of the gradient.
       frozen: path -> whether a parameter is never updated.
+
+    Raises:
+      ValueError: an unknown name, or a setting that this optimizer does not have.
     """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; found {name!r}")
+    decay = weight_decay_of(name, weight_decay)
+    if momentum is not None and name != "sgd":
+        raise ValueError(
+            f"optimizer {name} has no momentum, found {momentum:g}: use sgd, or leave it out"
+        )
+    trace = SGD_MOMENTUM if momentum is None else momentum
 
     def build(learning_rate: Float[Array, ""]) -> optax.GradientTransformation:
         parts = []
         if clip_norm is not None:
             parts.append(optax.clip_by_global_norm(clip_norm))
-        if name in ("adam", "adamw"):
-            parts.append(optax.scale_by_adam())
-        elif name == "sgd":
-            parts.append(optax.trace(decay=momentum))
-        else:
-            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}; found {name!r}")
-        if weight_decay:
-            parts.append(optax.add_decayed_weights(weight_decay, mask=_kernels))
+        parts.append(optax.trace(decay=trace) if name == "sgd" else optax.scale_by_adam())
+        if decay:
+            parts.append(optax.add_decayed_weights(decay, mask=_kernels))
         parts.append(optax.scale_by_learning_rate(learning_rate))
         optimizer = optax.chain(*parts)
         if frozen is None:

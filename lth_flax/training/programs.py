@@ -11,7 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lth_flax.data.batches import Call, Members, evaluation_calls
+from lth_flax.data.batches import (
+    Call,
+    Epoch,
+    EvaluationCall,
+    Members,
+    batch_counts,
+    evaluation_calls,
+)
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import (
     Row,
@@ -33,7 +40,6 @@ class Workload:
     buckets: resident examples, one tree of arrays per compiled shape.
     members: per seed and split, positions in each bucket.
     eval_batch_sizes: per bucket, examples per batch of an evaluation.
-    train_steps_per_call, eval_steps_per_call: per bucket, batches per call.
     """
 
     buckets: tuple[Mapping[str, np.ndarray], ...]
@@ -41,8 +47,21 @@ class Workload:
     epochs: int
     batch_size: int
     eval_batch_sizes: tuple[int, ...]
-    train_steps_per_call: tuple[int, ...]
-    eval_steps_per_call: tuple[int, ...]
+
+    @cached_property
+    def train_batches(self) -> tuple[int, ...]:
+        """Per bucket, batches of an epoch: the same for all seeds."""
+        (members, *_) = self.members.values()
+        return batch_counts(members["train"], self.batch_size)
+
+    @cached_property
+    def eval_steps_per_call(self) -> tuple[int, ...]:
+        """Per bucket, batches of the larger of the two parts that are scored, and at least one."""
+        (members, *_) = self.members.values()
+        return tuple(
+            max(1, *(-(-len(members[split][bucket]) // size) for split in ("validation", "test")))
+            for bucket, size in enumerate(self.eval_batch_sizes)
+        )
 
 
 @dataclass
@@ -75,16 +94,31 @@ class Programs:
         """The state with another optimizer state under its masks."""
         return self._small["continued"](state, (fixed, opt_state), ())
 
-    def train(self, state: State, fixed: Row, call: Call) -> tuple[State, jax.Array]:
-        """One call: (state, sum of loss over examples [rows]). The old state is used up."""
-        indices = self.engine.place_stacked(call.indices)
-        shared = (self._buckets[call.bucket], np.int32(call.steps))
-        return self._compiled["train", call.bucket](state, (fixed, indices), shared)
+    def place(self, epoch: Epoch) -> tuple[jax.Array, ...]:
+        """What is in the batches of an epoch, where the rows are: for all of its calls."""
+        return tuple(map(self.engine.place_stacked, epoch.indices))
+
+    def train(
+        self,
+        state: State,
+        fixed: Row,
+        loss_sum: jax.Array,
+        indices: Sequence[jax.Array],
+        call: Call,
+    ) -> tuple[State, jax.Array]:
+        """One call of an epoch that was placed. The old state is used up.
+
+        Returns:
+          the state, and `loss_sum` [rows] with the loss of every example added.
+        """
+        shared = (self._buckets[call.bucket], np.int32(call.first), np.int32(call.steps))
+        program = self._compiled["train", call.bucket]
+        return program(state, (fixed, loss_sum, indices[call.bucket]), shared)
 
     def predict(self, params: Params, members: Sequence[Members]) -> dict[str, np.ndarray]:
         """Per-example outputs [rows, examples], in the order of the members."""
 
-        def run(call: Call, indices: Any, shared: Any) -> Any:
+        def run(call: EvaluationCall, indices: Any, shared: Any) -> Any:
             return self._compiled["predict", call.bucket](params, (indices,), shared)
 
         return self._evaluate(run, members, axes=1)
@@ -98,13 +132,17 @@ class Programs:
         does all levels of a row, and nothing comes back to the host in between.
         """
 
-        def run(call: Call, indices: Any, shared: Any) -> Any:
+        def run(call: EvaluationCall, indices: Any, shared: Any) -> Any:
             return self._small["levels"](params, (masks, indices), shared)
 
         return self._evaluate(run, members, axes=2)
 
     def _evaluate(
-        self, run: Callable[[Call, Any, Any], Any], members: Sequence[Members], *, axes: int
+        self,
+        run: Callable[[EvaluationCall, Any, Any], Any],
+        members: Sequence[Members],
+        *,
+        axes: int,
     ) -> dict[str, np.ndarray]:
         """Outputs of all calls, examples in order behind `axes` leading axes."""
         started = perf_counter()
@@ -162,15 +200,21 @@ class Programs:
         train = self.engine.lift(partial(train_steps, self.task), donate=True)
         predict = self.engine.lift(partial(predict_steps, self.task))
 
+        loss_sum = self.engine.place_stacked(np.zeros(rows, np.float32))
+
         def lowered() -> Iterable[tuple[tuple[str, int], Any]]:
             for bucket, examples in enumerate(self._buckets):
-                shared = (examples, np.int32(0))
-                shape = (rows, work.train_steps_per_call[bucket], work.batch_size)
-                indices = self.engine.place_stacked(np.zeros(shape, np.int32))
-                yield ("train", bucket), train.lower(state, (fixed, indices), shared)
+                step = np.int32(0)
+                if work.train_batches[bucket]:
+                    shape = (rows, work.train_batches[bucket], work.batch_size)
+                    indices = self.engine.place_stacked(np.zeros(shape, np.int32))
+                    rowed = (fixed, loss_sum, indices)
+                    program = train.lower(state, rowed, (examples, step, step))
+                    yield ("train", bucket), program
                 shape = (rows, work.eval_steps_per_call[bucket], work.eval_batch_sizes[bucket])
                 indices = self.engine.place_stacked(np.zeros(shape, np.int32))
-                yield ("predict", bucket), predict.lower(state.params, (indices,), shared)
+                program = predict.lower(state.params, (indices,), (examples, step))
+                yield ("predict", bucket), program
 
         with ThreadPoolExecutor() as pool:
             futures = {name: pool.submit(program.compile) for name, program in lowered()}

@@ -108,11 +108,18 @@ def train_steps(
     task: Task,
     state: State,
     row: Row,
-    indices: Int[Array, "most_steps batch"],
+    loss_sum: Float[Array, ""],
+    indices: Int[Array, "batches batch"],
     examples: Batch,
+    first: Int[Array, ""],
     steps: Int[Array, ""],
 ) -> tuple[State, Float[Array, ""]]:
-    """The first `steps` batches of `indices`: (state, sum of loss over examples)."""
+    """Trains on `steps` batches of `indices`, from its `first` on.
+
+    Returns:
+      the state, and `loss_sum` with the loss of every example added: step by step, so that it
+      does not depend on which steps share a call.
+    """
 
     def body(index, carry):
         state, total = carry
@@ -120,7 +127,7 @@ def train_steps(
         state, loss = train_step(task, state, row, batch)
         return state, total + loss * jnp.sum(batch["weight"])
 
-    return jax.lax.fori_loop(0, steps, body, (state, jnp.float32(0.0)))
+    return jax.lax.fori_loop(first, first + steps, body, (state, loss_sum))
 
 
 def predict_steps(

@@ -1,5 +1,6 @@
 """Buckets against brute force, and the laws of splits and of epoch plans."""
 
+from collections import Counter
 from itertools import combinations
 
 import numpy as np
@@ -17,6 +18,7 @@ from lth_flax.data.batches import (
     padding_share,
     stratified_split,
     training_calls,
+    training_epoch,
 )
 
 LENGTHS = st.lists(st.integers(0, 9), min_size=1, max_size=14)
@@ -116,91 +118,124 @@ def test_a_split_is_drawn_from_its_seed():
 SIZES = st.lists(st.integers(0, 23), min_size=1, max_size=3)
 
 
-def make_members(sizes, rows):
-    """Each row's members are others: row r has those of rest r modulo the number of rows."""
-    return [tuple(np.arange(size) * rows + row for size in sizes) for row in range(rows)]
+SEEDS = (5, 0, 9)
 
 
-def batches_of(calls, row, bucket):
-    return [
-        batch[batch != NOTHING].tolist()
-        for call in calls
-        if call.bucket == bucket
-        for batch in call.indices[row, : call.steps]
-    ]
+def make_members(sizes, seeds=SEEDS):
+    """Each seed's members are others: a rest of their own modulo the number of seeds."""
+    return {
+        seed: tuple(np.arange(size) * len(seeds) + number for size in sizes)
+        for number, seed in enumerate(seeds)
+    }
+
+
+def steps_of(epoch, row):
+    """(bucket, examples) of every step, read the slow way: each bucket is a queue."""
+    queues = [iter(batches[row]) for batches in epoch.indices]
+    steps = []
+    for bucket in epoch.order.tolist():
+        batch = next(queues[bucket])
+        steps.append((bucket, batch[batch != NOTHING].tolist()))
+    assert all(next(queue, None) is None for queue in queues)  # nothing is left over
+    return steps
+
+
+def plan(members, seeds, epoch, batch_size=4):
+    return training_epoch(members, seeds, epoch, batch_size=batch_size)
 
 
 @settings(max_examples=60, deadline=None)
-@given(SIZES, st.integers(1, 7), st.integers(1, 4), st.integers(1, 5))
-def test_an_epoch_has_every_example_of_every_row_once(sizes, batch_size, most, epoch):
-    members, seeds = make_members(sizes, 3), [5, 0, 9]
-    steps_per_call = [most + bucket for bucket in range(len(sizes))]
-    calls = training_calls(
-        members, seeds, epoch, batch_size=batch_size, steps_per_call=steps_per_call
-    )
-    for call in calls:
-        assert call.indices.shape == (3, steps_per_call[call.bucket], batch_size)
-        assert 1 <= call.steps <= steps_per_call[call.bucket]
-        assert (call.indices[:, call.steps :] == NOTHING).all()
-        # All rows of a call have the same number of examples in each batch.
-        real = (call.indices != NOTHING).sum(axis=2)
-        assert (real == real[0]).all()
-    for row, parts in enumerate(members):
-        for bucket, part in enumerate(parts):
-            batches = batches_of(calls, row, bucket)
+@given(SIZES, st.integers(1, 7), st.integers(1, 5), st.permutations([*SEEDS, 5]))
+def test_an_epoch_has_every_example_of_every_row_once(sizes, batch_size, number, seeds):
+    members = make_members(sizes)
+    epoch = plan(members, seeds, number, batch_size)
+    assert len(epoch.order) == batch_count(members[0], batch_size)
+    for row, seed in enumerate(seeds):
+        steps = steps_of(epoch, row)
+        for bucket, part in enumerate(members[seed]):
+            batches = [batch for owner, batch in steps if owner == bucket]
             assert sorted(sum(batches, [])) == part.tolist()
             assert len(batches) == -(-len(part) // batch_size)
             amounts = [len(batch) for batch in batches]
             assert not amounts or max(amounts) - min(amounts) <= 1
-    assert sum(call.steps for call in calls) == batch_count(members[0], batch_size)
+        # Rows in lockstep: the same number of examples in every step.
+        assert [len(batch) for _, batch in steps] == [len(b) for _, b in steps_of(epoch, 0)]
+        for start in range(len(steps) + 1):
+            assert epoch.examples(start) == sum(len(batch) for _, batch in steps[start:])
+    # Rows of one seed see the same.
+    first, second = (row for row, seed in enumerate(seeds) if seed == 5)
+    assert steps_of(epoch, first) == steps_of(epoch, second)
 
 
 def test_110_examples_in_batches_of_50_are_37_37_36():
-    (call,) = training_calls([(np.arange(110),)], [0], 1, batch_size=50, steps_per_call=[8])
-    assert sorted((call.indices[0, : call.steps] != NOTHING).sum(axis=1).tolist()) == [36, 37, 37]
+    epoch = plan({0: (np.arange(110),)}, [0], 1, 50)
+    assert sorted(len(batch) for _, batch in steps_of(epoch, 0)) == [36, 37, 37]
 
 
-def plan(members, seeds, epoch):
-    return training_calls(members, seeds, epoch, batch_size=4, steps_per_call=[2] * len(members[0]))
-
-
-def test_the_order_depends_on_seed_and_epoch():
-    members = [(np.arange(40), np.arange(24))] * 2
-    order = {
-        (seed, epoch): [
-            sum(batches_of(plan(members, [seed, 3], epoch), 0, bucket), []) for bucket in (0, 1)
-        ]
+def test_what_is_in_a_batch_depends_on_seed_and_epoch():
+    members = {seed: (np.arange(40), np.arange(24)) for seed in (0, 1)}
+    steps = {
+        (seed, epoch): steps_of(plan(members, [seed], epoch), 0)
         for seed in (0, 1)
         for epoch in (1, 2)
     }
-    assert (
-        plan(members, [0, 3], 1)[0].indices.tolist() == plan(members, [0, 3], 1)[0].indices.tolist()
-    )
-    first, *others = order.values()
-    assert all(other[bucket] != first[bucket] for other in others for bucket in (0, 1))
-    # Not merely the order of the batches: what is in a batch changes.
-    assert sorted(map(sorted, batches_of(plan(members, [0, 3], 1), 0, 0))) != sorted(
-        map(sorted, batches_of(plan(members, [0, 3], 2), 0, 0))
-    )
+    assert steps[0, 1] == steps_of(plan(members, [0], 1), 0)
+    for one, other in combinations(steps, 2):
+        # Not merely the order of the batches: what is in a batch changes.
+        assert sorted(map(sorted, (batch for _, batch in steps[one]))) != sorted(
+            map(sorted, (batch for _, batch in steps[other]))
+        )
+    for epoch in (1, 2):  # the order of lengths is common to all seeds
+        assert [b for b, _ in steps[0, epoch]] == [b for b, _ in steps[1, epoch]]
+    assert [b for b, _ in steps[0, 1]] != [b for b, _ in steps[0, 2]]
 
 
-def test_a_row_does_not_depend_on_its_neighbours_and_the_bucket_order_is_common():
-    sizes = [40, 24, 16]
-    members = make_members(sizes, 3)
-    together = plan(members, [7, 0, 2], 3)
-    for row, seed in enumerate([7, 0, 2]):
-        alone = plan([members[row]], [seed], 3)
-        assert [call.bucket for call in alone] == [call.bucket for call in together]
-        for one, all_ in zip(alone, together, strict=True):
-            np.testing.assert_array_equal(one.indices[0], all_.indices[row])
-    orders = {tuple(call.bucket for call in plan(members, [7, 0, 2], epoch)) for epoch in range(8)}
-    assert len(orders) > 1
+def test_a_row_does_not_depend_on_its_neighbours():
+    members = make_members([40, 24, 16])
+    together = plan(members, SEEDS, 3)
+    for row, seed in enumerate(SEEDS):
+        assert steps_of(plan({seed: members[seed]}, [seed], 3), 0) == steps_of(together, row)
+
+
+def test_every_order_of_the_batches_is_as_likely_as_every_other():
+    # Three examples of each bucket in batches of two: four batches that are told apart by
+    # bucket and size, 24 orders. 2,400 epochs, so 100 of each are expected.
+    members = {0: (np.arange(3), np.arange(3))}
+    seen = Counter()
+    for number in range(1, 2401):
+        steps = steps_of(plan(members, [0], number, batch_size=2), 0)
+        seen[tuple((bucket, len(batch)) for bucket, batch in steps)] += 1
+    assert len(seen) == 24
+    # The 99.9% point of chi-square with 23 degrees of freedom is 49.7.
+    assert sum((count - 100) ** 2 / 100 for count in seen.values()) < 49.7
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 2), max_size=20),
+    st.integers(0, 20),
+    st.lists(st.integers(-3, 25), max_size=3),
+    st.integers(1, 9),
+)
+def test_calls_are_the_steps_in_order_however_they_are_cut(order, start, ends, most):
+    order, start = np.array(order, np.int32), min(start, len(order))
+    calls = list(training_calls(order, start=start, ends=ends, most=most))
+    # Step by step: the bucket, and which of its batches.
+    expected = [(b, order[:step].tolist().count(b)) for step, b in enumerate(order.tolist())]
+    found = [(call.bucket, call.first + n) for call in calls for n in range(call.steps)]
+    assert found == expected[start:]
+    stops = start + np.cumsum([call.steps for call in calls])
+    assert {end for end in ends if start < end < len(order)} <= set(stops.tolist())
+    assert all(1 <= call.steps <= most for call in calls)
+    # No shorter than need be.
+    for before, after, stop in zip(calls, calls[1:], stops, strict=False):
+        assert before.bucket != after.bucket or before.steps == most or stop in ends
 
 
 @settings(max_examples=60, deadline=None)
 @given(SIZES, st.integers(1, 7), st.integers(1, 4))
 def test_evaluation_goes_through_the_members_in_order(sizes, batch_size, most):
-    members = make_members(sizes, 2)
+    members = list(make_members(sizes).values())
     batch_sizes = [batch_size + bucket for bucket in range(len(sizes))]
     calls = evaluation_calls(members, batch_sizes=batch_sizes, steps_per_call=[most] * len(sizes))
     assert all(call.indices.shape[2] == batch_sizes[call.bucket] for call in calls)

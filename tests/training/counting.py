@@ -78,8 +78,6 @@ def trainer():
         epochs=EPOCHS,
         batch_size=3,
         eval_batch_sizes=(4, 4),
-        train_steps_per_call=(2, 2),
-        eval_steps_per_call=(1, 3),
     )
     return Trainer(Engine("map", tuple(jax.devices()[:2]), 2), task, work)
 

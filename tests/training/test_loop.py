@@ -54,9 +54,9 @@ def test_losses_are_means_over_examples_not_over_batches():
 
 
 def test_a_row_that_diverges_says_so_and_leaves_the_others_alone():
-    # At this rate the weight is 6e37 as the third epoch begins, and two batches of
-    # three examples sum to more than the largest float32, 3.4e38; to less before it.
-    bad = [row(1, start=float("nan")), row(1, rate=5e36)]
+    # The sum of the 16 losses of an epoch is at most 16 * 11 steps of this rate in the second
+    # one, 3.26e38, and at least 16 * 12 in the third: more than the largest float32, 3.4e38.
+    bad = [row(1, start=float("nan")), row(1, rate=1.85e36)]
     broken = trainer().train([TABLE[0], *bad, TABLE[2]])
     whole = trainer().train([TABLE[0], TABLE[1], TABLE[1], TABLE[2]])
     assert [outcome.diverged_epoch for outcome in broken] == [None, 1, 3, None]

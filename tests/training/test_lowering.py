@@ -48,11 +48,14 @@ def programs(narrow):
     params = engine.place_rows([row.params for row in rows])
     state = engine.lift(partial(initial_state, TASK))(params, (fixed, np.zeros(3, np.int32)), ())
     indices = np.zeros((3, 2, 4), np.int32)
-    shared = (dict(BUCKETS[0]), np.int32(1))
+    examples, zero, one = dict(BUCKETS[0]), np.int32(0), np.int32(1)
     return {
-        "train": (engine.lift(partial(train_steps, TASK)), (state, (fixed, indices), shared)),
+        "train": (
+            engine.lift(partial(train_steps, TASK)),
+            (state, (fixed, np.zeros(3, np.float32), indices), (examples, zero, one)),
+        ),
         "evaluate": (
-            engine.lift(partial(predict_steps, TASK)), (params, (indices,), shared),
+            engine.lift(partial(predict_steps, TASK)), (params, (indices,), (examples, one)),
         ),
     }  # fmt: skip
 
@@ -144,8 +147,9 @@ def test_vmap_and_map_on_a_gpu_agree_with_the_cpu():
         step = engine.place_stacked(np.zeros(3, np.int32))
         state = engine.lift(partial(initial_state, TASK))(params, (fixed, step), ())
         indices = engine.place_stacked(np.arange(24, dtype=np.int32).reshape(3, 2, 4) % 20)
-        shared = (engine.place_shared(dict(BUCKETS[0])), np.int32(1))
-        after, loss = engine.lift(partial(train_steps, TASK))(state, (fixed, indices), shared)
+        shared = (engine.place_shared(dict(BUCKETS[0])), np.int32(0), np.int32(1))
+        rowed = (fixed, engine.place_stacked(np.zeros(3, np.float32)), indices)
+        after, loss = engine.lift(partial(train_steps, TASK))(state, rowed, shared)
         answers.append(jax.device_get((after.params, loss)))
     for other in answers[1:]:
         jax.tree.map(

@@ -73,8 +73,6 @@ def make_work(shapes):
         epochs=2,
         batch_size=4,
         eval_batch_sizes=(5, 5)[:shapes],
-        train_steps_per_call=(2, 2)[:shapes],
-        eval_steps_per_call=(2, 2)[:shapes],
     )
 
 
@@ -225,9 +223,10 @@ def program_text(lifter):
     step = lifter.place_stacked(np.zeros(rows, np.int32))
     state = lifter.lift(partial(initial_state, TASK))(params, (row, step), ())
     indices = lifter.place_stacked(np.zeros((rows, 2, 4), np.int32))
-    shared = (lifter.place_shared(dict(BUCKETS[0])), np.int32(2))
+    loss_sum = lifter.place_stacked(np.zeros(rows, np.float32))
+    shared = (lifter.place_shared(dict(BUCKETS[0])), np.int32(0), np.int32(2))
     lifted = lifter.lift(partial(train_steps, TASK), donate=True)
-    return lifted.lower(state, (row, indices), shared).compile().as_text()
+    return lifted.lower(state, (row, loss_sum, indices), shared).compile().as_text()
 
 
 @pytest.mark.parametrize(("mode", "rows"), [("map", 2), ("map", 4), ("vmap", 4)])
@@ -299,7 +298,7 @@ def test_a_loss_that_is_no_classifier_at_all():
         return {"error": error, "correct": jnp.abs(error) < 0.1, "loss": error**2}
 
     everyone = {split: (np.arange(12),) for split in ("train", "validation", "test")}
-    work = Workload(({"x": x, "y": y},), {0: everyone}, 300, 12, (12,), (1,), (1,))
+    work = Workload(({"x": x, "y": y},), {0: everyone}, 300, 12, (12,))
     task = Task(
         loss,
         predict,

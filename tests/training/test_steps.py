@@ -24,6 +24,7 @@ from lth_flax.training.steps import (
 )
 
 STEPS = 50
+ZERO = np.float32(0)
 MODEL = BiLSTMClassifier(
     vocabulary_size=12,
     embedding_size=4,
@@ -134,7 +135,9 @@ def test_nothing_leaks_into_pruned_weights(optimizer, moments):
     row, task = make_row(mask), make_task(spied(optimizer))
     state = initial_state(task, params, row, jnp.int32(0))
     run = jax.jit(partial(train_steps, task))
-    state, total = run(state, row, random_indices(), examples(), jnp.int32(STEPS))
+    state, total = run(
+        state, row, ZERO, random_indices(), examples(), jnp.int32(0), jnp.int32(STEPS)
+    )
     assert int(state.step) == STEPS
     assert np.isfinite(float(total))
     before, after = by_path(params), by_path(state.params)
@@ -313,7 +316,8 @@ def test_the_schedule_scales_the_rate_of_the_row():
     row = make_row(full_mask(params), learning_rate=0.1)
     state = initial_state(task, params, row, jnp.int32(0))
     data = {"x": jnp.zeros(2)}
-    state, total = train_steps(task, state, row, jnp.zeros((6, 2), jnp.int32), data, jnp.int32(4))
+    indices = jnp.zeros((6, 2), jnp.int32)
+    state, total = train_steps(task, state, row, ZERO, indices, data, jnp.int32(1), jnp.int32(4))
     # The gradient is 1: 0.1 * (1 + 3/4 + 1/2 + 1/4) is what four steps take away.
     np.testing.assert_allclose(state.params["w"], 2.75, rtol=1e-6)
     # Two weights of 3, 2.9, 2.825, 2.775 before each step, two examples per batch.
@@ -328,7 +332,7 @@ def test_a_frozen_embedding_keeps_its_bits_and_the_rest_moves():
     row, task = make_row(full_mask(params)), make_task(optimizer)
     state = initial_state(task, params, row, jnp.int32(0))
     run = jax.jit(partial(train_steps, task))
-    state, _ = run(state, row, random_indices(), examples(), jnp.int32(5))
+    state, _ = run(state, row, ZERO, random_indices(), examples(), jnp.int32(0), jnp.int32(5))
     for path, leaf in by_path(params).items():
         moved = np.asarray(by_path(state.params)[path]) != np.asarray(leaf)
         assert not moved.any() if "embedding" in path else moved.all()
