@@ -148,8 +148,8 @@ def load(config: Config) -> Source:
     """The source that the flags name.
 
     Raises:
-      UserError: a flag is given that this dataset does not read, or it cannot be read, or the settings
-        of training do not go together.
+      UserError: a flag is given that this dataset does not read, it cannot be read, or the
+        settings of training do not go together.
     """
     chosen_optimizer(config)  # what is wrong there is said before anything is read
     of_files = config.dataset in CSV_DATASETS
