@@ -349,7 +349,7 @@ class Training:
     )
     batch_size: int = _training(64, "Texts per training step.", low=1, high=65_536)
     optimizer: str = _training(
-        "adam", "Update rule.", choices="lth_flax.training.optimizers:OPTIMIZERS"
+        "adam", "Update rule.", choices="lth_flax.training.optimizers:OPTIMIZERS", open=True
     )
     learning_rate: tuple[float, ...] = _training(
         (3e-3,), "Peak learning rate; several make a grid.", low=0, high=1e30, grid=True
@@ -431,6 +431,7 @@ class Protocol:
         "Which weights may be pruned. head is for the paper's protocol: its figures 1, 2 and 4 "
         "pruned the last linear layer alone.",
         choices="lth_flax.pruning.masks:PRUNABLE",
+        open=True,
     )
     readout: str = _training(
         "final",

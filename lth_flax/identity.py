@@ -30,7 +30,7 @@ NOT_OF_RESULTS = tuple(
     for name in (
         "analysis", "benchmarks", "tickets", "ticket_files", "ticket_metadata", "errors", "quiet",
         "identity", "code_digest", "cli", "config", "flagfile", "interrupt",
-        "experiments.platforms", "experiments.progress",
+        "runs.platforms", "runs.progress",
     )
 )  # fmt: skip
 """Modules that a result does not depend on: statistics and pages, exports, what is said."""

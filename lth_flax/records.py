@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import re
 import secrets
@@ -151,6 +152,24 @@ _DENSITY = _kind(
 )
 
 
+def _parse_metrics(cell: str) -> dict[str, float]:
+    value = json.loads(cell)
+    _require(isinstance(value, dict))
+    # No JSON has a NaN or an infinity: they are null.
+    found = {key: float("nan") if one is None else one for key, one in value.items()}
+    _require(all(isinstance(one, int | float) and type(one) is not bool for one in found.values()))
+    return {key: float(one) for key, one in found.items()}
+
+
+_METRICS = _kind(
+    "a JSON object of numbers",
+    _parse_metrics,
+    lambda value: compact_json(
+        {key: float(one) if math.isfinite(one) else None for key, one in value.items()}
+    ),
+)
+
+
 @dataclass(frozen=True)
 class Record:
     """One replicate, scored at one checkpoint on one split.
@@ -162,7 +181,9 @@ class Record:
     share of the most frequent class in this split. `density` maps
     "lstm_0/forward/input_kernel/i" and its like to the share of weights kept; it
     stands in a replicate's test record at the last epoch, and is empty in its others.
-    `loss` may be nan or infinite where training diverged.
+    `loss` may be nan or infinite where training diverged. `metrics` are those of the task,
+    `primary` the one that networks are compared by. What only classifiers have (accuracies,
+    shares of classes) is None, or empty, for others.
     """
 
     row_id: str = field(metadata=_TEXT)
@@ -186,20 +207,31 @@ class Record:
     best_epoch: int = field(metadata=_COUNT)
     split: str = field(metadata=_one_of(SPLITS))
     examples: int = field(metadata=_COUNT)
-    accuracy: float = field(metadata=_SHARE)
-    balanced_accuracy: float = field(metadata=_SHARE)
+    accuracy: float | None = field(metadata=_SHARE_OR_NONE)
+    balanced_accuracy: float | None = field(metadata=_SHARE_OR_NONE)
     loss: float = field(metadata=_FLOAT)
     predicted_shares: tuple[float, ...] = field(metadata=_SHARES)
-    majority_accuracy: float = field(metadata=_SHARE)
+    majority_accuracy: float | None = field(metadata=_SHARE_OR_NONE)
     density: Mapping[str, float] = field(metadata=_DENSITY)
     connected: bool = field(metadata=_BOOL)
     mask_steps: int = field(metadata=_COUNT)
     diverged_epoch: int | None = field(default=None, metadata=_COUNT_OR_NONE)
+    metrics: Mapping[str, float] = field(default_factory=dict, metadata={**_METRICS, "since": 2})
+    primary: str = field(default="accuracy", metadata={**_TEXT, "since": 2})
+    higher_is_better: bool = field(default=True, metadata={**_BOOL, "since": 2})
+
+    @property
+    def score(self) -> float:
+        """The primary metric."""
+        return self.metrics[self.primary] if self.metrics else float(self.accuracy or 0.0)
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One replicate after one epoch; losses in nats, accuracy a fraction."""
+    """One replicate after one epoch; losses in nats, accuracy a fraction.
+
+    The score is the task's primary metric; of the first edition, which had accuracy alone, None.
+    """
 
     row_id: str = field(metadata=_TEXT)
     arm: str = field(metadata=_TEXT)
@@ -210,6 +242,9 @@ class CurvePoint:
     train_loss: float | None = field(metadata=_FLOAT_OR_NONE)
     validation_loss: float | None = field(metadata=_FLOAT_OR_NONE)
     validation_accuracy: float | None = field(metadata=_SHARE_OR_NONE)
+    validation_score: float | None = field(
+        default=None, metadata={**_FLOAT_OR_NONE, "since": 2}
+    )
 
 
 COLUMNS = tuple(column.name for column in fields(Record))
@@ -327,6 +362,10 @@ def _read_rows(
     seen: dict[tuple[Any, ...], int] = {}
     try:
         header = next(reader, [])
+        # A file of the first edition ends before the columns of the second.
+        first = sum("since" not in column.metadata for column in columns)
+        if len(header) == first:
+            columns, names = columns[:first], names[:first]
         if header != names:
             raise UserError(f"{path}: line 1: {_header_fault(header, names)}")
         for cells in reader:

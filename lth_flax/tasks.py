@@ -14,10 +14,26 @@ import numpy as np
 from lth_flax.config import Config, settings_of
 from lth_flax.data.batches import SPLITS, Members, stratified_split
 from lth_flax.errors import UserError
-from lth_flax.types import Array, Batch, Params
+from lth_flax.types import Array, Batch, Mask, Params
 
 Arrays = Mapping[str, np.ndarray]
 """Name -> array; the leading axis is the examples."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What is special to a network, for those who know of trees only.
+
+    settings: makes the network again; stands in tickets.
+    words: what it is, for a terminal.
+    num_classes: of a classifier's output.
+    is_connected: (params, mask) -> whether input still reaches output.
+    """
+
+    settings: Mapping[str, Any]
+    words: str
+    num_classes: int | None = None
+    is_connected: Callable[[Params, Mask], bool] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,8 +50,13 @@ class Task:
       split. Default: the mean of each output, "correct" named "accuracy".
     primary: the metric that networks are compared by, and epochs chosen.
     higher_is_better: of the primary metric.
-    model: what analysis and tickets may be told of the network, if anything.
+    model: what records, pages and tickets are told of the network, if anything.
     name, version: what a work directory knows the task by.
+    start: (params, seed) -> params: puts into every initialization of a seed what
+      is not drawn, such as word vectors from a file (host arrays).
+    settings: what stands in records besides the settings of training.
+    files: digests of the files that it was made from.
+    about: what provenance says of it; sentences: what a terminal does.
     """
 
     init: Callable[[Array], Params]
@@ -44,9 +65,14 @@ class Task:
     metrics: Callable[[Arrays, Arrays], Mapping[str, float]] | None = None
     primary: str = "accuracy"
     higher_is_better: bool = True
-    model: Any = None
+    model: "ModelInfo | None" = None
     name: str | None = None
     version: str | None = None
+    start: Callable[[Params, int], Params] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+    sentences: tuple[str, ...] = ()
 
     def measure(self, outputs: Arrays, examples: Arrays) -> dict[str, float]:
         """The metrics of a split.
@@ -114,12 +140,22 @@ class Examples:
     Examples of a bucket have arrays of equal shapes; a text task has one bucket
     per padded length. Made by `from_arrays` or `split`.
 
+    draw: seed -> split -> for each bucket, positions in its arrays; the counts
+      are those of every seed.
     fingerprint: SHA-256 over the arrays and how they are split.
+    name: what records call the data.
+    about: what provenance says of it; sentences, warnings: what a terminal does.
+    of_ticket: seed -> what a ticket has to say of its data.
     """
 
     buckets: tuple[Arrays, ...]
     draw: Callable[[int], Mapping[str, Members]] = field(repr=False)
     fingerprint: str
+    name: str = "arrays"
+    about: Mapping[str, Any] = field(default_factory=dict)
+    sentences: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    of_ticket: Callable[[int], Mapping[str, Any]] | None = None
 
     @classmethod
     def from_arrays(

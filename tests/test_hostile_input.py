@@ -27,8 +27,8 @@ from lth_flax.data.embeddings import read_vectors
 from lth_flax.data.sources import SourceOptions, load_source
 from lth_flax.data.text import build_vocabulary, intern
 from lth_flax.errors import UserError
-from lth_flax.experiments.choices import chosen_arms, chosen_levels, seed_block
-from lth_flax.experiments.workdir import open_work_dir
+from lth_flax.runs.choices import chosen_arms, chosen_levels, seed_block
+from lth_flax.runs.workdir import open_work_dir
 from lth_flax.tickets import load_ticket, save_ticket
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -148,7 +148,7 @@ def test_the_rule_has_no_cycle():
         ("pruning.select", "def f():\n    import lth_flax.models.lstm", ["models.lstm"]),
         ("training.loop", "from lth_flax.data.dataset import Dataset", ["data.dataset"]),
         ("training.loop", "from lth_flax.data.batches import Call", []),
-        ("analysis.tables", "from lth_flax.experiments.run import Run", ["experiments.run"]),
+        ("analysis.tables", "from lth_flax.runs.run import Run", ["experiments.run"]),
         ("data.sources", "from absl import flags", ["absl"]),
         ("training.loop", "import orbax.checkpoint as ocp", ["orbax"]),
         ("experiments.run", "import matplotlib.pyplot", ["matplotlib"]),

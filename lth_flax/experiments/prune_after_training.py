@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 from lth_flax import cli
 from lth_flax.config import Config
-from lth_flax.experiments import grid
-from lth_flax.experiments.arms import Seed
-from lth_flax.experiments.choices import ONE_SHOT_UNUSED, chosen_levels, pruned, seed_block
-from lth_flax.experiments.devices import configure_jax
-from lth_flax.experiments.results import Entry, Method
-from lth_flax.experiments.run import Run
-from lth_flax.experiments.setup import build, load, prepare_data
+from lth_flax.runs import grid
+from lth_flax.arms import Seed
+from lth_flax.runs.choices import ONE_SHOT_UNUSED, chosen_levels, pruned, seed_block
+from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.results import Entry, Method
+from lth_flax.runs.run import Run
+from lth_flax.runs.setup import build, load, prepare_data
 from lth_flax.pruning.levels import Level
 from lth_flax.training.loop import Kept, Replicate, Span
 from lth_flax.types import Params

@@ -27,12 +27,12 @@ from lth_flax.data.dataset import Dataset
 from lth_flax.data.sources import Source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
 from lth_flax.errors import UserError
-from lth_flax.experiments.choices import seed_block
-from lth_flax.experiments.devices import configure_jax
-from lth_flax.experiments.grid import Shape
-from lth_flax.experiments.results import Entry, Method
-from lth_flax.experiments.run import Run
-from lth_flax.experiments.setup import Setup, build, load, prepare_data
+from lth_flax.runs.choices import seed_block
+from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.grid import Shape
+from lth_flax.runs.results import Entry, Method
+from lth_flax.runs.run import Run
+from lth_flax.runs.setup import Setup, build, load, prepare_data
 from lth_flax.identity import WORD_VECTORS, is_identity
 from lth_flax.records import compact_json
 from lth_flax.ticket_files import METADATA_FILE

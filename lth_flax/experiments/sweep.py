@@ -24,9 +24,9 @@ from lth_flax.analysis.configurations import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.config import Config, SweepConfig, settings_of
 from lth_flax.errors import UserError
-from lth_flax.experiments.choices import seed_block
-from lth_flax.experiments.provenance import identity_now
-from lth_flax.experiments.setup import files_that_are_read, load
+from lth_flax.runs.choices import seed_block
+from lth_flax.runs.provenance import identity_now
+from lth_flax.runs.setup import files_that_are_read, load
 from lth_flax.experiments.sweep_plan import Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import (
     PASSED_ON,
@@ -36,7 +36,7 @@ from lth_flax.experiments.sweep_ray import (
     describe_cluster,
     run_jobs,
 )
-from lth_flax.experiments.workdir import check_identity, lock_work_dir, open_work_dir
+from lth_flax.runs.workdir import check_identity, lock_work_dir, open_work_dir
 from lth_flax.training.host import flags_with
 
 COMMAND = "lth_flax.experiments.sweep"

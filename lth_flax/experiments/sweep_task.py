@@ -77,7 +77,7 @@ def take_cores(count: int, folder: Path | None = None) -> list[IO[str]]:
 def wait_for_directory(directory: Path) -> None:
     """Until no process writes there: one that was killed may take a moment to be gone."""
     # Not before the cores are taken: NumPy and JAX count them when they are imported.
-    from lth_flax.experiments.workdir import LOCK_FILE, lock_work_dir
+    from lth_flax.runs.workdir import LOCK_FILE, lock_work_dir
 
     deadline = time.monotonic() + WAIT_SECONDS
     while (directory / LOCK_FILE).exists() and time.monotonic() < deadline:

@@ -22,6 +22,14 @@ from lth_flax.types import Mask, Params
 MOST_STEPS = 8
 """Of one call: how often a signal or a checkpoint is looked for. No result depends on it."""
 
+
+
+def accuracy(seed: int, outputs: Mapping[str, np.ndarray]) -> float:
+    """The share of examples that are correct."""
+    del seed
+    return float(outputs["correct"].mean(dtype=np.float64))
+
+
 SCORED = tuple((c, s) for c in ("last", "best") for s in ("validation", "test"))
 
 
@@ -61,12 +69,15 @@ class Kept(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """One epoch of one replicate. The loss of training is that under dropout."""
+    """One epoch of one replicate. The loss of training is that under dropout.
+
+    The validation score is the task's primary metric; a loss that the task does not tell is NaN.
+    """
 
     epoch: int
     train_loss: float
     validation_loss: float
-    validation_accuracy: float
+    validation_score: float
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class Outcome:
     """What a replicate became.
 
     params: at the end of training (host arrays), pruned weights zero.
-    best_epoch: of the best validation accuracy, the earliest of equals, from 1.
+    best_epoch: of the best validation score, the earliest of equals, from 1.
     outputs: (checkpoint, split) -> per-example arrays of `predict_fn`, in the
       order of the split's members; checkpoint is "last" or "best".
     diverged_epoch: the first epoch whose training loss was not finite, or None.
@@ -127,7 +138,7 @@ class _Slice:
     state: State
     kept: Any
     best: Params
-    best_accuracy: np.ndarray
+    best_score: np.ndarray
     best_epoch: np.ndarray
     history: np.ndarray
     loss_sum: jax.Array
@@ -140,7 +151,7 @@ class _Slice:
             **flatten(jax.device_get(self.state), "state"),
             **flatten(jax.device_get(self.kept), "kept"),
             **flatten(jax.device_get(self.best), "best"),
-            "best_accuracy": self.best_accuracy,
+            "best_score": self.best_score,
             "best_epoch": self.best_epoch,
             "history": self.history,
             "loss_sum": np.asarray(self.loss_sum),
@@ -149,11 +160,17 @@ class _Slice:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains tables of one task on one workload."""
+    """Trains tables of one task on one workload.
+
+    score: (seed, outputs of a row on its validation split) -> the metric that epochs are
+      compared by.
+    """
 
     engine: Engine
     task: Task
     workload: Workload
+    score: Callable[[int, Mapping[str, np.ndarray]], float] = accuracy
+    higher_is_better: bool = True
 
     @cached_property
     def programs(self) -> Programs:
@@ -243,7 +260,8 @@ class Trainer:
             end = (span.epochs or 0) * self.steps_per_epoch(rows[0].seed)
             hooks.on_steps(real * (end - span.start))
         like = self._state_like(rows[0]) if span.keep is not None else None
-        return _outcomes(arrays, rows, like)
+        first = 1 + span.start // self.steps_per_epoch(rows[0].seed)
+        return _outcomes(arrays, rows, like, first)
 
     def _state_like(self, row: Replicate) -> State:
         """Shapes of the state of one replicate."""
@@ -294,7 +312,7 @@ class Trainer:
             train_loss = np.asarray(now.loss_sum, np.float64) / seen
             programs.clock.train += perf_counter() - started
             validation = programs.predict(now.state.params, members["validation"])
-            now = self._end_epoch(now, train_loss, validation)
+            now = self._end_epoch(now, seeds, train_loss, validation)
             if hooks.checkpoints and hooks.checkpoints.due(epoch_end=True):
                 _save(now, number, hooks)
 
@@ -321,7 +339,7 @@ class Trainer:
             state=state,
             kept=kept,
             best=self.programs.copy(state.params),
-            best_accuracy=np.full(len(rows), -1.0),
+            best_score=np.full(len(rows), np.nan),
             best_epoch=np.ones(len(rows), np.int64),
             history=np.full((span.epochs or 0, len(rows), 3), np.nan),
             loss_sum=self._no_loss(),
@@ -352,7 +370,7 @@ class Trainer:
             state=place(state),
             kept=place(unflatten(arrays, "kept", start.kept)) if start.kept else (),
             best=place(unflatten(arrays, "best", start.best)),
-            best_accuracy=arrays["best_accuracy"],
+            best_score=arrays["best_score"],
             best_epoch=arrays["best_epoch"],
             history=arrays["history"],
             loss_sum=place(arrays["loss_sum"]),
@@ -361,18 +379,31 @@ class Trainer:
         )
 
     def _end_epoch(
-        self, now: _Slice, train_loss: np.ndarray, validation: Mapping[str, np.ndarray]
+        self,
+        now: _Slice,
+        seeds: Sequence[int],
+        train_loss: np.ndarray,
+        validation: Mapping[str, np.ndarray],
     ) -> _Slice:
-        accuracy = validation["correct"].mean(axis=1, dtype=np.float64)
-        loss = validation["loss"].mean(axis=1, dtype=np.float64)
+        scores = np.array(
+            [
+                self.score(seed, {name: array[row] for name, array in validation.items()})
+                for row, seed in enumerate(seeds)
+            ]
+        )
+        loss = np.full(len(seeds), np.nan)
+        if "loss" in validation:
+            loss = validation["loss"].mean(axis=1, dtype=np.float64)
         history = now.history.copy()
-        history[now.epoch - 1] = np.stack([train_loss, loss, accuracy], axis=1)
-        better = accuracy > now.best_accuracy
+        history[now.epoch - 1] = np.stack([train_loss, loss, scores], axis=1)
+        higher, best = self.higher_is_better, now.best_score
+        # The first epoch is the best so far, whatever its score; one without a number never is.
+        better = np.isnan(best) | (scores > best if higher else scores < best)
         return replace(
             now,
             history=history,
             best=self.programs.choose(better, now.state.params, now.best),
-            best_accuracy=np.where(better, accuracy, now.best_accuracy),
+            best_score=np.where(better, scores, best),
             best_epoch=np.where(better, now.epoch, now.best_epoch),
             loss_sum=self._no_loss(),
             epoch=now.epoch + 1,
@@ -410,9 +441,12 @@ def _save(now: _Slice, number: int, hooks: Hooks) -> None:
 
 
 def _outcomes(
-    arrays: Mapping[str, np.ndarray], rows: Sequence[Replicate], state: State | None
+    arrays: Mapping[str, np.ndarray], rows: Sequence[Replicate], state: State | None, first: int
 ) -> list[Outcome]:
-    """The arrays of a finished slice, row by row; `state` is like the one that was kept."""
+    """The arrays of a finished slice, row by row.
+
+    `state` is like the one that was kept, `first` the first epoch of the table.
+    """
     outcomes = []
     for number, row in enumerate(rows):
         outputs: dict[tuple[str, str], dict[str, np.ndarray]] = {name: {} for name in SCORED}
@@ -424,7 +458,7 @@ def _outcomes(
         curves = tuple(
             Curve(epoch, *(float(value) for value in values))
             for epoch, values in enumerate(history, start=1)
-            if not np.isnan(values[2])  # an accuracy is a number, also of a diverged network
+            if epoch >= first
         )
         trees = ("params", "kept")
         mine = {name: array[number] for name, array in arrays.items() if name.startswith(trees)}

@@ -11,7 +11,7 @@ from lth_flax import cli
 from lth_flax.config import Config, SweepConfig, settings_of
 from lth_flax.errors import UserError
 from lth_flax.experiments import winning_ticket
-from lth_flax.experiments.workdir import open_work_dir
+from lth_flax.runs.workdir import open_work_dir
 from lth_flax.tickets import load_ticket
 
 ROOT = Path(__file__).resolve().parents[2]

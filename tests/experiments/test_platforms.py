@@ -11,7 +11,7 @@ import pytest
 from lth_flax import cli
 from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.experiments import platforms
+from lth_flax.runs import platforms
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lth_flax.experiments import progress
-from lth_flax.experiments.progress import QUIET_SECONDS, Progress
+from lth_flax.runs import progress
+from lth_flax.runs.progress import QUIET_SECONDS, Progress
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import jax
 
 from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.experiments import platforms
+from lth_flax.runs import platforms
 from lth_flax.numerics import pin_process
 from lth_flax.pruning.masks import full_mask
 from lth_flax.training.host import prepare_cpu

@@ -9,7 +9,7 @@ from typing import Any
 
 from lth_flax.config import Config, settings_of
 from lth_flax.data.sources import SOURCES
-from lth_flax.experiments.arms import ARMS
+from lth_flax.arms import ARMS
 from lth_flax.identity import identity_of
 
 PACKAGE = Path(__file__).resolve().parents[1]

@@ -15,20 +15,19 @@ import numpy as np
 from lth_flax import interrupt
 from lth_flax.analysis.blocks import read_provenance
 from lth_flax.analysis.report import page_of, write_report
-from lth_flax.data import account
-from lth_flax.experiments import platforms
-from lth_flax.experiments.devices import machine, peak_memory_bytes
-from lth_flax.experiments.progress import Progress
-from lth_flax.experiments.provenance import identity_now, source_revision
-from lth_flax.experiments.results import (
+from lth_flax.runs import platforms
+from lth_flax.runs.devices import machine, peak_memory_bytes
+from lth_flax.runs.progress import Progress
+from lth_flax.runs.provenance import identity_now, source_revision
+from lth_flax.runs.results import (
     SCORED_SPLITS,
     Entry,
     Method,
     curves_of,
     records_of,
 )
-from lth_flax.experiments.setup import Setup
-from lth_flax.experiments.workdir import (
+from lth_flax.runs.setup import Setup
+from lth_flax.runs.workdir import (
     check_identity,
     lock_work_dir,
     open_work_dir,
@@ -101,7 +100,7 @@ class Run:
         command = f"lth_flax.experiments.{method.experiment}"
         directory = open_work_dir(path, command, config, same_flags=not append)
         found = identity_now(
-            config, method.experiment, data=setup.dataset.fingerprint, files=setup.files
+            config, method.experiment, data=setup.examples.fingerprint, files=setup.task.files
         )
         # Records alone tell what was made by other code; their data and files they name already.
         mark = {"identity": digest(found, _OF_ALL_ROWS)}
@@ -228,11 +227,13 @@ class Run:
         self._replace(entries)
         for entry, outcome in zip(entries, outcomes, strict=True):
             self.records += records_of(self.setup, self.method, entry, outcome)
-            self.curves += curves_of(entry, outcome)
-            smallest = np.min_scalar_type(self.setup.model.num_classes - 1)
+            self.curves += curves_of(self.setup, entry, outcome)
+            model = self.setup.task.model
             for (checkpoint, split), output in outcome.outputs.items():
-                if split == "test":
-                    classes = output["predicted"].astype(smallest)
+                if split == "test" and "predicted" in output:
+                    classes = output["predicted"]
+                    most = model.num_classes - 1 if model and model.num_classes else 2**31 - 1
+                    classes = classes.astype(np.min_scalar_type(most))
                     self.predictions[f"{entry.row_id}/{checkpoint}"] = classes
         self._write()
 
@@ -245,31 +246,19 @@ class Run:
     ) -> Path:
         """Keeps a ticket with all that is needed to use it without this run."""
         setup = self.setup
-        model = setup.model
+        task, examples = setup.task, setup.examples
         path = self.directory / "tickets" / entry.configuration
         path = path / f"seed_{entry.seed}" / f"level_{entry.target_sparsity:g}"
-        unused = [f"unused_{number}" for number in range(setup.config.unused_classes)]
         metadata = {
-            "model": {
-                "vocabulary_size": model.vocabulary_size,
-                "embedding_size": model.embedding_size,
-                "hidden_size": model.hidden_size,
-                "num_layers": model.num_layers,
-                "num_classes": model.num_classes,
-                "dropout": model.dropout,
-                "embedding_dropout": model.embedding_dropout,
-                "dropout_between_layers": model.dropout_between_layers,
-                "readout": model.readout,
-            },
-            "vocabulary": list(setup.dataset.vocabularies[entry.seed].words),
-            "class_names": [*setup.dataset.class_names, *unused],
-            "dataset": setup.dataset.name,
-            "data_fingerprint": setup.dataset.fingerprint,
-            "split_fingerprint": setup.dataset.split_fingerprint(entry.seed),
+            "task": task.name,
+            "model": dict(task.model.settings) if task.model else {},
+            "dataset": examples.name,
+            "data_fingerprint": examples.fingerprint,
+            **(examples.of_ticket(entry.seed) if examples.of_ticket else {}),
             "seed": entry.seed,
             "level": entry.level,
             "target_sparsity": entry.target_sparsity,
-            "prunable": setup.config.prunable,
+            "prunable": settings_of()["prunable"].text(setup.config.prunable),
             "experiment": self.method.experiment,
             "schedule": self.method.schedule,
             "scope": self.method.scope,
@@ -280,7 +269,6 @@ class Run:
                 **self.method.settings,
                 "learning_rate": entry.replicate.learning_rate,
             },
-            "source": setup.config.of_role("source"),
             "identity": self.identity,
         }
         started = perf_counter()
@@ -324,7 +312,7 @@ class Run:
         self._seconds_saving += perf_counter() - started
 
     def _provenance(self, *, finished: bool) -> dict[str, Any]:
-        clocks, dataset = self._clocks, self.setup.dataset
+        clocks, examples = self._clocks, self.setup.examples
         saving = self._seconds_saving
         if self._checkpoints:
             saving += self._checkpoints.seconds_saving
@@ -337,14 +325,10 @@ class Run:
             "mode": self.setup.trainer.engine.mode,
             "rows_per_program": self.setup.trainer.engine.rows,
             "data": {
-                "name": dataset.name,
-                "fingerprint": dataset.fingerprint,
-                "classes": list(dataset.class_names),
-                "empty_texts": dataset.num_empty,
-                "bucket_edges": list(dataset.edges),
-                "padding_share": dataset.padding,
-                **dataset.account,
-                "word_vectors": self.setup.word_vectors,
+                "name": examples.name,
+                "fingerprint": examples.fingerprint,
+                **examples.about,
+                **self.setup.task.about,
             },
             "written": now,
             "finished": finished,
@@ -360,31 +344,21 @@ class Run:
 
 
 def describe_data(setup: Setup) -> None:
-    """Says which texts there are."""
-    dataset = setup.dataset
-    seed = setup.seeds[0]
-    sizes = " + ".join(f"{dataset.size(seed, s):,} {s}" for s in ("train", *SCORED_SPLITS))
-    print(
-        f"{dataset.name}: {sizes} texts, {len(dataset.class_names)} classes, "
-        f"{len(dataset.vocabularies[seed]):,} words, {len(dataset.edges)} length buckets up to "
-        f"{dataset.edges[-1]} tokens ({dataset.padding:.0%} padding)"
-    )
-    if dataset.num_empty:
-        print(f"{dataset.num_empty} texts are empty after cleaning: kept, read as zero length")
-    for line in account.lines(dataset.account):
+    """Says which examples there are."""
+    for line in setup.examples.sentences:
         print(line)
-    if setup.word_vectors:
-        print(account.vector_line(setup.word_vectors))
-    for line in account.warnings(dataset.account):
+    for line in setup.task.sentences:
+        print(line)
+    for line in setup.examples.warnings:
         print(f"warning: {line}", file=sys.stderr)
 
 
 def describe_shape(setup: Setup, rows: int) -> None:
     """Says what is about to be trained."""
-    engine, model = setup.trainer.engine, setup.model
+    engine, model = setup.trainer.engine, setup.task.model
     devices = f"{engine.devices[0].platform} device{'s' * (len(engine.devices) > 1)}"
     print(
-        f"{model.num_layers}-layer bidirectional LSTM, {model.hidden_size} units per direction; "
+        f"{model.words if model else 'a network'}; "
         f"{rows} replicates of {setup.steps_per_replicate:,} steps "
         f"on {len(engine.devices)} {devices} ({engine.mode})"
     )

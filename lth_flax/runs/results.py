@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
-from lth_flax.experiments.setup import Setup
-from lth_flax.pruning.connectivity import is_connected
+from lth_flax.runs.setup import Setup
 from lth_flax.pruning.masks import density, sparsity, total_sparsity
 from lth_flax.records import CHECKPOINTS, CurvePoint, Record
 from lth_flax.training.loop import Outcome, Replicate
@@ -56,25 +55,17 @@ class Method(NamedTuple):
     settings: Mapping[str, Any] = {}
 
 
-def metrics(
-    predicted: Int[np.ndarray, " examples"],
-    labels: Int[np.ndarray, " examples"],
-    losses: Float[np.ndarray, " examples"],
-    classes: int,
+def class_columns(
+    outputs: Mapping[str, np.ndarray], labels: Int[np.ndarray, " examples"] | None, classes: int | None
 ) -> dict[str, Any]:
-    """Accuracy, balanced accuracy (mean recall of the classes present), loss, class shares."""
-    counts = np.bincount(labels, minlength=classes)
-    hits = np.bincount(labels[predicted == labels], minlength=classes)
-    present = counts > 0
+    """What only classifiers have: shares of the predicted classes, and of the most frequent one."""
+    predicted = outputs.get("predicted")
+    if predicted is None or labels is None:
+        return {"predicted_shares": (), "majority_accuracy": None}
+    shares = np.bincount(predicted, minlength=classes or int(labels.max()) + 1)
     return {
-        "examples": len(labels),
-        "accuracy": int(hits.sum()) / len(labels),
-        "balanced_accuracy": float(np.mean(hits[present] / counts[present])),
-        "loss": float(np.mean(losses, dtype=np.float64)),
-        "predicted_shares": tuple(
-            float(n) / len(labels) for n in np.bincount(predicted, minlength=classes)
-        ),
-        "majority_accuracy": int(counts.max()) / len(labels),
+        "predicted_shares": tuple(float(n) / len(labels) for n in shares),
+        "majority_accuracy": int(np.bincount(labels).max()) / len(labels),
     }
 
 
@@ -83,12 +74,14 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
     mask, params = entry.replicate.mask, entry.replicate.params
     mask = mask if entry.mask is None else entry.mask
     rate = {"learning_rate": entry.learning_rate or entry.replicate.learning_rate}
-    dataset = setup.dataset
+    task, examples = setup.task, setup.examples
+    model = task.model
+    connected = model.is_connected if model else None
     common: Mapping[str, Any] = {
         "row_id": entry.row_id,
         "experiment": method.experiment,
-        "dataset": dataset.name,
-        "data_fingerprint": dataset.fingerprint,
+        "dataset": examples.name,
+        "data_fingerprint": examples.fingerprint,
         "settings": {**setup.settings, **method.settings, **rate},
         "schedule": method.schedule,
         "scope": method.scope,
@@ -102,7 +95,7 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
         "achieved_sparsity": sparsity(mask),
         "achieved_sparsity_all": total_sparsity(params, mask),
         "best_epoch": outcome.best_epoch,
-        "connected": is_connected(params, mask),
+        "connected": connected is None or connected(params, mask),
         "mask_steps": entry.mask_steps,
         "diverged_epoch": outcome.diverged_epoch,
     }
@@ -115,12 +108,8 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
             output = outcome.outputs.get((checkpoint, split))
             if output is None:
                 continue
-            scores = metrics(
-                output["predicted"],
-                dataset.labels(entry.seed, split),
-                output["loss"],
-                setup.model.num_classes,
-            )
+            of_split = examples.of(entry.seed, split)
+            found = task.measure(output, of_split)
             records.append(
                 Record(
                     **common,
@@ -129,14 +118,24 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
                     split=split,
                     # The same mask four times would be most of the file: it stands once.
                     density=per_matrix if (checkpoint, split) == ("last", "test") else {},
-                    **scores,
+                    examples=len(next(iter(output.values()))),
+                    accuracy=found.get("accuracy"),
+                    balanced_accuracy=found.get("balanced_accuracy"),
+                    loss=found.get("loss", float("nan")),
+                    metrics=found,
+                    primary=task.primary,
+                    higher_is_better=task.higher_is_better,
+                    **class_columns(
+                        output, of_split.get("labels"), model.num_classes if model else None
+                    ),
                 )
             )
     return records
 
 
-def curves_of(entry: Entry, outcome: Outcome) -> list[CurvePoint]:
+def curves_of(setup: Setup, entry: Entry, outcome: Outcome) -> list[CurvePoint]:
     """One point per epoch."""
+    of_accuracy = setup.task.primary == "accuracy"
     return [
         CurvePoint(
             row_id=entry.row_id,
@@ -147,7 +146,8 @@ def curves_of(entry: Entry, outcome: Outcome) -> list[CurvePoint]:
             epoch=curve.epoch,
             train_loss=_finite(curve.train_loss),
             validation_loss=_finite(curve.validation_loss),
-            validation_accuracy=curve.validation_accuracy,
+            validation_accuracy=curve.validation_score if of_accuracy else None,
+            validation_score=_finite(curve.validation_score),
         )
         for curve in outcome.curves
     ]

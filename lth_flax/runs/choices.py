@@ -7,7 +7,7 @@ import numpy as np
 
 from lth_flax.config import MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
-from lth_flax.experiments.arms import ARMS, Seed
+from lth_flax.arms import ARMS, Seed
 from lth_flax.numerics import pinned
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level, Schedule, next_mask

@@ -1,0 +1,1 @@
+"""One run: its work directory, its tables, and what they leave."""

@@ -1,0 +1,173 @@
+"""From a task, examples and settings to everything that a run needs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from lth_flax.arms import Seed
+from lth_flax.config import Config, settings_of
+from lth_flax.data.batches import SPLITS, batch_count, evaluation_batch_size
+from lth_flax.errors import UserError
+from lth_flax.numerics import pinned
+from lth_flax.pruning.masks import full_mask
+from lth_flax.randomness import key
+from lth_flax.runs.devices import make_engine
+from lth_flax.tasks import Examples, Task
+from lth_flax.training import steps
+from lth_flax.training.loop import Trainer
+from lth_flax.training.optimizers import Optimizer, make_optimizer, make_schedule
+from lth_flax.training.programs import Workload
+from lth_flax.types import Mask, Params
+
+
+@dataclass(frozen=True)
+class Initializer:
+    """Draws networks: theta_0 of a seed, or its `draw`-th reinitialization, as host arrays."""
+
+    task: Task
+
+    @cached_property
+    def _init(self) -> Callable[[jax.Array], Params]:
+        return jax.jit(self.task.init)
+
+    @pinned()
+    def __call__(self, seed: int, draw: int | None = None) -> Params:
+        if draw is None:
+            init_key = key(seed, "initialization")
+        else:
+            init_key = key(seed, "reinitialization", draw)
+        # On the CPU: orthogonal initialization is a decomposition, which Metal lacks,
+        # and a seed means the same network on every backend.
+        with jax.default_device(jax.devices("cpu")[0]):
+            params = jax.tree_util.tree_map(np.array, self._init(init_key))
+        return params if self.task.start is None else self.task.start(params, seed)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the tables of one shape of network are trained with."""
+
+    config: Config
+    task: Task
+    examples: Examples
+    seeds: tuple[int, ...]
+    trainer: Trainer
+    settings: Mapping[str, Any]
+    initialize: Initializer
+
+    @property
+    def steps_per_replicate(self) -> int:
+        """Training steps of one replicate."""
+        return self.trainer.workload.epochs * self.steps_per_epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training steps of one epoch."""
+        return self.trainer.steps_per_epoch(self.seeds[0])
+
+    def seed(self, seed: int) -> Seed:
+        """What the arms of a seed share."""
+        return Seed(seed, self.initialize(seed), lambda draw: self.initialize(seed, draw))
+
+    def full_mask(self, params: Params) -> Mask:
+        """The mask of the dense network, of what `prunable` names."""
+        rule = settings_of()["prunable"].function(self.config.prunable)
+        try:
+            return full_mask(params, rule)
+        except ValueError as error:
+            raise UserError(f"{error}; see prunable") from None
+
+
+def build(
+    config: Config,
+    task: Task,
+    examples: Examples,
+    seeds: Sequence[int],
+    *,
+    epochs: int,
+    rows: int,
+    then_constant: bool = False,
+) -> Setup:
+    """The trainer of one shape of network.
+
+    Args:
+      rows: of the largest table.
+      then_constant: whether the learning rate is constant after the last epoch.
+    """
+    workload = make_workload(examples, seeds, epochs=epochs, batch_size=config.batch_size)
+    total = epochs * batch_count(workload.members[seeds[0]]["train"], config.batch_size)
+    functions = steps.Task(
+        loss_fn=task.loss,
+        predict_fn=task.evaluate,
+        optimizer=chosen_optimizer(config),
+        schedule=make_schedule(
+            config.lr_schedule,
+            total_steps=total,
+            warmup_steps=round(config.warmup * total),
+            then_constant=then_constant,
+        ),
+    )
+    initialize = Initializer(task)
+    engine = make_engine(config, rows, functions, workload, lambda: initialize(seeds[0]))
+
+    validation = cache(lambda seed: examples.of(seed, "validation"))
+
+    def score(seed: int, outputs: Mapping[str, np.ndarray]) -> float:
+        return task.measure(outputs, validation(seed))[task.primary]
+
+    return Setup(
+        config=config,
+        task=task,
+        examples=examples,
+        seeds=tuple(seeds),
+        trainer=Trainer(engine, functions, workload, score, task.higher_is_better),
+        settings={**task.settings, "epochs": epochs},
+        initialize=initialize,
+    )
+
+
+def make_workload(
+    examples: Examples, seeds: Sequence[int], *, epochs: int, batch_size: int
+) -> Workload:
+    """Who sees which examples; nothing here depends on the network."""
+    members = {seed: examples.draw(seed) for seed in seeds}
+    per_bucket = [
+        [len(members[seeds[0]][split][bucket]) for split in SPLITS[1:]]
+        for bucket in range(len(examples.buckets))
+    ]
+    return Workload(
+        buckets=examples.buckets,
+        members=members,
+        epochs=epochs,
+        batch_size=batch_size,
+        eval_batch_sizes=tuple(
+            evaluation_batch_size(counts, most=4 * batch_size) for counts in per_bucket
+        ),
+    )
+
+
+def chosen_optimizer(config: Config) -> Optimizer:
+    """The optimizer of the settings.
+
+    Raises:
+      UserError: it does not have one of the settings that were given.
+    """
+    if callable(config.optimizer) or ":" in config.optimizer:
+        found: Optimizer = settings_of()["optimizer"].function(config.optimizer)
+        return found
+    default = settings_of()["momentum"].default
+    given = config.optimizer == "sgd" or config.momentum != default
+    try:
+        return make_optimizer(
+            config.optimizer,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum if given else None,
+            clip_norm=config.clip_norm or None,
+            frozen=(lambda path: "embedding" in path) if config.freeze_embeddings else None,
+        )
+    except ValueError as error:
+        raise UserError(f"{error}; see --optimizer, --weight_decay and --momentum") from None

@@ -1,0 +1,272 @@
+"""Text classification as a task: from settings to a stacked bidirectional LSTM and its texts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from lth_flax.config import Config, settings_of
+from lth_flax.data import account
+from lth_flax.data.dataset import Dataset, DatasetOptions, build_dataset
+from lth_flax.data.embeddings import read_vectors
+from lth_flax.data.sources import Source, SourceOptions, load_source
+from lth_flax.data.text import Vocabulary
+from lth_flax.errors import UserError
+from lth_flax.identity import WORD_VECTORS, file_digest
+from lth_flax.models.classifier import BiLSTMClassifier
+from lth_flax.pruning.connectivity import is_connected
+from lth_flax.tasks import Arrays, Examples, ModelInfo, Task
+from lth_flax.training.classification import make_loss, make_predict
+from lth_flax.training.optimizers import make_optimizer, weight_decay_of
+from lth_flax.types import Array, Params
+
+MODEL_FIELDS = (
+    "vocabulary_size", "embedding_size", "hidden_size", "num_layers", "num_classes", "dropout",
+    "embedding_dropout", "dropout_between_layers", "readout",
+)  # fmt: skip
+
+CSV_FLAGS = (
+    "data_file",
+    "validation_file",
+    "test_file",
+    "separator",
+    "encoding",
+    "text_column",
+    "label_column",
+)
+TFDS_FLAGS = ("text_key", "label_key")
+
+CSV_DATASETS = ("financial_tweets", "csv")
+"""Datasets that are read from tables."""
+
+
+def load(config: Config) -> Source:
+    """The source that the flags name.
+
+    Raises:
+      UserError: a flag is given that this dataset does not read, or it cannot be read.
+    """
+    of_files = config.dataset in CSV_DATASETS
+    of_tfds = not of_files and config.dataset != "synthetic"
+    for names, read, wanted in (
+        (CSV_FLAGS, of_files, " or ".join(f"--dataset={name}" for name in CSV_DATASETS)),
+        (TFDS_FLAGS, of_tfds, "a TFDS set as --dataset"),
+    ):
+        for name in names:
+            value = getattr(config, name)
+            if not read and value != settings_of()[name].default:
+                raise UserError(
+                    f"--{name}={value} is not read by --dataset={config.dataset}: "
+                    f"expected {wanted}; give one, or leave --{name} out"
+                )
+    return load_source(
+        config.dataset,
+        SourceOptions(
+            data_file=config.data_file,
+            validation_file=config.validation_file,
+            test_file=config.test_file,
+            separator=config.separator,
+            encoding=config.encoding,
+            data_dir=config.data_dir,
+            text_key=config.text_key,
+            label_key=config.label_key,
+            text_column=config.text_column,
+            label_column=config.label_column,
+            synthetic_size=config.synthetic_size,
+        ),
+    )
+
+
+def prepare_data(
+    config: Config, source: Source, seeds: Sequence[int], vocabulary: Vocabulary | None = None
+) -> Dataset:
+    """Splits, vocabulary and length buckets from the flags.
+
+    `vocabulary` is that of a ticket, in place of one from the training texts.
+    """
+    drawn = source.official_test is None and source.official_validation is None
+    if drawn and config.validation_share + config.test_share >= 1:
+        raise UserError(
+            f"--validation_share={config.validation_share} and --test_share={config.test_share} "
+            "leave nothing to train on: expected a sum below 1"
+        )
+    if config.readout == "last_position" and config.max_shapes != 1:
+        raise UserError(
+            f"--readout=last_position with --max_shapes={config.max_shapes}: what it reads depends "
+            "on padding, so all texts need one length; expected --max_shapes=1"
+        )
+    return build_dataset(
+        source,
+        seeds,
+        DatasetOptions(
+            vocabulary_size=config.vocabulary_size,
+            min_count=config.min_count,
+            max_length=config.max_length or None,
+            keep=config.keep,
+            validation_share=config.validation_share,
+            test_share=config.test_share,
+            max_shapes=config.max_shapes,
+            batch_size=config.batch_size,
+            tokenizer=config.tokenizer,
+            duplicates=config.duplicates,
+        ),
+        vocabulary=vocabulary,
+    )
+
+
+def text_task(
+    config: Config,
+    dataset: Dataset,
+    seeds: Sequence[int],
+    *,
+    num_layers: int,
+    vocabulary_size: int | None = None,
+) -> Task:
+    """The classifier of the settings, of one depth.
+
+    `vocabulary_size` is the number of rows of a ticket's embedding, in place of the dataset's.
+    """
+    model = BiLSTMClassifier(
+        vocabulary_size=vocabulary_size or dataset.vocabulary_size,
+        embedding_size=config.embedding_size,
+        hidden_size=config.hidden_size,
+        num_layers=num_layers,
+        num_classes=len(dataset.class_names) + config.unused_classes,
+        dropout=config.dropout,
+        embedding_dropout=config.embedding_dropout,
+        dropout_between_layers=config.dropout_between_layers,
+        readout=config.readout,
+    )
+    files = files_that_are_read(config)
+    vectors = word_vectors(config, dataset, seeds)
+    counted = counted_vectors(dataset, vectors, seeds[0])
+
+    def init(key: Array) -> Params:
+        return model.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32))["params"]
+
+    def start(params: Params, seed: int) -> Params:
+        found, has = vectors[seed]
+        table = params["embedding"]["embedding"].copy()
+        table[: len(has)][has] = found[has]
+        return {**params, "embedding": {"embedding": table}}
+
+    return Task(
+        init,
+        make_loss(model),
+        make_predict(model),
+        metrics=accuracy_metrics,
+        model=ModelInfo(
+            settings={name: getattr(model, name) for name in MODEL_FIELDS},
+            words=f"{num_layers}-layer bidirectional LSTM, {model.hidden_size} units per direction",
+            num_classes=model.num_classes,
+            is_connected=is_connected,
+        ),
+        name="text_classification",
+        start=start if vectors else None,
+        settings={
+            **config.of_role("training"),
+            "num_layers": num_layers,
+            "weight_decay": weight_decay_of(str(config.optimizer), config.weight_decay),
+            # Which, so that records of two files never count as those of one run.
+            "embeddings": files[WORD_VECTORS][:12] if files else False,
+        },
+        files=files,
+        about={"word_vectors": counted},
+        sentences=(account.vector_line(counted),) if counted else (),
+    )
+
+
+def accuracy_metrics(outputs: Arrays, examples: Arrays) -> dict[str, float]:
+    """Accuracy, balanced accuracy (mean recall of the classes present), loss in nats."""
+    predicted, labels = outputs["predicted"], examples["labels"]
+    counts = np.bincount(labels)
+    hits = np.bincount(labels[predicted == labels], minlength=len(counts))
+    present = counts > 0
+    return {
+        "accuracy": int(hits.sum()) / len(labels),
+        "balanced_accuracy": float(np.mean(hits[present] / counts[present])),
+        "loss": float(np.mean(outputs["loss"], dtype=np.float64)),
+    }
+
+
+def text_examples(config: Config, dataset: Dataset) -> Examples:
+    """The texts of a dataset, with what is said of them."""
+    seed = next(iter(dataset.members))
+    unused = [f"unused_{number}" for number in range(config.unused_classes)]
+    sizes = {split: dataset.size(seed, split) for split in ("train", "validation", "test")}
+    sentences = [
+        f"{dataset.name}: {' + '.join(f'{n:,} {split}' for split, n in sizes.items())} texts, "
+        f"{len(dataset.class_names)} classes, {len(dataset.vocabularies[seed]):,} words, "
+        f"{len(dataset.edges)} length buckets up to {dataset.edges[-1]} tokens "
+        f"({dataset.padding:.0%} padding)"
+    ]
+    if dataset.num_empty:
+        sentences.append(
+            f"{dataset.num_empty} texts are empty after cleaning: kept, read as zero length"
+        )
+
+    def of_ticket(seed: int) -> Mapping[str, Any]:
+        return {
+            "vocabulary": list(dataset.vocabularies[seed].words),
+            "class_names": [*dataset.class_names, *unused],
+            "split_fingerprint": dataset.split_fingerprint(seed),
+            "source": config.of_role("source"),
+        }
+
+    return Examples(
+        buckets=dataset.buckets,
+        draw=lambda seed: dataset.members[seed],
+        fingerprint=dataset.fingerprint,
+        name=dataset.name,
+        about={
+            "classes": list(dataset.class_names),
+            "empty_texts": dataset.num_empty,
+            "bucket_edges": list(dataset.edges),
+            "padding_share": dataset.padding,
+            **dataset.account,
+            "sizes": sizes,
+        },
+        sentences=(*sentences, *account.lines(dataset.account)),
+        warnings=tuple(account.warnings(dataset.account)),
+        of_ticket=of_ticket,
+    )
+
+
+def word_vectors(
+    config: Config, dataset: Dataset, seeds: Sequence[int]
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Per seed, word vectors from a file and which words have one; nothing without a file."""
+    vectors, read = {}, {}
+    if config.embeddings_file:
+        for seed in seeds:
+            words = dataset.vocabularies[seed]
+            if id(words) not in read:
+                read[id(words)] = read_vectors(
+                    config.embeddings_file, words, size=config.embedding_size
+                )
+            vectors[seed] = read[id(words)]
+    return vectors
+
+
+def counted_vectors(
+    dataset: Dataset, vectors: Mapping[int, tuple[np.ndarray, np.ndarray]], seed: int
+) -> dict[str, Any] | None:
+    """How many words of a seed have a vector from the file, if there is one."""
+    if seed not in vectors:
+        return None
+    _, found = vectors[seed]
+    train = dataset.members[seed]["train"]
+    return account.count_vectors(dataset.vocabularies[seed], found, dataset.buckets, train)
+
+
+def files_that_are_read(config: Config) -> dict[str, str]:
+    """Digests of the files that are read besides the data, by what they are.
+
+    Raises:
+      UserError: one cannot be read.
+    """
+    return {WORD_VECTORS: file_digest(config.embeddings_file)} if config.embeddings_file else {}
+
+
