@@ -137,6 +137,12 @@ _SHARE = _kind("a number from 0 to 1", _parse_share, _write_float)
 _SHARE_OR_NONE = _kind("a number from 0 to 1", _parse_share, _write_float, optional=True)
 _FLOAT = _kind("a number", _parse_float, _write_float)
 _FLOAT_OR_NONE = _kind("a number", _parse_float, _write_float, optional=True)
+_BOOL_OR_NONE = _kind(
+    "true or false",
+    _parse_bool,
+    lambda value: "true" if value else "false",
+    optional=True,
+)
 _BOOL = _kind("true or false", _parse_bool, lambda value: "true" if value else "false")
 _SETTINGS = _kind("a JSON object", _parse_settings, compact_json)
 _SHARES = _kind(
@@ -162,7 +168,9 @@ class Record:
     share of the most frequent class in this split. `density` maps
     "lstm_0/forward/input_kernel/i" and its like to the share of weights kept; it
     stands in a replicate's test record at the last epoch, and is empty in its others.
-    `loss` may be nan or infinite where training diverged.
+    `loss` may be nan or infinite where training diverged. `train_examples` were trained on;
+    `test_drawn` says whether every seed draws its own test split: intervals depend on both.
+    Records of the first edition do not have these two, and are read without.
     """
 
     row_id: str = field(metadata=_TEXT)
@@ -195,6 +203,8 @@ class Record:
     connected: bool = field(metadata=_BOOL)
     mask_steps: int = field(metadata=_COUNT)
     diverged_epoch: int | None = field(default=None, metadata=_COUNT_OR_NONE)
+    train_examples: int | None = field(default=None, metadata=_COUNT_OR_NONE)
+    test_drawn: bool | None = field(default=None, metadata=_BOOL_OR_NONE)
 
 
 @dataclass(frozen=True)
@@ -213,6 +223,8 @@ class CurvePoint:
 
 
 COLUMNS = tuple(column.name for column in fields(Record))
+ADDED_COLUMNS = ("train_examples", "test_drawn")
+"""Which the first edition did not have."""
 CURVE_COLUMNS = tuple(column.name for column in fields(CurvePoint))
 
 Row = TypeVar("Row", Record, CurvePoint)
@@ -321,12 +333,14 @@ def _read_rows(
 ) -> list[Row]:
     text = _read_text(path)
     columns = fields(row_type)
-    names = [column.name for column in columns]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
     seen: dict[tuple[Any, ...], int] = {}
     try:
         header = next(reader, [])
+        if not set(header) & set(ADDED_COLUMNS):
+            columns = tuple(column for column in columns if column.name not in ADDED_COLUMNS)
+        names = [column.name for column in columns]
         if header != names:
             raise UserError(f"{path}: line 1: {_header_fault(header, names)}")
         for cells in reader:

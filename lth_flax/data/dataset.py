@@ -51,6 +51,7 @@ class Dataset:
     vocabularies: per seed; one object for all where the source has its own test split.
     vocabulary_size: rows of the embedding table; it does not depend on which seeds are here.
     labels: per seed and split, labels in the order of the members.
+    test_drawn: whether every seed draws its own test split.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Dataset:
     members: Mapping[int, Mapping[str, Members]]
     vocabularies: Mapping[int, Vocabulary]
     vocabulary_size: int
+    test_drawn: bool
 
     def labels(self, seed: int, split: str) -> Int[np.ndarray, " examples"]:
         """Labels in the order of the members, bucket after bucket."""
@@ -177,6 +179,7 @@ def build_dataset(
         },
         vocabularies=views,
         vocabulary_size=rows,
+        test_drawn=official is None,
     )
 
 

@@ -105,6 +105,8 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
         "connected": is_connected(params, mask),
         "mask_steps": entry.mask_steps,
         "diverged_epoch": outcome.diverged_epoch,
+        "train_examples": dataset.size(entry.seed, "train"),
+        "test_drawn": dataset.test_drawn,
     }
     per_matrix = density(mask)
     end = outcome.curves[-1].epoch if outcome.curves else setup.trainer.workload.epochs

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lth_flax.analysis.blocks import read_block
 from lth_flax.analysis.report import page_of, write_report
 from lth_flax.errors import UserError
 from lth_flax.experiments import interrupt, platforms
@@ -37,7 +38,7 @@ from lth_flax.experiments.workdir import (
     write_json,
 )
 from lth_flax.flagfile import MACHINE_FLAGS
-from lth_flax.predictions import read_predictions, write_predictions
+from lth_flax.predictions import labels_name, read_predictions, write_predictions
 from lth_flax.records import (
     CurvePoint,
     Record,
@@ -238,6 +239,9 @@ class Run:
                 if split == "test":
                     classes = output["predicted"].astype(smallest)
                     self.predictions[f"{entry.row_id}/{checkpoint}"] = classes
+                    dataset = self.setup.dataset
+                    labels = dataset.labels(entry.seed, split).astype(smallest)
+                    self.predictions[labels_name(dataset.name, entry.seed)] = labels
         self._write()
 
     def save_ticket(
@@ -305,7 +309,7 @@ class Run:
         summary, answer = write_report(
             self.directory,
             # As anyone would rebuild it: from the file, not from memory.
-            read_records(self.directory / "records.csv"),
+            read_block(self.directory),
             settings=settings_of_run(),
             provenance=provenance,
             margin=FLAGS.margin,

@@ -19,7 +19,7 @@ from pathlib import Path
 from absl import flags as absl_flags
 
 from lth_flax.analysis.blocks import is_finished, join_blocks, read_block
-from lth_flax.analysis.configurations import FACTORS
+from lth_flax.analysis.merge import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.errors import UserError
 from lth_flax.experiments import command, sweep_flags
