@@ -200,11 +200,10 @@ def factor_tests(
 def _outcomes(one: Configuration) -> Outcomes:
     """What a factor may move, by seed; sparsities in points, so that all read alike."""
     found = one.checkpoints[one.primary_checkpoint]
-    outcomes: Outcomes = {
-        "dense accuracy": (dict(cell.score.by_seed), False)
-        for cell in found.table
-        if cell.arm == "dense"
-    }
+    outcomes: Outcomes = {}
+    for cell in found.table:
+        if cell.arm == "dense":
+            outcomes["dense accuracy"] = (dict(cell.score.by_seed), False)
     for kind, table in (("breakdown", found.breakdown), ("crater", found.crater)):
         for arm, crossings in table.arms.items():
             outcomes[f"{kind} sparsity of {arm}"] = (_points(crossings), crossings.sparsity is None)

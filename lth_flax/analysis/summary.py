@@ -213,9 +213,7 @@ def _headline(
     options: Options,
 ) -> Headline | None:
     """The main finding: tickets at their own rates, or in the first configuration, or a factor."""
-    places = [
-        (" at its own learning rate", one.name, one.comparisons) for one in own_rates
-    ] or [
+    places = [(" at its own learning rate", one.name, one.comparisons) for one in own_rates] or [
         ("", one.name, one.checkpoints[one.primary_checkpoint].comparisons)
         for one in configurations
     ]

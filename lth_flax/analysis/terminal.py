@@ -43,16 +43,14 @@ def verdict_sentence(summary: Mapping[str, Any]) -> str:
     """The main finding, with its numbers, in one sentence."""
     headline = summary["headline"]
     if headline:
-        where = f"{headline['where'][0].upper()}{headline['where'][1:]}: " if headline["where"] else ""
+        where = (
+            f"{headline['where'][0].upper()}{headline['where'][1:]}: " if headline["where"] else ""
+        )
         return where + headline["sentence"]
     arms = sorted({arm for one in summary["configurations"] for arm in one["arms"]})
     unfinished = [one["unfinished"] for one in summary["configurations"] if one["unfinished"]]
-    return ". ".join(
-        [
-            f"No verdict: it needs tickets and a control, and the arms here are {', '.join(arms)}",
-            *unfinished[:1],
-        ]
-    ) + "."
+    said = f"No verdict: it needs tickets and a control, and the arms here are {', '.join(arms)}"
+    return ". ".join([said, *unfinished[:1]]) + "."
 
 
 def terminal_table(summary: Mapping[str, Any], configuration: Configuration | None = None) -> str:
@@ -101,7 +99,9 @@ def accuracy_rows(
     header = ["sparsity", *arms]
     gaps: dict[float, Any] = {}
     control = summary["options"]["headline_control"]
-    comparison = found["comparisons"].get(control) or next(iter(found["comparisons"].values()), None)
+    comparison = found["comparisons"].get(control) or next(
+        iter(found["comparisons"].values()), None
+    )
     if comparison:
         header.append(f"{summary['options']['treatment']} − {comparison['control']}")
         gaps = {entry["target_sparsity"]: entry["gap"] for entry in comparison["levels"]}
@@ -152,7 +152,9 @@ def crossing_text(crossings: Mapping[str, Any] | None) -> str:
     found, total = crossings["sparsity"], len(crossings["runs"])
     if found is None:
         bound = "≥ " if 2 * crossings["broke"] <= total else ""
-        return f"median {bound}{100 * crossings['median']:.1f}% ({crossings['broke']}/{total} broke)"
+        return (
+            f"median {bound}{100 * crossings['median']:.1f}% ({crossings['broke']}/{total} broke)"
+        )
     half = ""
     if found["interval"]:
         half = f" ± {50 * (found['interval'][1] - found['interval'][0]):.1f}"
