@@ -79,7 +79,12 @@ def own_rates(
     curves: Sequence[CurvePoint] = (),
     predictions: Predictions | None = None,
 ) -> list[OwnRates]:
-    """Arms compared each at its own learning rate, for every combination of the other factors."""
+    """Arms compared each at its own learning rate, for every combination of the other factors.
+
+    Nothing where one rate was run (`varying` has none).
+    """
+    if "learning_rate" not in varying:
+        return []
     at = FACTORS.index("learning_rate")
     families: dict[Values, list[Record]] = {}
     for group in groups:
@@ -150,8 +155,11 @@ def factor_tests(
 ) -> tuple[list[FactorTest], ChosenRates | None]:
     """Every factor on every outcome, and depth at the rate that validation chose.
 
-    Together they are one family: p-values are Holm's over all of them.
+    Together they are one family: p-values are Holm's over all of them. No test where nothing
+    varies.
     """
+    if not varying:
+        return [], None
     design = design_of(groups[0])
     tables = {
         tuple(one.factors[name] for name in FACTORS): _outcomes(one) for one in configurations

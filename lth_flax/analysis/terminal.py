@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lth_flax.analysis.statistics import level_name
+from lth_flax.analysis.statistics import level_name, reach
 
 CHECKPOINT_NAMES = {"last": "last epoch", "best": "epoch with the best validation accuracy"}
 _WIDTH = 100
@@ -204,6 +204,26 @@ def plus_minus(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
 def confidence_name(summary: Mapping[str, Any]) -> str:
     """ "95%", or what the summary was made with."""
     return f"{100 * summary['options']['confidence']:g}%"
+
+
+def reach_sentence(draws: Mapping[str, int], seeds: int, alpha: float) -> str:
+    """Which controls (with their draws) so few seeds cannot tell apart, and what would; or nothing.
+
+    >>> reach_sentence({"reinit": 1}, 5, 0.05).split(":")[0]
+    'note: 5 seeds with 1 draw of reinit cannot reach p = 0.05, at best 0.062'
+    """
+    parts = []
+    for control, number in draws.items():
+        found = reach(seeds, number, alpha)
+        if not found.enough:
+            ways = [f"{found.seeds} seeds"] if found.seeds else []
+            ways += [f"{found.draws} draws each"] if found.draws else []
+            parts.append(
+                f"{seeds} seed{'s' * (seeds != 1)} with {number} draw{'s' * (number != 1)} of "
+                f"{control} cannot reach p = {alpha:g}, at best {found.smallest_p:.2g}: "
+                f"{' or '.join(ways) or 'no number of either'} would"
+            )
+    return f"note: {'; '.join(parts)} (blocks that are merged count together)" if parts else ""
 
 
 def diverged_sentence(configuration: Configuration) -> str:
