@@ -12,7 +12,12 @@ from lth_flax.errors import UserError
 from lth_flax.records import MAX_FILE_BYTES, write_bytes_atomic
 
 Predictions = dict[str, np.ndarray]
-"""\"row id/checkpoint\" -> classes, in the order of the test split."""
+"""\"row id/checkpoint\" -> classes, in the order of the test split; and its labels, by seed."""
+
+
+def labels_name(dataset: str, seed: int) -> str:
+    """What the labels of a seed's test split are called."""
+    return f"labels/{dataset}/seed={seed}"
 
 
 def write_predictions(path: str | os.PathLike[str], predictions: Mapping[str, np.ndarray]) -> None:

@@ -138,6 +138,12 @@ _SHARE = _kind("a number from 0 to 1", _parse_share, _write_float)
 _SHARE_OR_NONE = _kind("a number from 0 to 1", _parse_share, _write_float, optional=True)
 _FLOAT = _kind("a number", _parse_float, _write_float)
 _FLOAT_OR_NONE = _kind("a number", _parse_float, _write_float, optional=True)
+_BOOL_OR_NONE = _kind(
+    "true or false",
+    _parse_bool,
+    lambda value: "true" if value else "false",
+    optional=True,
+)
 _BOOL = _kind("true or false", _parse_bool, lambda value: "true" if value else "false")
 _SETTINGS = _kind("a JSON object", _parse_settings, compact_json)
 _SHARES = _kind(
@@ -181,9 +187,12 @@ class Record:
     share of the most frequent class in this split. `density` maps
     "lstm_0/forward/input_kernel/i" and its like to the share of weights kept; it
     stands in a replicate's test record at the last epoch, and is empty in its others.
-    `loss` may be nan or infinite where training diverged. `metrics` are those of the task,
-    `primary` the one that networks are compared by. What only classifiers have (accuracies,
-    shares of classes) is None, or empty, for others.
+    `loss` may be nan or infinite where training diverged. `train_examples` were trained on;
+    `test_drawn` says whether every seed draws its own test split: intervals depend on both.
+    `metrics` are those of the task, `primary` the one that networks are compared by. What
+    only classifiers have (accuracies, shares of classes) is None, or empty, for others.
+    Records of the first edition end at `diverged_epoch`, and are read as they are.
+    """
     """
 
     row_id: str = field(metadata=_TEXT)
@@ -216,6 +225,8 @@ class Record:
     connected: bool = field(metadata=_BOOL)
     mask_steps: int = field(metadata=_COUNT)
     diverged_epoch: int | None = field(default=None, metadata=_COUNT_OR_NONE)
+    train_examples: int | None = field(default=None, metadata={**_COUNT_OR_NONE, "since": 2})
+    test_drawn: bool | None = field(default=None, metadata={**_BOOL_OR_NONE, "since": 2})
     metrics: Mapping[str, float] = field(default_factory=dict, metadata={**_METRICS, "since": 2})
     primary: str = field(default="accuracy", metadata={**_TEXT, "since": 2})
     higher_is_better: bool = field(default=True, metadata={**_BOOL, "since": 2})
@@ -356,7 +367,6 @@ def _read_rows(
 ) -> list[Row]:
     text = _read_text(path)
     columns = fields(row_type)
-    names = [column.name for column in columns]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
     seen: dict[tuple[Any, ...], int] = {}

@@ -144,6 +144,7 @@ class Examples:
       are those of every seed.
     fingerprint: SHA-256 over the arrays and how they are split.
     name: what records call the data.
+    test_drawn: whether every seed draws its own test split: intervals depend on it.
     about: what provenance says of it; sentences, warnings: what a terminal does.
     of_ticket: seed -> what a ticket has to say of its data.
     """
@@ -152,6 +153,7 @@ class Examples:
     draw: Callable[[int], Mapping[str, Members]] = field(repr=False)
     fingerprint: str
     name: str = "arrays"
+    test_drawn: bool = False
     about: Mapping[str, Any] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -241,7 +243,8 @@ class Examples:
             }
 
         _check_sizes(draw(0))
-        return cls(tuple(buckets), draw, _fingerprint(buckets, [validation, test, stratify]))
+        fingerprint = _fingerprint(buckets, [validation, test, stratify])
+        return cls(tuple(buckets), draw, fingerprint, test_drawn=True)
 
     def of(self, seed: int, split: str) -> Arrays:
         """The arrays of a split in the order in which it is evaluated.

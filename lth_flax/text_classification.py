@@ -220,6 +220,7 @@ def text_examples(config: Config, dataset: Dataset) -> Examples:
         draw=lambda seed: dataset.members[seed],
         fingerprint=dataset.fingerprint,
         name=dataset.name,
+        test_drawn=dataset.test_drawn,
         about={
             "classes": list(dataset.class_names),
             "empty_texts": dataset.num_empty,

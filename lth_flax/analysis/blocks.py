@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lth_flax.analysis.configurations import FACTORS, group_blocks, join_records
+from lth_flax.analysis.merge import FACTORS, group_blocks, join_records
 from lth_flax.errors import UserError
 from lth_flax.flagfile import (
     FLAGS_FILE,

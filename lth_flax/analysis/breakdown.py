@@ -6,9 +6,8 @@ of (dense minus majority class) in place of 1 point. Both are interpolated
 linearly in sparsity between the two levels around the crossing.
 
 A curve that never breaks is censored: its value is the last level tested, to
-be read as ">=". In a paired difference that bound stands in for the value, so
-a difference with one censored curve is itself a bound, pulled towards zero,
-and one with two is zero.
+be read as ">=". Where any is, there is no mean and no interval, but a median
+and how many broke.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,11 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lth_flax.analysis.statistics import Interval, t_interval
-from lth_flax.records import Record
+from lth_flax.analysis.pairing import percent
+from lth_flax.analysis.result import CrossingGap, Crossings, CrossingTable
+from lth_flax.analysis.statistics import Design, estimate
+from lth_flax.records import Record, arm_order
 
 BREAKDOWN_POINTS = 1.0
 _ROUNDING = 1e-9
+
+Score = Callable[[Record], float]
 
 
 @dataclass(frozen=True)
@@ -31,21 +34,18 @@ class Crossing:
     censored: bool
 
 
-@dataclass(frozen=True)
-class Difference:
-    """Treatment minus control in crossing sparsity, per seed, as a fraction.
-
-    `by_seed` pairs seeds with differences. The counts say in how many seeds
-    the curve of the treatment, or any of the control's draws, was censored.
-    """
-
-    by_seed: tuple[tuple[int, float], ...]
-    interval: Interval | None
-    censored_treatment: int
-    censored_control: int
+Runs = dict[str, dict[tuple[int, int], Crossing]]  # arm -> (seed, draw) -> crossing
 
 
-Crossings = dict[str, dict[tuple[int, int], Crossing]]  # arm -> (seed, draw) -> crossing
+def balanced(record: Record) -> float:
+    """Balanced accuracy in percent."""
+    return 100 * record.balanced_accuracy
+
+
+def chance(record: Record) -> float:
+    """Balanced accuracy without any learning, in percent: one by the number of classes."""
+    unused = int(record.settings.get("unused_classes", 0))
+    return 100 / max(len(record.predicted_shares) - unused, 1)
 
 
 def crossing(levels: Sequence[float], drops: Sequence[float], allowed: float) -> Crossing:
@@ -67,7 +67,7 @@ def crossing(levels: Sequence[float], drops: Sequence[float], allowed: float) ->
     return Crossing(float(levels[last] + share * (levels[last + 1] - levels[last])), False)
 
 
-def breakdowns(records: Iterable[Record], allowed_points: float = BREAKDOWN_POINTS) -> Crossings:
+def breakdowns(records: Iterable[Record], allowed_points: float = BREAKDOWN_POINTS) -> Runs:
     """Breakdown sparsity per arm, seed and draw; records of one split and checkpoint.
 
     A seed whose dense network does not beat the majority class by more than that has
@@ -75,35 +75,81 @@ def breakdowns(records: Iterable[Record], allowed_points: float = BREAKDOWN_POIN
     """
 
     def allowed(dense: Record) -> float:
-        learned = 100 * (dense.accuracy - dense.majority_accuracy) > allowed_points
+        learned = percent(dense) - 100 * dense.majority_accuracy > allowed_points
         return allowed_points if learned else 0.0
 
-    return _crossings(records, allowed)
+    return _crossings(records, percent, allowed)
 
 
-def craters(records: Iterable[Record]) -> Crossings:
+def craters(records: Iterable[Record], score: Score = percent) -> Runs:
     """Crater sparsity per arm, seed and draw; records of one split and checkpoint.
 
-    A seed whose dense network does not beat the majority class has none.
+    Half of what the dense network has over the majority class is lost, or, with
+    `score=balanced`, over chance. A seed whose dense network has nothing over it has none.
     """
-    return _crossings(records, lambda dense: 50 * (dense.accuracy - dense.majority_accuracy))
+
+    def allowed(dense: Record) -> float:
+        floor = chance(dense) if score is balanced else 100 * dense.majority_accuracy
+        return (score(dense) - floor) / 2
+
+    return _crossings(records, score, allowed)
 
 
-def compare(crossings: Crossings, treatment: str, control: str, confidence: float) -> Difference:
-    """Paired differences over the seeds that have both arms; draws averaged within a seed."""
-    treated, controls = _by_seed(crossings, treatment), _by_seed(crossings, control)
-    seeds = sorted(treated.keys() & controls.keys())
-    by_seed = tuple((seed, _mean(treated[seed]) - _mean(controls[seed])) for seed in seeds)
-    values = [difference for _, difference in by_seed]
-    return Difference(
-        by_seed,
-        t_interval(values, confidence) if values else None,
-        sum(any(one.censored for one in treated[seed]) for seed in seeds),
-        sum(any(one.censored for one in controls[seed]) for seed in seeds),
+def by_seed(runs: dict[tuple[int, int], Crossing]) -> dict[int, Crossing]:
+    """Draws averaged within a seed; censored where any draw is."""
+    grouped: dict[int, list[Crossing]] = {}
+    for (seed, _), one in sorted(runs.items()):
+        grouped.setdefault(seed, []).append(one)
+    return {
+        seed: Crossing(
+            float(np.mean([one.sparsity for one in some])), any(one.censored for one in some)
+        )
+        for seed, some in grouped.items()
+    }
+
+
+def crossing_table(
+    runs: Runs, treatment: str, controls: Iterable[str], confidence: float, design: Design
+) -> CrossingTable:
+    """What is reported of one kind of crossing."""
+    arms = {arm: _of_arm(runs[arm], confidence, design) for arm in sorted(runs, key=arm_order)}
+    treated = by_seed(runs.get(treatment, {}))
+    gaps = {}
+    for control in controls:
+        others = by_seed(runs.get(control, {}))
+        both = sorted(treated.keys() & others.keys())
+        values = {seed: treated[seed].sparsity - others[seed].sparsity for seed in both}
+        censored = {
+            "treatment": sum(treated[seed].censored for seed in both),
+            "control": sum(others[seed].censored for seed in both),
+        }
+        broke = both and not any(censored.values())
+        gaps[control] = CrossingGap(
+            estimate(values, confidence, design) if broke else None,
+            list(values.items()),
+            censored,
+        )
+    return CrossingTable(arms, gaps)
+
+
+def _of_arm(runs: dict[tuple[int, int], Crossing], confidence: float, design: Design) -> Crossings:
+    seeds = by_seed(runs)
+    broke = sum(not one.censored for one in runs.values())
+    means = {seed: one.sparsity for seed, one in seeds.items()}
+    return Crossings(
+        [
+            {"seed": seed, "draw": draw, "sparsity": one.sparsity, "censored": one.censored}
+            for (seed, draw), one in sorted(runs.items())
+        ],
+        broke,
+        float(np.median([one.sparsity for one in runs.values()])),
+        estimate(means, confidence, design) if broke == len(runs) else None,
     )
 
 
-def _crossings(records: Iterable[Record], allowed_of: Callable[[Record], float]) -> Crossings:
+def _crossings(
+    records: Iterable[Record], score: Score, allowed_of: Callable[[Record], float]
+) -> Runs:
     records = list(records)
     dense = {record.seed: record for record in records if record.arm == "dense"}
     flat = {r.arm for r in records} - {r.arm for r in records if r.target_sparsity > 0}
@@ -112,9 +158,9 @@ def _crossings(records: Iterable[Record], allowed_of: Callable[[Record], float])
         # Of an arm that is at level 0 alone (a dense control) there is no curve.
         if record.arm not in flat and record.seed in dense:
             run = (record.arm, record.seed, record.draw)
-            drop = 100 * (dense[record.seed].accuracy - record.accuracy)
+            drop = score(dense[record.seed]) - score(record)
             curves.setdefault(run, {0.0: 0.0})[record.target_sparsity] = drop
-    found: Crossings = {}
+    found: Runs = {}
     for (arm, seed, draw), drops in sorted(curves.items()):
         allowed = allowed_of(dense[seed])
         if allowed > 0:
@@ -123,14 +169,3 @@ def _crossings(records: Iterable[Record], allowed_of: Callable[[Record], float])
                 levels, [drops[level] for level in levels], allowed
             )
     return found
-
-
-def _by_seed(crossings: Crossings, arm: str) -> dict[int, list[Crossing]]:
-    grouped: dict[int, list[Crossing]] = {}
-    for (seed, _), one in sorted(crossings.get(arm, {}).items()):
-        grouped.setdefault(seed, []).append(one)
-    return grouped
-
-
-def _mean(crossings: list[Crossing]) -> float:
-    return float(np.mean([one.sparsity for one in crossings]))

@@ -1,4 +1,4 @@
-"""Blocks of seeds, run apart, back into the records of one run."""
+"""Records of runs made apart: blocks of seeds as one run, and configurations side by side."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -6,7 +6,31 @@ from typing import Any
 from lth_flax.errors import UserError
 from lth_flax.records import Record, run_key, sort_records
 
+FACTORS = ("num_layers", "learning_rate", "epochs")
+"""Settings in which the configurations of one grid may differ."""
+
+Values = tuple[float, ...]
+"""A configuration: the values of `FACTORS`."""
+
 _ABSENT = object()
+
+
+def values_of(record: Record) -> Values | None:
+    """The values of the factors; None where the settings do not name them."""
+    try:
+        return tuple(float(record.settings[name]) for name in FACTORS)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def comparable(records: Iterable[Record]) -> bool:
+    """Whether the records hold several configurations that differ in `FACTORS` alone."""
+    groups = split_groups(records)
+    if len(groups) < 2:
+        return False
+    first = groups[0][0]
+    different = {name.partition(" ")[0] for g in groups for name in differing_keys(first, g[0])}
+    return different <= set(FACTORS) and all(values_of(g[0]) is not None for g in groups)
 
 
 def split_groups(records: Iterable[Record]) -> list[list[Record]]:
@@ -17,15 +41,38 @@ def split_groups(records: Iterable[Record]) -> list[list[Record]]:
     return list(groups.values())
 
 
-def check_one_run(records: Sequence[Record]) -> None:
-    """Raises `UserError`, naming what differs, unless all rows belong to one setting."""
-    for record in records[1:]:
-        differing = differing_keys(records[0], record)
-        if differing:
-            raise UserError(
-                f"rows {records[0].row_id} and {record.row_id} differ in "
-                f"{', '.join(differing)}; rows of one setting were expected"
-            )
+def group_blocks(blocks: Sequence[Sequence[Record]]) -> list[list[int]]:
+    """Numbers of the blocks of the same settings; blocks without a record are in the first."""
+    groups: dict[frozenset[tuple[str, ...]], list[int]] = {}
+    empty = []
+    for number, block in enumerate(blocks):
+        if block:
+            groups.setdefault(frozenset(map(run_key, block)), []).append(number)
+        else:
+            empty.append(number)
+    first, *rest = list(groups.values()) or [[]]
+    return [empty + first, *rest]
+
+
+def join_records(
+    blocks: Sequence[Sequence[Record]], names: Sequence[str] | None = None
+) -> list[Record]:
+    """Blocks of seeds of one run, or runs of different configurations, or both, as one.
+
+    Raises:
+      UserError: they are neither, as `merge_records` says it.
+    """
+    groups = group_blocks(blocks)
+    together = [record for block in blocks for record in block]
+    apart = [{run_key(record) for number in group for record in blocks[number]} for group in groups]
+    disjoint = sum(map(len, apart)) == len(set().union(*apart))
+    one_set = len({record.data_fingerprint for record in together}) == 1
+    if not (len(groups) > 1 and disjoint and one_set and comparable(together)):
+        return merge_records(blocks, names)
+    names = names or [str(number) for number in range(1, len(blocks) + 1)]
+    for group in groups:
+        merge_records([blocks[n] for n in group], [names[n] for n in group])  # seeds, once each
+    return sort_records(together)
 
 
 def merge_records(

@@ -6,130 +6,68 @@ have been called the treatment; all (1 + d)^n such relabellings are equally
 likely. Flipping the sign of the gap to the *average* control is not the same,
 and not exact, where d > 1.
 
-A relabelled gap is the run called treatment minus the mean of the seed's other
-runs. Up to `EXACT_LIMIT` relabellings all are enumerated; beyond that, seeded
-Monte Carlo with p = (k + 1) / (m + 1) (Phipson & Smyth, 2010).
+A run is a bundle: its accuracies at every learning rate and level. Bundles are
+exchangeable as a whole, so where each arm stands at the rate that its own
+validation accuracy chose, that choice is made again within every relabelling.
+
+Up to `EXACT_LIMIT` relabellings all are enumerated. Beyond that they are drawn,
+and the real one is counted among them: p = (k + 1) / (m + 1) (Phipson & Smyth, 2010).
 """
 
-from collections.abc import Iterator
+import itertools
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-EXACT_LIMIT = 1 << 20
+EXACT_LIMIT = 1 << 17
 MONTE_CARLO_DRAWS = 99_999
-_CHUNK = 1 << 15
-_TIE = 1e-9
+_ROUNDING = 1e-11
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """The mean gap at each level under every relabelling, the real one first.
+
+    slack: gaps that are nearer to each other differ by rounding alone.
+    """
+
+    gaps: Float[np.ndarray, "relabellings levels"]
+    exact: bool
+    slack: float
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest two-sided p there is: a perfect separation would reach it."""
+        return min(1.0, 2 / len(self.gaps))
 
 
 @dataclass(frozen=True)
 class PermutationTest:
-    """A one-sided test in each direction of the mean paired gap.
-
-    `gap` has the unit of the runs. `smallest_p` is what a perfect separation
-    would reach. `relabellings` were looked at; all there are where `exact`.
-    """
+    """p of each direction, and the two-sided p = min(1, 2 min of both)."""
 
     gap: float
     p_greater: float
     p_less: float
-    relabellings: int
-    exact: bool
-    smallest_p: float
+
+    @property
+    def p(self) -> float:
+        return min(1.0, 2 * min(self.p_greater, self.p_less))
 
 
 @dataclass(frozen=True)
 class MaxTTest:
-    """Step-down max-T over levels (Westfall & Young, 1993), one direction.
+    """Step-down max-T over levels (Westfall & Young, 1993), in one direction.
 
-    `statistic` is the mean gap over seeds divided by its standard deviation
-    over all relabellings, so levels of different noise count alike. `p` is
-    each level's own p-value, `p_adjusted` holds the chance of any false
+    `p` is each level's own p-value, `p_adjusted` holds the chance of any false
     rejection over all levels. A level where no relabelling moves the gap
-    (every run of every seed equal) has statistic 0 and p = 1.
+    (every run of every seed equal) has p = 1.
     """
 
-    statistic: Float[np.ndarray, " levels"]
     p: Float[np.ndarray, " levels"]
     p_adjusted: Float[np.ndarray, " levels"]
-
-
-def run_gaps(
-    runs: Float[np.ndarray, "seeds runs *levels"],
-) -> Float[np.ndarray, "seeds runs *levels"]:
-    """Of every run, its gap to the mean of the other runs of its seed."""
-    count = runs.shape[1]
-    return (runs - runs.mean(axis=1, keepdims=True)) * (count / (count - 1))
-
-
-def permutation_test(
-    runs: Float[np.ndarray, "seeds runs"], *, exact_limit: int = EXACT_LIMIT, rng_seed: int = 0
-) -> PermutationTest:
-    """Tests the mean gap of run 0, the treatment, against the seed's other runs.
-
-    >>> permutation_test(np.array([[3.0, 1.0], [5.0, 4.0], [2.0, 0.0]])).p_greater
-    0.125
-    """
-    gaps = run_gaps(runs)[:, :, None]
-    seeds, count, _ = gaps.shape
-    observed = float(gaps[:, 0].mean())
-    slack = _slack(gaps)
-    greater = less = total = 0
-    for means in relabelled_means(gaps, exact_limit=exact_limit, rng_seed=rng_seed):
-        greater += int(np.count_nonzero(means >= observed - slack))
-        less += int(np.count_nonzero(means <= observed + slack))
-        total += len(means)
-    exact = is_exact(seeds, count, exact_limit)
-    extra = 0 if exact else 1
-    return PermutationTest(
-        gap=observed if abs(observed) > slack else 0.0,
-        p_greater=(greater + extra) / (total + extra),
-        p_less=(less + extra) / (total + extra),
-        relabellings=total,
-        exact=exact,
-        smallest_p=float(count) ** -seeds if exact else 1 / (total + 1),
-    )
-
-
-def step_down_max_t(
-    runs: Float[np.ndarray, "seeds runs levels"],
-    *,
-    exact_limit: int = EXACT_LIMIT,
-    rng_seed: int = 0,
-) -> MaxTTest:
-    """Tests per level that run 0 is better (greater); negate `runs` for the other direction.
-
-    The same relabelling holds for all levels of a seed at once, which keeps
-    their correlation. Levels are stepped down from the largest statistic: the
-    k-th is compared with the maximum over itself and all smaller ones.
-    """
-    gaps = run_gaps(runs)
-    seeds, count, levels = gaps.shape
-    # A relabelling draws one of the seed's gaps, which sum to zero, so this
-    # is the exact standard deviation, and the same under every relabelling.
-    deviation = np.sqrt((gaps**2).mean(axis=1).sum(axis=0)) / seeds
-    moving = np.flatnonzero(deviation > _slack(gaps))
-    statistic, p, adjusted = np.zeros(levels), np.ones(levels), np.ones(levels)
-    if moving.size == 0:
-        return MaxTTest(statistic, p, adjusted)
-
-    scale = deviation[moving]
-    statistic[moving] = gaps[:, 0, moving].mean(axis=0) / scale
-    order = np.argsort(-statistic[moving], kind="stable")  # largest first
-    ranked = moving[order]
-    bar = statistic[ranked] - _TIE
-    own, stepped, total = np.zeros(len(ranked), int), np.zeros(len(ranked), int), 0
-    standardized = gaps[:, :, ranked] / scale[order]
-    for drawn in relabelled_means(standardized, exact_limit=exact_limit, rng_seed=rng_seed):
-        own += np.count_nonzero(drawn >= bar, axis=0)
-        maxima = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
-        stepped += np.count_nonzero(maxima >= bar, axis=0)
-        total += len(drawn)
-    extra = 0 if is_exact(seeds, count, exact_limit) else 1
-    p[ranked] = (own + extra) / (total + extra)
-    adjusted[ranked] = np.maximum.accumulate((stepped + extra) / (total + extra))
-    return MaxTTest(statistic, p, adjusted)
 
 
 def is_exact(seeds: int, runs: int, exact_limit: int = EXACT_LIMIT) -> bool:
@@ -137,42 +75,159 @@ def is_exact(seeds: int, runs: int, exact_limit: int = EXACT_LIMIT) -> bool:
     return runs**seeds <= exact_limit
 
 
-def relabelled_means(
-    gaps: Float[np.ndarray, "seeds runs levels"],
+def chosen_rates(
+    treated: Float[np.ndarray, "*some rates levels"],
+) -> Int[np.ndarray, "*some levels"]:
+    """The rate of the best mean validation accuracy; the first of equal ones."""
+    return np.round(treated, 9).argmax(axis=-2)  # what differs by rounding alone is equal
+
+
+def split_means(
+    runs: Float[np.ndarray, "seeds runs rates levels"],
+) -> tuple[Float[np.ndarray, "rates levels"], Float[np.ndarray, "rates levels"]]:
+    """Means over seeds of run 0 and of the others."""
+    return runs[:, 0].mean(axis=0), runs[:, 1:].mean(axis=(0, 1))
+
+
+def at_rates(
+    values: Float[np.ndarray, "*some rates levels"], rates: Int[np.ndarray, "*some levels"]
+) -> Float[np.ndarray, "*some levels"]:
+    """At each level the value of the rate that is named for it."""
+    return np.take_along_axis(values, rates[..., None, :], axis=-2)[..., 0, :]
+
+
+def relabel(
+    test: Float[np.ndarray, "seeds runs rates levels"],
+    validation: Float[np.ndarray, "seeds runs rates levels"] | None = None,
     *,
     exact_limit: int = EXACT_LIMIT,
     rng_seed: int = 0,
-) -> Iterator[Float[np.ndarray, "some levels"]]:
-    """The mean over seeds of the gaps of the chosen runs, for every relabelling, in blocks."""
-    seeds, count, _ = gaps.shape
-    if is_exact(seeds, count, exact_limit):
-        split = seeds
-        while count ** (seeds - split) < _CHUNK and split > 0:
-            split -= 1
-        tail = _all_sums(gaps[split:])
-        for head in _all_sums(gaps[:split]):
-            yield (head + tail) / seeds
-        return
-    rng = np.random.default_rng(rng_seed)
-    for start in range(0, MONTE_CARLO_DRAWS, _CHUNK):
-        size = min(_CHUNK, MONTE_CARLO_DRAWS - start)
-        chosen = rng.integers(count, size=(size, seeds))
-        total = np.zeros((size, gaps.shape[2]))
-        for seed in range(seeds):
-            total += gaps[seed, chosen[:, seed]]
-        yield total / seeds
+) -> Relabelled:
+    """The gap of the run called treatment to the mean of its seed's other runs, relabelled.
+
+    `validation` chooses each arm's rate at each level; it is needed where there are several.
+    """
+    seeds, runs, rates, _ = test.shape
+    exact = is_exact(seeds, runs, exact_limit)
+    treated = _means(test, exact, rng_seed)
+    controls = (test.sum(axis=1).mean(axis=0) - treated) / (runs - 1)
+    slack = _ROUNDING * float(np.abs(test).max(initial=0.0))
+    if rates == 1:
+        return Relabelled((treated - controls)[:, 0], exact, slack)
+    if validation is None:
+        raise ValueError("several learning rates need validation accuracies to choose by")
+    chooses = _means(validation, exact, rng_seed)
+    others = (validation.sum(axis=1).mean(axis=0) - chooses) / (runs - 1)
+    gaps = at_rates(treated, chosen_rates(chooses)) - at_rates(controls, chosen_rates(others))
+    return Relabelled(gaps, exact, slack)
 
 
-def _all_sums(
-    gaps: Float[np.ndarray, "seeds runs levels"],
-) -> Float[np.ndarray, "relabellings levels"]:
-    """Sums over seeds for every choice of one run per seed."""
-    sums = np.zeros((1, gaps.shape[2]))
-    for of_seed in gaps:
-        sums = (sums[:, None] + of_seed[None]).reshape(-1, gaps.shape[2])
-    return sums
+def _means(
+    runs: Float[np.ndarray, "seeds runs rates levels"], exact: bool, rng_seed: int
+) -> Float[np.ndarray, "relabellings rates levels"]:
+    """Means over seeds of the chosen runs, for every choice of one run per seed."""
+    seeds, count = runs.shape[:2]
+    if exact:
+        sums = np.zeros((1, *runs.shape[2:]))
+        for of_seed in runs:
+            sums = (sums[:, None] + of_seed[None]).reshape(-1, *runs.shape[2:])
+        return sums / seeds
+    chosen = np.random.default_rng(rng_seed).integers(count, size=(MONTE_CARLO_DRAWS + 1, seeds))
+    chosen[0] = 0
+    sums = np.zeros((len(chosen), *runs.shape[2:]))
+    for of_seed, choice in zip(runs, chosen.T, strict=True):
+        sums += of_seed[choice]
+    return sums / seeds
 
 
-def _slack(gaps: np.ndarray) -> float:
-    """What counts as a tie: sums of the same accuracies differ by rounding alone."""
-    return _TIE * float(np.abs(gaps).max(initial=0.0))
+def permutation_test(
+    relabelled: Relabelled, weights: Float[np.ndarray, " levels"]
+) -> PermutationTest:
+    """Tests the weighted mean gap over levels."""
+    means = relabelled.gaps @ np.asarray(weights, float)
+    slack = relabelled.slack
+    return PermutationTest(
+        gap=float(means[0]) if abs(means[0]) > slack else 0.0,
+        p_greater=float(np.mean(means >= means[0] - slack)),
+        p_less=float(np.mean(means <= means[0] + slack)),
+    )
+
+
+def step_down_max_t(relabelled: Relabelled, *, worse: bool = False) -> MaxTTest:
+    """Tests per level that the treatment is better, or `worse`.
+
+    The same relabelling holds for all levels of a seed at once, which keeps
+    their correlation. A level's statistic is its gap over the root mean square
+    of its relabelled gaps. Levels are stepped down from the largest statistic:
+    the k-th is compared with the maximum over itself and all smaller ones.
+    """
+    gaps = -relabelled.gaps if worse else relabelled.gaps
+    levels = gaps.shape[1]
+    p, adjusted = np.ones(levels), np.ones(levels)
+    scale = np.sqrt((gaps**2).mean(axis=0))
+    moving = np.flatnonzero(scale > relabelled.slack)
+    if moving.size:
+        ranked = moving[np.argsort(-(gaps[0, moving] / scale[moving]), kind="stable")]
+        drawn = gaps[:, ranked] / scale[ranked]
+        bar = drawn[0] - relabelled.slack / scale[ranked]
+        p[ranked] = (drawn >= bar).mean(axis=0)
+        maxima = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
+        adjusted[ranked] = np.maximum.accumulate((maxima >= bar).mean(axis=0))
+    return MaxTTest(p, adjusted)
+
+
+# Factors: several values per seed instead of a treatment and its controls.
+
+FACTOR_EXACT_LIMIT = 300_000
+FACTOR_DRAWS = 20_000
+
+
+@dataclass(frozen=True)
+class FactorPermutation:
+    """Permutations of the labels of a factor's values within each seed.
+
+    Under the null a seed's outcomes at these values are exchangeable, since
+    they share its split, order of data and noise (a randomized block design).
+    The statistic is the spread of the means over seeds.
+    """
+
+    outcomes: Float[np.ndarray, "seeds values"]
+
+    @property
+    def exact(self) -> bool:
+        """Whether all relabellings are enumerated."""
+        return self._count <= FACTOR_EXACT_LIMIT
+
+    @property
+    def _count(self) -> int:
+        # Relabelling all seeds alike changes nothing: the first keeps its order.
+        seeds, values = self.outcomes.shape
+        return math.factorial(values) ** (seeds - 1)
+
+    @property
+    def relabellings(self) -> int:
+        """How many are looked at."""
+        return self._count if self.exact else FACTOR_DRAWS
+
+    @cached_property
+    def p(self) -> float:
+        """The share of relabellings that spread the means at least as much."""
+        values = self.outcomes.shape[1]
+        observed = _spread(self.outcomes.sum(axis=0))
+        slack = 1e-9 * (1 + float(observed))
+        if self.exact:
+            orders = np.array(list(itertools.permutations(range(values))))
+            sums = self.outcomes[:1]
+            for row in self.outcomes[1:]:
+                sums = (sums[:, None] + row[orders][None]).reshape(-1, values)
+            return float(np.mean(_spread(sums) >= observed - slack))
+        rng = np.random.default_rng(0)
+        sums = np.zeros((FACTOR_DRAWS, values))
+        for row in self.outcomes:
+            sums += rng.permuted(np.tile(row, (FACTOR_DRAWS, 1)), axis=1)
+        reached = int((_spread(sums) >= observed - slack).sum())
+        return (1 + reached) / (1 + FACTOR_DRAWS)
+
+
+def _spread(sums: np.ndarray) -> np.ndarray:
+    return ((sums - sums.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)

@@ -1,122 +1,117 @@
-"""What the records say about one arm against another: gaps, intervals, equivalence, a verdict.
+"""Estimates over seeds: what an interval is made of, equivalence, Holm, and what a design reaches.
 
-Records hold fractions; from `paired_gaps` on, accuracies and gaps are in
-percentage points. The unit of every test and interval is the seed; several
-draws of a control are averaged within a seed, except in the permutation test,
-which is over the draws themselves (`permutation`).
+Records hold fractions; accuracies and gaps are in percentage points here. The
+unit of every interval is the seed; draws of a control are averaged within one.
 """
 
-from collections.abc import Iterable, Sequence
+import bisect
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 from scipy import stats
 
-from lth_flax.analysis.permutation import (
-    MaxTTest,
-    PermutationTest,
-    permutation_test,
-    step_down_max_t,
-)
-from lth_flax.errors import UserError
-from lth_flax.records import Record
+from lth_flax.analysis.permutation import EXACT_LIMIT, MONTE_CARLO_DRAWS
 
-__all__ = [
-    "Equivalence",
-    "Interval",
-    "MaxTTest",
-    "PairedGaps",
-    "PermutationTest",
-    "equivalence",
-    "paired_gaps",
-    "permutation_test",
-    "primary_test",
-    "step_down_max_t",
-    "t_interval",
-]
-
-PRIMARY_SPARSITY = (0.5, 0.96)
-_SAME_LEVEL = 1e-9
+POWER = 0.8
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
-class PairedGaps:
-    """Treatment and control of the same seeds, in percentage points of accuracy.
+class Design:
+    """How seeds depend on each other, which decides the variance of a mean over them.
 
-    `dropped` names, in words, the seeds that are not here because a cell of
-    theirs is missing.
+    kind:
+      "resplits": every seed splits one corpus again, so seeds share texts. The variance of a
+        mean is s^2 (1/n + n_test/n_train) (Nadeau & Bengio, 2003).
+      "shared test set": all seeds are scored on the same texts. The variance is s^2/n plus the
+        variance over texts of the mean over seeds, divided by the number of texts.
+      "seeds alone": nothing is known of the splits: s^2/n.
     """
 
-    treatment: str
-    control: str
-    levels: tuple[float, ...]
-    seeds: tuple[int, ...]
-    treated: Float[np.ndarray, "seeds levels"]
-    controls: Float[np.ndarray, "seeds levels draws"]
-    dropped: tuple[str, ...] = ()
+    kind: str = "seeds alone"
+    test_over_train: float = 0.0
+    texts: int = 0
 
     @property
-    def draws(self) -> int:
-        """Draws of the control per seed."""
-        return self.controls.shape[2]
+    def words(self) -> str:
+        """What an interval covers."""
+        if self.kind == "resplits":
+            return (
+                "t over seeds, corrected for splits drawn from one corpus "
+                f"(variance times 1/n + {self.test_over_train:.2g}); permutation tests are exact "
+                "given the splits"
+            )
+        if self.kind == "shared test set":
+            return f"t over seeds, with the sampling of the {self.texts:,} test texts they share"
+        return "t over seeds"
 
-    @property
-    def gaps(self) -> Float[np.ndarray, "seeds levels"]:
-        """Treatment minus the mean of the control's draws."""
-        return self.treated - self.controls.mean(axis=2)
+    def of_accuracy(self, percent: float) -> float:
+        """The most that sampling the shared texts adds to the variance of a mean accuracy."""
+        if self.kind != "shared test set" or not 0 <= percent <= 100:
+            return 0.0
+        return percent * (100 - percent) / self.texts
 
-    @property
-    def runs(self) -> Float[np.ndarray, "seeds runs levels"]:
-        """The 1 + d runs of each seed, the treatment first."""
-        return np.concatenate([self.treated[:, None], self.controls.transpose(0, 2, 1)], axis=1)
 
-    def where(self, levels: Sequence[int]) -> "PairedGaps":
-        """The same for some of the levels, by index."""
-        return PairedGaps(
-            self.treatment,
-            self.control,
-            tuple(self.levels[index] for index in levels),
-            self.seeds,
-            self.treated[:, levels],
-            self.controls[:, levels],
-            self.dropped,
-        )
-
-    def primary(self, bounds: tuple[float, float] = PRIMARY_SPARSITY) -> "PairedGaps":
-        """The levels of the primary test: target sparsity within `bounds`, both included."""
-        low, high = bounds
-        inside = [
-            index
-            for index, level in enumerate(self.levels)
-            if low - _SAME_LEVEL <= level <= high + _SAME_LEVEL
-        ]
-        return self.where(inside)
+SEEDS_ALONE = Design()
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A mean over seeds with Student's t interval; no interval from one seed."""
+class Estimate:
+    """A mean over seeds. From one seed there is no interval; from none, no mean.
 
-    mean: float
+    error: the standard error that the interval is made of, by the design.
+    """
+
+    mean: float | None
     sd: float | None
-    low: float | None
-    high: float | None
-    n: int
+    error: float | None
+    interval: tuple[float, float] | None
+    n_seeds: int
+    by_seed: tuple[tuple[int, float], ...] = ()
+
+    def above(self, bound: float) -> bool:
+        """Whether the whole interval is."""
+        return self.interval is not None and self.interval[0] > bound
+
+    def below(self, bound: float) -> bool:
+        return self.interval is not None and self.interval[1] < bound
+
+    def within(self, low: float, high: float) -> bool:
+        return self.interval is not None and low <= self.interval[0] <= self.interval[1] <= high
 
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Two one-sided t tests (Schuirmann, 1987) that the mean lies within +-`margin` points.
+    """Two one-sided t tests (Schuirmann, 1987) at every level of a range.
 
-    `smallest_margin` is the smallest one that would pass; `p` is the larger
-    of the two one-sided p-values. Both are None from one seed, which passes nothing.
+    All have to pass, so `p` is the largest and needs no adjustment;
+    `smallest_margin_points` is the smallest margin that would pass. None where a level has
+    one seed, which passes nothing.
     """
 
-    margin: float
+    margin_points: float
     p: float | None
     passes: bool
-    smallest_margin: float | None
+    smallest_margin_points: float | None
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a design can show at best: the smallest two-sided p, and what alpha would need.
+
+    `seeds` with these draws, `draws` with these seeds; None where no number is enough.
+    """
+
+    smallest_p: float
+    alpha: float
+    seeds: int | None
+    draws: int | None
+
+    @property
+    def enough(self) -> bool:
+        return self.smallest_p <= self.alpha
 
 
 def level_name(sparsity: float) -> str:
@@ -128,125 +123,114 @@ def level_name(sparsity: float) -> str:
     return f"{round(100 * sparsity, 1):g}%" if sparsity < 0.99 else f"{round(100 * sparsity, 2):g}%"
 
 
-def paired_gaps(
-    records: Iterable[Record],
-    treatment: str = "ticket",
-    control: str = "reinit",
+def estimate(
+    by_seed: Mapping[int, float],
+    confidence: float = 0.95,
+    design: Design = SEEDS_ALONE,
     *,
-    checkpoint: str = "last",
-    split: str = "test",
-    metric: str = "accuracy",
-    incomplete: str = "refuse",
-) -> PairedGaps:
-    """Pairs two arms by seed, over the levels where both were run.
+    text_variance: float = 0.0,
+    jackknife: Sequence[float] | None = None,
+) -> Estimate:
+    """The mean over seeds with the t interval of the design.
 
-    Every (seed, level) needs one treatment and the same draws of the control.
-    A missing cell is a `UserError` that names it; with `incomplete="drop"`
-    that seed is left out instead, and named in the result.
+    text_variance: what the sampling of shared texts adds to the variance of the mean.
+    jackknife: the estimate without each seed in turn, where something is chosen over all seeds;
+      the seeds' spread is then that of its pseudo-values (Tukey, 1958).
     """
-    treated: dict[tuple[int, float], float] = {}
-    controls: dict[tuple[int, float, int], float] = {}
-    for record in records:
-        if record.checkpoint != checkpoint or record.split != split:
-            continue
-        value = 100 * getattr(record, metric)
-        level = round(record.target_sparsity, 9)
-        if record.arm == treatment:
-            if (record.seed, level) in treated:
-                raise _repeated(record, "runs")
-            treated[record.seed, level] = value
-        elif record.arm == control:
-            if (record.seed, level, record.draw) in controls:
-                raise _repeated(record, f"rows of draw {record.draw}")
-            controls[record.seed, level, record.draw] = value
-    levels = sorted({key[1] for key in treated} & {key[1] for key in controls})
-    draws = sorted({key[2] for key in controls})
-    seeds, dropped = [], []
-    for seed in sorted({key[0] for key in treated} | {key[0] for key in controls}):
-        missing = _first_missing(seed, levels, draws, treated, controls, treatment, control)
-        if missing is None:
-            seeds.append(seed)
-            continue
-        if incomplete != "drop":
-            raise UserError(f"{missing}; finish the run, or leave that seed out")
-        dropped.append(missing)
-    shape = (len(seeds), len(levels), len(draws))
-    return PairedGaps(
-        treatment,
-        control,
-        tuple(levels),
-        tuple(seeds),
-        np.array([[treated[s, v] for v in levels] for s in seeds]).reshape(shape[:2]),
-        np.array([[[controls[s, v, d] for d in draws] for v in levels] for s in seeds]).reshape(
-            shape
-        ),
-        tuple(dropped),
-    )
-
-
-def _repeated(record: Record, what: str) -> UserError:
-    return UserError(
-        f"seed {record.seed} has several {record.arm} {what} at "
-        f"{level_name(record.target_sparsity)}; one was expected "
-        "(are these records of several experiments?)"
-    )
-
-
-def _first_missing(
-    seed: int,
-    levels: list[float],
-    draws: list[int],
-    treated: dict[tuple[int, float], float],
-    controls: dict[tuple[int, float, int], float],
-    treatment: str,
-    control: str,
-) -> str | None:
-    for level in levels:
-        if (seed, level) not in treated:
-            return f"seed {seed} has no {treatment} at {level_name(level)}"
-        for draw in draws:
-            if (seed, level, draw) not in controls:
-                return f"seed {seed} has no {control} draw {draw} at {level_name(level)}"
-    return None
-
-
-def primary_test(
-    gaps: PairedGaps, bounds: tuple[float, float] = PRIMARY_SPARSITY
-) -> PermutationTest | None:
-    """The test stated before the run: mean gap over levels within `bounds`, run labels permuted.
-
-    None where no level lies there, or no seed is complete.
-    """
-    inside = gaps.primary(bounds)
-    if not inside.levels or not inside.seeds:
-        return None
-    return permutation_test(inside.runs.mean(axis=2))
-
-
-def t_interval(values: Sequence[float] | np.ndarray, confidence: float = 0.95) -> Interval:
-    """Student's t interval of the mean of independent values, here one per seed."""
-    array = np.asarray(values, float)
-    n, mean = len(array), float(array.mean())
-    if n < 2:
-        return Interval(mean, None, None, None, n)
-    sd = float(array.std(ddof=1))
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / np.sqrt(n)
-    return Interval(mean, sd, float(mean - half), float(mean + half), n)
+    values = np.array(list(by_seed.values()), float)
+    pairs = tuple((int(seed), float(value)) for seed, value in by_seed.items())
+    n = len(values)
+    if not n:
+        return Estimate(None, None, None, None, 0)
+    mean = float(values.mean())
+    if n < 2 or not np.isfinite(values).all():
+        return Estimate(mean if math.isfinite(mean) else None, None, None, None, n, pairs)
+    if jackknife is None:
+        sd = float(values.std(ddof=1))
+    else:
+        sd = (n - 1) * float(np.std(jackknife, ddof=1))
+    error = math.sqrt(sd**2 * (1 / n + design.test_over_train) + text_variance)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * error
+    return Estimate(mean, sd, error, (mean - half, mean + half), n, pairs)
 
 
 def equivalence(
-    values: Sequence[float] | np.ndarray, margin: float = 0.5, alpha: float = 0.05
-) -> Equivalence:
-    """Tests that the mean gap over seeds is within +-`margin` (unit of the values)."""
-    array = np.asarray(values, float)
-    n = len(array)
-    if n < 2:
-        return Equivalence(margin, None, False, None)
-    mean = float(array.mean())
-    error = float(array.std(ddof=1)) / np.sqrt(n)
-    smallest = float(abs(mean) + stats.t.ppf(1 - alpha, n - 1) * error)
-    if error == 0:
-        p = 0.0 if abs(mean) < margin else 1.0
-    else:
-        p = float(stats.t.sf((margin - abs(mean)) / error, n - 1))
-    return Equivalence(margin, p, smallest <= margin, smallest)
+    estimates: Sequence[Estimate], margin: float = 0.5, alpha: float = 0.05
+) -> Equivalence | None:
+    """Tests that every one of the means lies within +-`margin` (unit of the values)."""
+    if not estimates:
+        return None
+    largest, smallest = 0.0, 0.0
+    for one in estimates:
+        if one.mean is None or one.error is None:
+            return Equivalence(margin, None, False, None)
+        room, freedom = margin - abs(one.mean), one.n_seeds - 1
+        if one.error == 0:
+            p = 0.0 if room >= 0 else 1.0
+        else:
+            p = float(stats.t.sf(room / one.error, freedom))
+        largest = max(largest, p)
+        quantile = float(stats.t.ppf(1 - alpha, freedom))
+        smallest = max(smallest, abs(one.mean) + quantile * one.error)
+    return Equivalence(margin, largest, smallest <= margin, smallest)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm, 1979), in the given order."""
+    p = np.asarray(p_values, float)
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(steps, 1.0)
+    return [float(value) for value in adjusted]
+
+
+def reach(seeds: int, draws: int, alpha: float = 0.05) -> Reach:
+    """The smallest p of `seeds` seeds with `draws` control draws each, 2 (1 + d)^-n, and what
+    `alpha` would need.
+
+    Where relabellings are too many to enumerate they are drawn, and p ends at 2 / (m + 1).
+
+    >>> reach(5, 1).smallest_p, reach(5, 1).seeds, reach(5, 1).draws
+    (0.0625, 6, 2)
+    """
+
+    def smallest(n: int, d: int) -> float:
+        count = (1 + d) ** n
+        return min(1.0, 2 / (count if count <= EXACT_LIMIT else MONTE_CARLO_DRAWS + 1))
+
+    # Beyond the limit p no longer falls, so there the search ends.
+    most = math.ceil(math.log2(EXACT_LIMIT)) + 1
+    more_seeds = (n for n in range(1, most + 1) if smallest(n, draws) <= alpha)
+    more_draws = (d for d in range(1, EXACT_LIMIT + 1) if smallest(seeds, d) <= alpha)
+    return Reach(
+        smallest(seeds, draws),
+        alpha,
+        next(more_seeds, None) if draws else None,
+        next(more_draws, None) if seeds else None,
+    )
+
+
+def seeds_needed(
+    sd: float, gap: float, alpha: float = 0.05, *, power: float = POWER, draws: int = 1
+) -> int | None:
+    """Seeds that find a gap of this size with this spread over seeds.
+
+    By the power of the two-sided paired t test (noncentral t), and never fewer than the
+    permutation test needs to reach alpha at all. None where `MOST_SEEDS` are not enough.
+    """
+    least = max(reach(2, draws, alpha).seeds or 2, 2)
+
+    def finds(n: int) -> bool:
+        bar = stats.t.ppf(1 - alpha / 2, n - 1)
+        shift = abs(gap) / sd * math.sqrt(n)
+        return stats.nct.sf(bar, n - 1, shift) + stats.nct.cdf(-bar, n - 1, shift) >= power
+
+    if sd == 0 or finds(least):
+        return least
+    most = least
+    while not finds(most):  # from below: the noncentral t is exact only where power is not 1
+        most *= 2
+        if most > MOST_SEEDS:
+            return None
+    return bisect.bisect_left(range(most), True, lo=most // 2, key=finds)

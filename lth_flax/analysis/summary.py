@@ -1,98 +1,85 @@
-"""Everything the records say, as one dict: what `summary.json` holds and the report shows.
+"""From records to `summary.json`: every configuration, and what tells them apart.
 
-The same records give the same bytes, in whatever order they come. Accuracies
-are percentages and gaps percentage points; sparsities, densities and p-values
-are fractions. No NaN and no infinity: what does not exist is null.
+The same records give the same bytes, in whatever order they come.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lth_flax.analysis import breakdown
-from lth_flax.analysis.merge import check_one_run
-from lth_flax.analysis.statistics import (
-    PRIMARY_SPARSITY,
-    PairedGaps,
-    equivalence,
-    paired_gaps,
-    primary_test,
-    step_down_max_t,
-    t_interval,
+import numpy as np
+
+from lth_flax.analysis import breakdown, grid
+from lth_flax.analysis.compare import compared, design_of
+from lth_flax.analysis.learning import curves_of, unfinished
+from lth_flax.analysis.merge import FACTORS, comparable, differing_keys, split_groups, values_of
+from lth_flax.analysis.result import (
+    Checkpoint,
+    Configuration,
+    Headline,
+    Options,
+    Result,
+    to_json,
 )
+from lth_flax.analysis.retraining import retraining
+from lth_flax.analysis.statistics import Design
 from lth_flax.analysis.tables import (
     arm_table,
     collapsed,
     density_table,
     diverged,
-    interval_json,
-    nothing_learned,
 )
-from lth_flax.analysis.verdict import decide
 from lth_flax.errors import UserError
-from lth_flax.records import CHECKPOINTS, Record, arm_order, sort_records
-
-FORMAT_VERSION = 1
+from lth_flax.predictions import Predictions
+from lth_flax.records import CHECKPOINTS, CurvePoint, Record, arm_order
 
 
 def summarize(
     records: Iterable[Record],
     *,
-    margin: float = 0.5,
-    alpha: float = 0.05,
-    confidence: float = 0.95,
-    primary_sparsity: tuple[float, float] = PRIMARY_SPARSITY,
-    treatment: str = "ticket",
-    headline_control: str = "reinit",
-    split: str = "test",
+    options: Options | None = None,
+    curves: Sequence[CurvePoint] = (),
+    predictions: Predictions | None = None,
 ) -> dict[str, Any]:
-    """Tables, tests and verdicts of one setting's records.
+    """What `summary.json` holds, as `result.Result` describes it.
 
-    `margin` is in percentage points. Arms may be missing: then so is what
-    would compare them. Raises `UserError` where there is no row of `split`,
-    where rows belong to different settings, or where a row is there twice.
+    Arms may be missing: then so is what would compare them.
+
+    Args:
+      curves: for learning curves, and whether training had finished.
+      predictions: for the variance over shared test texts, and confusion matrices.
+
+    Raises:
+      UserError: there is no row of the test split, or a row is there twice.
     """
-    rows = [record for record in sort_records(records) if record.split == split]
-    if not rows:
-        raise UserError(f"no record of the {split} split; nothing to analyze")
-    check_one_run(rows)
-    present = {row.arm for row in rows}
-    controls = sorted(present - {"dense", treatment}, key=arm_order) if treatment in present else []
-    options = {
-        "margin_points": margin,
-        "alpha": alpha,
-        "confidence": confidence,
-        "primary_sparsity": list(primary_sparsity),
-        "breakdown_points": breakdown.BREAKDOWN_POINTS,
-        "treatment": treatment,
-        "split": split,
-    }
-    checkpoints = {
-        name: _checkpoint([row for row in rows if row.checkpoint == name], controls, options)
-        for name in CHECKPOINTS
-        if any(row.checkpoint == name for row in rows)
-    }
-    primary = next(iter(checkpoints))
-    scored = [row for row in rows if row.checkpoint == primary]
-    control = headline_control if headline_control in controls else next(iter(controls), None)
-    return {
-        "format_version": FORMAT_VERSION,
-        "units": "accuracy in percent, gaps in percentage points, sparsity and density as shares",
-        **{name: getattr(rows[0], name) for name in _SETTING},
-        "settings": dict(rows[0].settings),
-        "options": options,
-        "seeds": sorted({row.seed for row in rows}),
-        "arms": sorted(present, key=arm_order),
-        "levels": sorted({round(row.target_sparsity, 9) for row in rows if row.arm != "dense"}),
-        "examples": sorted({row.examples for row in scored}),
-        "majority_accuracy": _majority(scored),
-        "primary_checkpoint": primary,
-        "headline": control
-        and {"control": control, **checkpoints[primary]["comparisons"][control]["verdict"]},
-        "checkpoints": checkpoints,
-        "density": density_table(scored),
-        "diverged": diverged(scored),
-    }
+    options = options or Options()
+    groups = [g for g in split_groups(records) if any(row.split == "test" for row in g)]
+    if not groups:
+        raise UserError("no record of the test split; nothing to analyze")
+    one_grid = comparable(row for group in groups for row in group)
+    factors = grid.factors(groups) if one_grid else {}
+    names = _names(groups, factors)
+    configurations = [
+        _configuration(group, name, options, curves, predictions)
+        for group, name in zip(groups, names, strict=True)
+    ]
+    own_rates = grid.own_rates(groups, factors, options, curves, predictions)
+    tests, chosen = grid.factor_tests(groups, configurations, factors, options)
+    sizes = [len(values) for values in factors.values()]
+    return to_json(
+        Result(
+            experiment=configurations[0].experiment,
+            dataset=configurations[0].dataset,
+            options=options,
+            headline=_headline(configurations, own_rates, tests, options),
+            factors=factors,
+            complete=not one_grid or len(groups) == int(np.prod(sizes)),
+            configurations=configurations,
+            own_rates=own_rates,
+            factor_tests=tests,
+            chosen_rates=chosen,
+            average=grid.average(configurations) if one_grid else {},
+        )
+    )
 
 
 _SETTING = (
@@ -106,9 +93,93 @@ _SETTING = (
 )
 
 
-def summary_text(summary: dict[str, Any]) -> str:
-    """The bytes of `summary.json`: floats unrounded, and an error rather than a NaN."""
-    return json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def _configuration(
+    records: Sequence[Record],
+    name: str,
+    options: Options,
+    curves: Sequence[CurvePoint],
+    predictions: Predictions | None,
+) -> Configuration:
+    """Tables, tests and verdicts of one setting."""
+    design = design_of(records)
+    test = [row for row in records if row.split == "test"]
+    primary = next(one for one in CHECKPOINTS if any(row.checkpoint == one for row in test))
+    scored = [row for row in test if row.checkpoint == primary]
+    present = {row.arm for row in test}
+    note = unfinished(scored, curves, options.margin_points)
+    controls = sorted(present - {"dense", options.treatment}, key=arm_order)
+    checkpoints = {
+        one: _checkpoint(
+            [row for row in records if row.checkpoint == one],
+            controls if options.treatment in present else [],
+            design,
+            options,
+            predictions,
+            note,
+        )
+        for one in CHECKPOINTS
+        if any(row.checkpoint == one for row in test)
+    }
+    values = values_of(records[0])
+    return Configuration(
+        name=name,
+        factors=dict(zip(FACTORS, values, strict=True)) if values else {},
+        **{name: getattr(records[0], name) for name in _SETTING},
+        settings=dict(records[0].settings),
+        seeds=sorted({row.seed for row in test}),
+        arms=sorted(present, key=arm_order),
+        levels=sorted({round(row.target_sparsity, 9) for row in test if row.arm != "dense"}),
+        examples=sorted({row.examples for row in scored}),
+        variance={
+            "kind": design.kind,
+            "test_over_train": design.test_over_train or None,
+            "words": design.words,
+        },
+        majority_accuracy=_majority(scored),
+        primary_checkpoint=primary,
+        unfinished=note,
+        checkpoints=checkpoints,
+        density=density_table(scored),
+        diverged=diverged(scored),
+        learning_curves=curves_of(scored, curves),
+    )
+
+
+def _checkpoint(
+    records: Sequence[Record],
+    controls: Sequence[str],
+    design: Design,
+    options: Options,
+    predictions: Predictions | None,
+    note: str,
+) -> Checkpoint:
+    rows = [row for row in records if row.split == "test"]
+
+    def crossings(runs: breakdown.Runs) -> Any:
+        return breakdown.crossing_table(
+            runs, options.treatment, controls, options.confidence, design
+        )
+
+    return Checkpoint(
+        table=arm_table(rows, options.confidence, design, predictions),
+        comparisons={
+            control: compared(
+                records,
+                control,
+                design,
+                options,
+                checkpoint=rows[0].checkpoint,
+                predictions=predictions,
+                note=note,
+            )
+            for control in controls
+            if any(row.arm == control for row in rows)
+        },
+        breakdown=crossings(breakdown.breakdowns(rows, options.breakdown_points)),
+        crater=crossings(breakdown.craters(rows)),
+        collapsed=collapsed(rows),
+        retraining=retraining(rows, options.confidence, design),
+    )
 
 
 def _majority(rows: Sequence[Record]) -> float:
@@ -117,140 +188,49 @@ def _majority(rows: Sequence[Record]) -> float:
     return 100 * sum(by_seed[seed] for seed in sorted(by_seed)) / len(by_seed)
 
 
-def _checkpoint(
-    rows: Sequence[Record], controls: Sequence[str], options: dict[str, Any]
-) -> dict[str, Any]:
-    return {
-        "table": arm_table(rows, options["confidence"]),
-        "comparisons": {
-            control: comparison(rows, control, options)
-            for control in controls
-            if any(row.arm == control for row in rows)
-        },
-        "breakdown": _crossings(breakdown.breakdowns(rows), controls, options),
-        "crater": _crossings(breakdown.craters(rows), controls, options),
-        "collapsed": collapsed(rows),
-    }
+def _names(groups: Sequence[Sequence[Record]], factors: Mapping[str, Any]) -> list[str]:
+    """What tells each configuration from the others; nothing where there is one."""
+    if factors:
+        return [grid.name_of(values_of(group[0]) or (), factors) for group in groups]
+    if len(groups) == 1:
+        return [""]
+    first = groups[0][0]
+    keys = {name.partition(" ")[0] for g in groups for name in differing_keys(first, g[0])}
+    return [", ".join(_setting(group[0], key) for key in sorted(keys)) for group in groups]
 
 
-def comparison(rows: Sequence[Record], control: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Treatment against one control, from rows of one checkpoint and split."""
-    bounds = tuple(options["primary_sparsity"])
-    margin, alpha, confidence = (options[k] for k in ("margin_points", "alpha", "confidence"))
-    gaps = paired_gaps(
-        rows,
-        options["treatment"],
-        control,
-        checkpoint=rows[0].checkpoint,
-        split=rows[0].split,
-        incomplete="drop",
-    )
-    test, inside = primary_test(gaps, bounds), gaps.primary(bounds)
-    verdict = decide(
-        gaps,
-        margin=margin,
-        alpha=alpha,
-        confidence=confidence,
-        bounds=bounds,
-        nothing_learned=nothing_learned(rows, (options["treatment"], control), inside.levels),
-    )
-    found: dict[str, Any] = {
-        "seeds": list(gaps.seeds),
-        "draws": gaps.draws,
-        "seeds_left_out": list(gaps.dropped),
-        "primary": None,
-        "equivalence": None,
-        "levels": _levels(gaps, inside.levels, confidence),
-        "verdict": {
-            "verdict": verdict.verdict,
-            "sentence": verdict.sentence,
-            "reason": verdict.reason,
-        },
-    }
-    if test is not None:
-        pooled = inside.gaps.mean(axis=1)
-        close = equivalence(pooled, margin, alpha)
-        found["primary"] = {
-            "levels": list(inside.levels),
-            **interval_json(t_interval(pooled, confidence)),
-            "by_seed": _pairs(gaps.seeds, pooled),
-            "p_treatment_better": test.p_greater,
-            "p_control_better": test.p_less,
-            "smallest_p": test.smallest_p,
-            "relabellings": test.relabellings,
-            "exact": test.exact,
-        }
-        found["equivalence"] = {
-            "margin_points": close.margin,
-            "p": close.p,
-            "passes": close.passes,
-            "smallest_margin_points": close.smallest_margin,
-        }
-    return found
+def _setting(record: Record, key: str) -> str:
+    value = getattr(record, key, None) or record.settings.get(key, "absent")
+    return f"{key} {str(value)[:40]}"
 
 
-def _levels(gaps: PairedGaps, primary: Sequence[float], confidence: float) -> list[dict[str, Any]]:
-    """Per level: the gap, and max-T over the levels that prune anything.
-
-    At sparsity 0 a ticket is the dense network and its control another one:
-    there is nothing to test, and testing it would cost the others power.
-    """
-    if not gaps.seeds:
-        return []
-    tested = [index for index, level in enumerate(gaps.levels) if level > 0]
-    runs = gaps.runs[:, :, tested]
-    better, worse = step_down_max_t(runs), step_down_max_t(-runs)
-    place = {index: number for number, index in enumerate(tested)}
-    return [
-        {
-            "target_sparsity": level,
-            "in_primary": level in primary,
-            **interval_json(t_interval(gaps.gaps[:, index], confidence)),
-            "by_seed": _pairs(gaps.seeds, gaps.gaps[:, index]),
-            **{
-                name: float(values[place[index]]) if index in place else None
-                for name, values in (
-                    ("p_treatment_better", better.p),
-                    ("p_treatment_better_adjusted", better.p_adjusted),
-                    ("p_control_better", worse.p),
-                    ("p_control_better_adjusted", worse.p_adjusted),
-                )
-            },
-        }
-        for index, level in enumerate(gaps.levels)
+def _headline(
+    configurations: Sequence[Configuration],
+    own_rates: Sequence[Any],
+    tests: Sequence[Any],
+    options: Options,
+) -> Headline | None:
+    """The main finding: tickets at their own rates, or in the first configuration, or a factor."""
+    places = [(" at its own learning rate", one.name, one.comparisons) for one in own_rates] or [
+        ("", one.name, one.checkpoints[one.primary_checkpoint].comparisons)
+        for one in configurations
     ]
-
-
-def _pairs(seeds: Sequence[int], values: Iterable[float]) -> list[list[float]]:
-    return [[seed, float(value)] for seed, value in zip(seeds, values, strict=True)]
-
-
-def _crossings(
-    crossings: breakdown.Crossings, controls: Sequence[str], options: dict[str, Any]
-) -> dict[str, Any]:
-    arms = {
-        arm: [
-            {"seed": seed, "draw": draw, "sparsity": one.sparsity, "censored": one.censored}
-            for (seed, draw), one in sorted(runs.items())
-        ]
-        for arm, runs in sorted(crossings.items(), key=lambda item: arm_order(item[0]))
-    }
-    differences = {}
-    for control in controls:
-        one = breakdown.compare(crossings, options["treatment"], control, options["confidence"])
-        differences[control] = {
-            **({} if one.interval is None else interval_json(one.interval)),
-            "by_seed": [list(pair) for pair in one.by_seed],
-            "censored_seeds": {
-                "treatment": one.censored_treatment,
-                "control": one.censored_control,
-            },
-        }
-    return {
-        "arms": arms,
-        "differences": differences,
-        "censoring": (
-            "a curve that never crosses has censored true, and its sparsity is the last level "
-            'tested (read ">="); a difference with one such curve is a bound, pulled towards 0'
-        ),
-    }
+    for words, name, comparisons in places:
+        if comparisons:
+            control = options.headline_control
+            control = control if control in comparisons else next(iter(comparisons))
+            found = comparisons[control].verdict
+            return Headline(
+                f"{name}{words}".strip(),
+                control,
+                found.verdict,
+                found.kind,
+                found.sentence,
+                found.story,
+            )
+    if not tests:
+        return None
+    first = min(tests, key=lambda test: test.p_adjusted)
+    shown = first.p_adjusted <= options.alpha
+    verdict = f"{grid.WORDS[first.factor]} moves {first.outcome}" if shown else "no effect shown"
+    return Headline("", None, verdict, "factor" if shown else "unknown", first.sentence, "")

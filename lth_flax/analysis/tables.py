@@ -1,17 +1,18 @@
-"""Descriptive tables of a run: accuracy per arm and level, density, what collapsed or diverged.
+"""Descriptive tables of a run: scores per arm and level, classes, density, what collapsed.
 
-Plain dicts for JSON. Accuracies are percentages, sparsities and densities
-fractions; a value that does not exist (an interval from one seed, the loss of
-a diverged run) is None.
+Scores are percentages, sparsities and densities fractions.
 """
 
-import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from lth_flax.analysis.statistics import Interval, t_interval
+from lth_flax.analysis.breakdown import balanced, chance
+from lth_flax.analysis.pairing import percent
+from lth_flax.analysis.result import Cell, Classes, finite
+from lth_flax.analysis.statistics import Design, estimate, level_name
+from lth_flax.predictions import Predictions, labels_name
 from lth_flax.records import Record, arm_order
 
 ONE_CLASS_SHARE = 0.999
@@ -28,54 +29,95 @@ def cells_of(records: Iterable[Record]) -> Cells:
     return {cell: cells[cell] for cell in ordered}
 
 
-def interval_json(interval: Interval) -> dict[str, Any]:
-    """Mean, standard deviation and [low, high] of an interval over seeds."""
-    bounds = None if interval.low is None else [interval.low, interval.high]
-    return {
-        "mean": finite(interval.mean),
-        "sd": interval.sd,
-        "interval": bounds,
-        "n_seeds": interval.n,
-    }
-
-
-def finite(value: float) -> float | None:
-    """The value, or None where JSON has no word for it."""
-    return float(value) if math.isfinite(value) else None
-
-
-def arm_table(records: Iterable[Record], confidence: float) -> list[dict[str, Any]]:
-    """One entry per arm and level: accuracy over seeds, draws averaged within a seed first."""
-    return [
-        {
-            "arm": arm,
-            "target_sparsity": level,
-            "achieved_sparsity": _mean(rows, "achieved_sparsity"),
-            "achieved_sparsity_all": _mean(rows, "achieved_sparsity_all"),
-            "draws": len({row.draw for row in rows}),
-            **interval_json(t_interval(list(_seed_means(rows, "accuracy").values()), confidence)),
-            "by_seed": [[seed, value] for seed, value in _seed_means(rows, "accuracy").items()],
-            "balanced_accuracy": 100 * _mean(rows, "balanced_accuracy"),
-            "loss": finite(_mean(rows, "loss")),
-            "epoch": _mean(rows, "epoch"),
-            "best_epoch": _mean(rows, "best_epoch"),
-            "mask_steps": _mean(rows, "mask_steps"),
-        }
-        for (arm, level), rows in cells_of(records).items()
-    ]
-
-
-def _seed_means(rows: Sequence[Record], name: str) -> dict[int, float]:
-    """Percentages by seed, draws averaged."""
+def scores_by_seed(rows: Iterable[Record]) -> dict[int, float]:
+    """Percent by seed, draws averaged."""
     values: dict[int, list[float]] = {}
     for row in sorted(rows, key=lambda row: (row.seed, row.draw)):
-        values.setdefault(row.seed, []).append(100 * getattr(row, name))
-    return {seed: float(np.mean(of_seed)) for seed, of_seed in values.items()}
+        values.setdefault(row.seed, []).append(percent(row))
+    return {seed: float(np.mean(of_seed)) for seed, of_seed in sorted(values.items())}
+
+
+def arm_table(
+    records: Iterable[Record],
+    confidence: float,
+    design: Design,
+    predictions: Predictions | None = None,
+) -> list[Cell]:
+    """One cell per arm and level."""
+    return [
+        Cell(
+            arm=arm,
+            target_sparsity=level,
+            achieved_sparsity=_mean(rows, "achieved_sparsity"),
+            achieved_sparsity_all=_mean(rows, "achieved_sparsity_all"),
+            draws=len({row.draw for row in rows}),
+            score=estimate(
+                by_seed := scores_by_seed(rows),
+                confidence,
+                design,
+                text_variance=design.of_accuracy(float(np.mean(list(by_seed.values())))),
+            ),
+            balanced_accuracy=100 * _mean(rows, "balanced_accuracy"),
+            loss=finite(_mean(rows, "loss")),
+            epoch=_mean(rows, "epoch"),
+            best_epoch=_mean(rows, "best_epoch"),
+            mask_steps=_mean(rows, "mask_steps"),
+            one_class_share=float(np.mean([predicts_one_class(row) for row in rows])),
+            classes=_classes(rows, predictions or {}),
+        )
+        for (arm, level), rows in cells_of(records).items()
+    ]
 
 
 def _mean(rows: Sequence[Record], name: str) -> float:
     # In one order whatever that of the records: float sums depend on it.
     return float(np.mean(sorted(getattr(row, name) for row in rows)))
+
+
+def _classes(rows: Sequence[Record], predictions: Predictions) -> Classes | None:
+    """Confusion matrix, recall and F1 of the mean network; None where a network has none."""
+    found = [_confusion(row, predictions) for row in rows]
+    tables = [table for table in found if table is not None]
+    if len(tables) < len(rows) or len({table.shape for table in tables}) != 1:
+        return None
+    mean = np.sort(np.array(tables), axis=0).mean(axis=0)
+    hits, true, predicted = np.diag(mean), mean.sum(axis=1), mean.sum(axis=0)
+    present = true > 0
+    recall = [100 * h / t if t else None for h, t in zip(hits, true, strict=True)]
+    f1 = np.divide(200 * hits, true + predicted, out=np.zeros(len(hits)), where=present)
+    return Classes(
+        [[float(share) for share in row] for row in mean],
+        [None if one is None else float(one) for one in recall],
+        [float(one) if there else None for one, there in zip(f1, present, strict=True)],
+        float(f1[present].mean()),
+    )
+
+
+def _confusion(row: Record, predictions: Predictions) -> np.ndarray | None:
+    """Shares of texts by true (row) and predicted class (column).
+
+    Counted where predictions and labels are there. Of two classes the record is enough: by
+    the shares p of the true and q of the predicted classes, p0 r0 = (accuracy + q0 - p1) / 2.
+    """
+    classes = len(row.predicted_shares)
+    labels = predictions.get(labels_name(row.dataset, row.seed))
+    predicted = predictions.get(f"{row.row_id}/{row.checkpoint}")
+    if labels is not None and predicted is not None and len(labels) == len(predicted):
+        table = np.zeros((classes, classes))
+        np.add.at(table, (labels.astype(int), predicted.astype(int)), 1 / len(labels))
+        return table
+    if classes < 2 or sum(row.predicted_shares[2:]) > 0:
+        return None
+    accuracy, q0 = row.accuracy, row.predicted_shares[0]
+    for p0 in (row.majority_accuracy, 1 - row.majority_accuracy):
+        hits = np.array([accuracy + q0 - (1 - p0), accuracy - q0 + (1 - p0)]) / 2
+        true = np.array([p0, 1 - p0])
+        fits = (hits > -1e-9).all() and (hits < true + 1e-9).all() and (true > 0).all()
+        if fits and abs((hits / true).mean() - row.balanced_accuracy) < 1e-6:
+            table = np.zeros((classes, classes))
+            table[0, :2], table[1, :2] = (hits[0], p0 - hits[0]), (1 - p0 - hits[1], hits[1])
+            return np.clip(table, 0, 1)
+    return None
 
 
 def density_table(records: Iterable[Record]) -> dict[str, Any]:
@@ -105,6 +147,9 @@ def density_table(records: Iterable[Record]) -> dict[str, Any]:
     return shown
 
 
+# What failed.
+
+
 def name_rows(rows: Iterable[Record]) -> list[dict[str, Any]]:
     """What a reader needs to find a row again."""
     return [
@@ -114,41 +159,57 @@ def name_rows(rows: Iterable[Record]) -> list[dict[str, Any]]:
             "seed": row.seed,
             "draw": row.draw,
             "target_sparsity": row.target_sparsity,
-            "accuracy": 100 * row.accuracy,
+            "accuracy": percent(row),
         }
         for row in rows
     ]
 
 
-def collapsed(records: Sequence[Record]) -> dict[str, Any]:
+def collapsed(records: Sequence[Record]) -> dict[str, list[dict[str, Any]]]:
     """Two kinds of collapse: a mask with no path from input to output, and one predicted class.
 
     The first is certain and no training can mend it; the second also happens
     to connected networks, where at least 99.9% of predictions are one class.
     """
-    one_class = [row for row in records if _predicts_one_class(row)]
     return {
         "disconnected": name_rows(row for row in records if not row.connected),
-        "one_class": name_rows(one_class),
+        "one_class": name_rows(row for row in records if predicts_one_class(row)),
     }
 
 
-def _predicts_one_class(row: Record) -> bool:
+def predicts_one_class(row: Record) -> bool:
+    """Whether all but one in a thousand of its predictions are."""
     return max(row.predicted_shares, default=0) >= ONE_CLASS_SHARE
+
+
+def learned(row: Record) -> bool:
+    """Whether a network does more than guess: a point of balanced accuracy above chance."""
+    return not predicts_one_class(row) and balanced(row) > chance(row) + 1
 
 
 def nothing_learned(records: Sequence[Record], arms: Sequence[str], levels: Sequence[float]) -> str:
     """Why rows of these arms and levels can show no difference, or nothing where they can.
 
     So it is where all of them, or all dense networks that their masks came from,
-    predict one class.
+    have learned nothing.
     """
     compared = [r for r in records if r.arm in arms and round(r.target_sparsity, 9) in levels]
     dense = [r for r in records if r.arm == "dense"]
     for rows, name in ((dense, "dense networks"), (compared, "networks compared")):
-        if rows and all(map(_predicts_one_class, rows)):
-            return f"all {len(rows)} {name} predict one class, so they have learned nothing"
+        if rows and not any(map(learned, rows)):
+            return f"all {len(rows)} {name} have learned nothing (no more than guessing)"
     return ""
+
+
+def idle_arms(records: Sequence[Record], arms: Sequence[str]) -> str:
+    """Which of these arms have learned nothing at which levels, in words; nothing where all did."""
+    found: dict[str, list[str]] = {}
+    for (arm, level), rows in cells_of(records).items():
+        if arm in arms and level > 0 and not any(map(learned, rows)):
+            found.setdefault(arm, []).append(level_name(level))
+    said = [f"no {arm} learned anything at {', '.join(names)}" for arm, names in found.items()]
+    text = "; ".join(said)
+    return text[:1].upper() + text[1:]
 
 
 def diverged(records: Sequence[Record]) -> dict[str, Any]:

@@ -1,126 +1,170 @@
-"""One of four verdicts on a treatment against a control, computed from the statistics."""
+"""One of five verdicts on a treatment against a control, computed from the statistics."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from lth_flax.analysis.permutation import PermutationTest
-from lth_flax.analysis.statistics import (
-    PRIMARY_SPARSITY,
-    Equivalence,
-    Interval,
-    PairedGaps,
-    equivalence,
-    level_name,
-    primary_test,
-    t_interval,
-)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One of four verdicts, a sentence with the numbers, and why."""
-
-    verdict: str
-    sentence: str
-    reason: str
+from lth_flax.analysis.pairing import Pairs
+from lth_flax.analysis.result import Comparison, LevelGap, Options, Primary, Verdict
+from lth_flax.analysis.statistics import Design, level_name, reach
 
 
 def decide(
-    gaps: PairedGaps,
-    *,
-    margin: float = 0.5,
-    alpha: float = 0.05,
-    confidence: float = 0.95,
-    bounds: tuple[float, float] = PRIMARY_SPARSITY,
+    pairs: Pairs,
+    found: Comparison,
+    design: Design,
+    options: Options,
     nothing_learned: str = "",
+    notes: Sequence[str] = (),
 ) -> Verdict:
-    """The verdict on treatment against control, in this order:
+    """The verdict on treatment against control from all else that was `found`, in this order:
 
     0. "cannot tell with n seeds" where `nothing_learned` says why no difference
        could be seen: networks that all predict one class are equal, and no evidence;
 
-    1. "ticket better" where the primary test, one-sided, has p <= alpha;
-    2. "control better" where the same test of the other tail has p <= alpha;
-    3. "equivalent within ±m points" where both one-sided t tests pass at alpha;
+    1. "depends on sparsity" where step-down max-T at alpha/2 for each direction
+       finds levels in both;
+    2. "ticket better" or "control better" where the primary test, two-sided, has p <= alpha;
+    3. "equivalent within ±m points" where both one-sided t tests pass at alpha at every
+       level of the range, its interpolated ends included;
     4. "cannot tell with n seeds".
 
-    Each direction has level alpha, as the primary test was stated one-sided.
-    A gap can be real and small at once: then 1 or 2 stands, and the sentence
-    says that it also lies within the margin.
+    A gap can be real and small at once: then 2 stands, and the sentence says so.
     """
-    name, other, n = gaps.treatment, gaps.control, len(gaps.seeds)
-    seeds = f"{n} seed{'s' * (n != 1)}"
+    name, other = pairs.treatment, pairs.control
+    seeds = _count(len(pairs.seeds), "seed")
     unknown = f"cannot tell with {seeds}"
-    inside = gaps.primary(bounds)
-    test = primary_test(gaps, bounds)
-    if test is None:
-        low, high = map(level_name, bounds)
+    primary, close, levels = found.primary, found.equivalence, found.levels
+    story = _story(name, levels)
+    better = [level for level in levels if level.direction == "better"]
+    worse = [level for level in levels if level.direction == "worse"]
+    if primary is None or found.range is None:
+        low, high = map(level_name, options.primary_sparsity)
         reason = (
             f"no level has a target sparsity from {low} to {high}"
-            if not inside.levels
+            if pairs.seeds
             else "no seed has both arms at every level"
         )
-        return Verdict(unknown, f"{unknown.capitalize()}: {reason}.", reason)
+        said = ". ".join([f"{unknown.capitalize()}: {reason}", *notes])
+        return Verdict(unknown, "unknown", f"{said}.", story, reason)
 
-    pooled = inside.gaps.mean(axis=1)
-    interval = t_interval(pooled, confidence)
-    close = equivalence(pooled, margin, alpha)
-    within = f"within ±{margin:g} points"
+    within = f"within ±{options.margin_points:g} points"
     if nothing_learned:
-        verdict, reason = unknown, nothing_learned
-    elif test.p_greater <= alpha:
-        verdict, reason = f"{name} better", f"significant at {alpha:g}"
-    elif test.p_less <= alpha:
-        verdict, reason = "control better", f"significant at {alpha:g}"
-    elif close.passes:
-        verdict, reason = (
-            f"equivalent {within}",
-            f"both one-sided t tests of equivalence pass at {alpha:g}",
+        kind, verdict, reason = "unknown", unknown, nothing_learned
+    elif better and worse:
+        kind, verdict = "depends", "depends on sparsity"
+        reason = (
+            f"better at {_names(better)} and worse at {_names(worse)}, each direction adjusted "
+            f"over levels at {options.alpha / 2:g}"
+        )
+    elif primary.p <= options.alpha:
+        kind = "treatment" if primary.gap.mean is not None and primary.gap.mean > 0 else "control"
+        verdict = f"{name} better" if kind == "treatment" else "control better"
+        reason = f"significant at {options.alpha:g}"
+        if close is not None and close.passes:
+            reason += f"; small all the same, every level also tests as {within} of zero"
+    elif close is not None and close.passes:
+        kind, verdict = "equivalent", f"equivalent {within}"
+        reason = (
+            f"both one-sided t tests of equivalence pass at {options.alpha:g} at every level of "
+            "the range"
         )
     else:
-        verdict, reason = unknown, _why_unknown(test, close, alpha)
-    if close.passes and "better" in verdict:
-        reason += f"; small all the same, it also tests as {within} of zero"
+        kind, verdict = "unknown", unknown
+        reason = _why_unknown(pairs, primary, found, options)
+    if kind in ("treatment", "control", "unknown") and (better or worse):
+        reason += f"; adjusted over levels, {_shown(name, better, worse)}"
     sentence = (
         f"{verdict[0].upper()}{verdict[1:]}: {name} minus {other} is "
-        f"{_numbers(test, interval, confidence, name, other)} over "
-        f"{_levels_in_words(inside.levels)}, with {seeds} and "
-        f"{gaps.draws} control draw{'s' * (gaps.draws != 1)} each; {reason}."
+        f"{_numbers(primary, design, options)} over {level_name(found.range[0])} to "
+        f"{level_name(found.range[1])} sparsity ({_measured(levels)}), with {seeds} and "
+        f"{_count(pairs.draws, 'control draw')} each{_own_rates(pairs)}; {reason}"
     )
-    return Verdict(verdict, sentence, reason)
+    return Verdict(verdict, kind, ". ".join([sentence, *notes]) + ".", story, reason)
 
 
-def _numbers(
-    test: PermutationTest, interval: Interval, confidence: float, name: str, other: str
-) -> str:
-    """The gap with its interval and the p-value of the side it lies on."""
-    if interval.low is None or interval.high is None:
+def _numbers(primary: Primary, design: Design, options: Options) -> str:
+    """The gap with its interval and its p-value."""
+    if primary.gap.interval is None:
         spread = "no interval from one seed"
     else:
-        spread = f"{100 * confidence:g}% interval {interval.low:+.2f} to {interval.high:+.2f}"
-    method = "exact" if test.exact else "Monte Carlo"
-    p, better = (test.p_greater, name) if test.gap >= 0 else (test.p_less, other)
+        low, high = primary.gap.interval
+        corrected = " corrected for re-splits" if design.kind == "resplits" else ""
+        spread = f"{100 * options.confidence:g}% interval{corrected} {low:+.2f} to {high:+.2f}"
+    method = "exact" if primary.exact else "Monte Carlo"
     return (
-        f"{test.gap:+.2f} points of test accuracy ({spread}; {method} one-sided permutation "
-        f"test that {better} is better: p = {p:.2g})"
+        f"{primary.gap.mean:+.2f} points of test accuracy ({spread}; {method} two-sided "
+        f"permutation test p = {primary.p:.2g})"
     )
 
 
-def _why_unknown(test: PermutationTest, close: Equivalence, alpha: float) -> str:
-    if test.smallest_p > alpha:
-        return (
-            f"so few seeds and draws cannot reach p = {alpha:g} "
-            f"(their smallest p is {test.smallest_p:.2g})"
+def _why_unknown(pairs: Pairs, primary: Primary, found: Comparison, options: Options) -> str:
+    close, needed = found.equivalence, found.seeds_needed
+    if primary.smallest_p > options.alpha:
+        possible = reach(len(pairs.seeds), pairs.draws, options.alpha)
+        ways = [
+            f"{possible.seeds} seeds" if possible.seeds else "",
+            f"{_count(possible.draws, 'control draw')} each" if possible.draws else "",
+        ]
+        reason = (
+            f"so few seeds and draws cannot reach p = {options.alpha:g} (their smallest p is "
+            f"{primary.smallest_p:.2g}; {' or '.join(filter(None, ways))} would)"
         )
-    reason = f"neither direction reaches p = {alpha:g}"
-    if close.smallest_margin is None:
-        return reason
+    else:
+        reason = f"no difference at p = {options.alpha:g}"
+        if close is not None and close.smallest_margin_points is not None:
+            reason += (
+                f", nor equivalence within ±{close.margin_points:g} points at every level (the "
+                f"smallest margin that would pass is ±{close.smallest_margin_points:.2f})"
+            )
+    if needed and needed > len(pairs.seeds):
+        reason += (
+            f"; with the spread seen here, a gap of {options.margin_points:g} points needs about "
+            f"{needed} seeds (80% power)"
+        )
+    return reason
+
+
+def _story(name: str, levels: Sequence[LevelGap]) -> str:
+    """What the levels say, in one sentence."""
+    tested = [level for level in levels if level.p_treatment_better is not None]
+    if not tested:
+        return ""
+    groups = [
+        (f"{name} better at {{}}", [one for one in tested if one.direction == "better"]),
+        ("worse at {}", [one for one in tested if one.direction == "worse"]),
+        ("no sign of a difference at {}", [one for one in tested if one.direction is None]),
+    ]
+    parts = [text.format(_names(some)) for text, some in groups if some]
+    if not groups[0][1] and groups[1][1]:
+        parts[0] = f"{name} {parts[0]}"
+    said = ", ".join(parts)
+    return f"{said[0].upper()}{said[1:]} (adjusted over {_count(len(tested), 'level')})."
+
+
+def _shown(name: str, better: Sequence[LevelGap], worse: Sequence[LevelGap]) -> str:
+    some, word = (better, "better") if better else (worse, "worse")
+    return f"the {name} is {word} at {_names(some)}"
+
+
+def _names(levels: Sequence[LevelGap]) -> str:
+    names = [level_name(level.target_sparsity) for level in levels]
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
+
+
+def _measured(levels: Sequence[LevelGap]) -> str:
+    inside = [level for level in levels if level.in_range]
+    return f"measured at {_names(inside)}"
+
+
+def _own_rates(pairs: Pairs) -> str:
+    if len(pairs.rates) < 2:
+        return ""
+    apart = (pairs.chosen[0] != pairs.chosen[1]).any()
+    masks = ", so their masks may come from different rates" if apart else ""
     return (
-        f"{reason}, nor does equivalence within ±{close.margin:g} points "
-        f"(the smallest margin that would pass is ±{close.smallest_margin:.2f})"
+        f", each arm at the learning rate that its validation accuracy chose per level, chosen "
+        f"again in every relabelling{masks}"
     )
 
 
-def _levels_in_words(levels: tuple[float, ...]) -> str:
-    if len(levels) == 1:
-        return f"one level, {level_name(levels[0])} sparsity"
-    return f"{len(levels)} levels from {level_name(levels[0])} to {level_name(levels[-1])} sparsity"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

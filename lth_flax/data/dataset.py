@@ -73,6 +73,8 @@ class Dataset:
     vocabularies: per seed; one object for all where the source has its own test split.
     vocabulary_size: rows of the embedding table; it does not depend on which seeds are here.
     account: what there is of classes, copies and unknown words, in splits of the first seed.
+    labels: per seed and split, labels in the order of the members.
+    test_drawn: whether every seed draws its own test split.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Dataset:
     vocabularies: Mapping[int, Vocabulary]
     vocabulary_size: int
     account: Account
+    test_drawn: bool
 
     def labels(self, seed: int, split: str) -> Int[np.ndarray, " examples"]:
         """Labels in the order of the members, bucket after bucket."""
@@ -218,6 +221,7 @@ def build_dataset(
         members=final,
         vocabularies=views,
         vocabulary_size=rows,
+        test_drawn=source.official_test is None,
         account={
             "tokenizer": options.tokenizer,
             "sizes": {split: len(splits[seeds[0]][split]) for split in SPLITS},

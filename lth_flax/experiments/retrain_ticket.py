@@ -27,7 +27,7 @@ from lth_flax.data.dataset import Dataset
 from lth_flax.data.sources import Source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
 from lth_flax.errors import UserError
-from lth_flax.runs.choices import seed_block
+from lth_flax.runs.choices import say_reach, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.grid import Shape
 from lth_flax.runs.results import Entry, Method
@@ -59,6 +59,7 @@ def main(config: Config) -> None:
     check_found(config, found)
     config = with_settings(config, found)
     seeds = seed_block(config)
+    say_reach(config, [("reinit", draw) for draw in range(config.reinit_draws)], len(seeds))
     source = with_classes(load(config), used_classes(config, found))
     rows = len(seeds) * (2 + config.reinit_draws)
     configure_jax(config, rows=rows)

@@ -20,13 +20,13 @@ from typing import Any
 
 from lth_flax import cli
 from lth_flax.analysis.blocks import is_finished, join_blocks, read_block, read_provenance
-from lth_flax.analysis.configurations import FACTORS
+from lth_flax.analysis.merge import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.config import Config, SweepConfig, settings_of
 from lth_flax.errors import UserError
-from lth_flax.runs.choices import seed_block
+from lth_flax.runs.choices import chosen_arms, say_reach, seed_block
 from lth_flax.runs.provenance import identity_now
-from lth_flax.runs.setup import files_that_are_read, load
+from lth_flax.text_classification import files_that_are_read, load
 from lth_flax.experiments.sweep_plan import Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import (
     PASSED_ON,
@@ -58,6 +58,8 @@ def main(config: SweepConfig) -> None:
         f"({len(cells)} cell{'s' * (len(cells) > 1)} x {len(blocks)} blocks), each on {resources}; "
         f"{len(tasks) - len(todo)} done before"
     )
+    if config.experiment == "winning_ticket" and not config.dense_only:
+        say_reach(config, chosen_arms(config), len(seeds))
     if todo:
         failed = _run(config, directory, todo, len(tasks) - len(todo), resources)
         if failed:

@@ -1,10 +1,13 @@
 """What an experiment's flags ask for: seeds, levels, arms, and how a mask is found."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import cast
 
 import jax
 import numpy as np
 
+from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.arms import ARMS, Seed
@@ -78,6 +81,14 @@ def chosen_arms(config: Config) -> list[tuple[str, int]]:
         if arm in config.arms
         for draw in range(config.reinit_draws if arm == "reinit" else 1)
     ]
+
+
+def say_reach(config: Config, arms: Sequence[tuple[str, int]], seeds: int) -> None:
+    """Says before training where so few seeds and draws cannot reach `--alpha`, and what would."""
+    draws = Counter(arm for arm, _ in arms if arm != "ticket")
+    line = reach_sentence(draws, seeds, config.alpha)
+    if line:
+        print(line)
 
 
 @pinned()

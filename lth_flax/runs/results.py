@@ -98,6 +98,8 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
         "connected": connected is None or connected(params, mask),
         "mask_steps": entry.mask_steps,
         "diverged_epoch": outcome.diverged_epoch,
+        "train_examples": sum(map(len, examples.draw(entry.seed)["train"])),
+        "test_drawn": examples.test_drawn,
     }
     per_matrix = density(mask)
     end = outcome.curves[-1].epoch if outcome.curves else setup.trainer.workload.epochs

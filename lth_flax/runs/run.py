@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lth_flax import interrupt
-from lth_flax.analysis.blocks import read_provenance
+from lth_flax.analysis.blocks import read_block, read_provenance
 from lth_flax.analysis.report import page_of, write_report
 from lth_flax.runs import platforms
 from lth_flax.runs.devices import machine, peak_memory_bytes
@@ -36,7 +36,7 @@ from lth_flax.runs.workdir import (
 )
 from lth_flax.flagfile import MACHINE_FLAGS
 from lth_flax.identity import PACKAGES, PARTS, Identity, digest, package_version
-from lth_flax.predictions import read_predictions, write_predictions
+from lth_flax.predictions import labels_name, read_predictions, write_predictions
 from lth_flax.records import (
     CurvePoint,
     Record,
@@ -231,10 +231,14 @@ class Run:
             model = self.setup.task.model
             for (checkpoint, split), output in outcome.outputs.items():
                 if split == "test" and "predicted" in output:
-                    classes = output["predicted"]
                     most = model.num_classes - 1 if model and model.num_classes else 2**31 - 1
-                    classes = classes.astype(np.min_scalar_type(most))
+                    smallest = np.min_scalar_type(most)
+                    classes = output["predicted"].astype(smallest)
                     self.predictions[f"{entry.row_id}/{checkpoint}"] = classes
+                    labels = self.setup.examples.of(entry.seed, split).get("labels")
+                    if labels is not None:
+                        name = labels_name(self.setup.examples.name, entry.seed)
+                        self.predictions[name] = labels.astype(smallest)
         self._write()
 
     def save_ticket(
@@ -290,7 +294,7 @@ class Run:
         summary, answer = write_report(
             self.directory,
             # As anyone would rebuild it: from the file, not from memory.
-            read_records(self.directory / "records.csv"),
+            read_block(self.directory),
             settings=self.setup.config.texts(),
             provenance=provenance,
             margin=self.setup.config.margin,

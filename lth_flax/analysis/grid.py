@@ -1,0 +1,327 @@
+"""Several configurations side by side: what depth, learning rate and epochs do.
+
+A learning rate is a regime: where several were run, arms are compared at each
+of them and, here, each arm at its own.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from lth_flax.analysis.compare import compared, design_of
+from lth_flax.analysis.learning import unfinished
+from lth_flax.analysis.merge import FACTORS, Values, values_of
+from lth_flax.analysis.permutation import FactorPermutation
+from lth_flax.analysis.result import (
+    ChosenRates,
+    Configuration,
+    Crossings,
+    FactorTest,
+    Options,
+    OwnRates,
+)
+from lth_flax.analysis.statistics import Design, Estimate, estimate, holm
+from lth_flax.analysis.tables import scores_by_seed
+from lth_flax.predictions import Predictions
+from lth_flax.records import CurvePoint, Record, arm_order
+
+Group = Sequence[Record]
+"""The records of one configuration."""
+
+BySeed = dict[int, float]
+Outcomes = dict[str, tuple[BySeed, bool]]
+"""By name, an outcome by seed, and whether some of its values are only bounds."""
+
+WORDS = {"num_layers": "depth", "learning_rate": "learning rate", "epochs": "epochs"}
+_PER = {"num_layers": "per doubling", "epochs": "per doubling", "learning_rate": "per tenfold"}
+
+
+def factors(groups: Sequence[Group]) -> dict[str, list[float]]:
+    """The factors that vary, with their values."""
+    columns = zip(*(values_of(group[0]) or () for group in groups), strict=True)
+    found = {name: sorted(set(column)) for name, column in zip(FACTORS, columns, strict=True)}
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
+def name_of(values: Values, varying: Mapping[str, Sequence[float]]) -> str:
+    """A configuration in words: "layers 2, rate 0.001"."""
+    parts = [f"{n} {v:g}" for n, v in zip(FACTORS, values, strict=True) if n in varying]
+    return ", ".join(parts).replace("num_layers", "layers").replace("learning_rate", "rate")
+
+
+def best_rates(groups: Sequence[Group]) -> dict[float, Group]:
+    """Per depth the configuration whose dense networks have the best validation accuracy.
+
+    The choice is by the mean over seeds; of equal ones the first in order of `FACTORS`.
+    Depths without a validation score are left out.
+    """
+    found: dict[float, tuple[float, Group]] = {}
+    for group in sorted(groups, key=lambda group: values_of(group[0]) or ()):
+        scores = scores_by_seed(
+            row
+            for row in group
+            if (row.arm, row.split, row.checkpoint) == ("dense", "validation", "last")
+        )
+        depth = (values_of(group[0]) or (0.0,))[0]
+        mean = round(float(np.mean(list(scores.values()))), 9) if scores else -1.0
+        if scores and (depth not in found or mean > found[depth][0]):
+            found[depth] = (mean, group)
+    return {depth: found[depth][1] for depth in sorted(found)}
+
+
+def own_rates(
+    groups: Sequence[Group],
+    varying: Mapping[str, Sequence[float]],
+    options: Options,
+    curves: Sequence[CurvePoint] = (),
+    predictions: Predictions | None = None,
+) -> list[OwnRates]:
+    """Arms compared each at its own learning rate, for every combination of the other factors.
+
+    Nothing where one rate was run (`varying` has none).
+    """
+    if "learning_rate" not in varying:
+        return []
+    at = FACTORS.index("learning_rate")
+    families: dict[Values, list[Record]] = {}
+    for group in groups:
+        values = values_of(group[0]) or ()
+        families.setdefault(values[:at] + values[at + 1 :], []).extend(group)
+    result = []
+    for rest, rows in sorted(families.items()):
+        rates = sorted({float(row.settings["learning_rate"]) for row in rows})
+        arms = {row.arm for row in rows}
+        controls = sorted(arms - {"dense", options.treatment}, key=arm_order)
+        scored = {split: {r.row_id for r in rows if r.split == split} for split in _SPLITS}
+        if len(rates) < 2 or options.treatment not in arms or not controls:
+            continue
+        if not scored["test"] <= scored["validation"]:  # nothing to choose by
+            continue
+        others = {n: v for n, v in varying.items() if n != "learning_rate"}
+        values = (*rest[:at], rates[0], *rest[at:])
+        note = unfinished([r for r in rows if r.split == "test"], curves, options.margin_points)
+        result.append(
+            OwnRates(
+                name=name_of(values, others),
+                factors={n: v for n, v in zip(FACTORS, values, strict=True) if n in others},
+                rates=rates,
+                comparisons={
+                    control: compared(
+                        rows,
+                        control,
+                        design_of(rows),
+                        options,
+                        predictions=predictions,
+                        note=note,
+                    )
+                    for control in controls
+                },
+            )
+        )
+    return result
+
+
+_SPLITS = ("test", "validation")
+
+
+def average(configurations: Sequence[Configuration]) -> dict[str, list[dict[str, float]]]:
+    """Mean score over configurations, at the levels that all have: the paper's "average"."""
+    tables = [
+        {(cell.arm, cell.target_sparsity): cell.score.mean for cell in one.table}
+        for one in (c.checkpoints[c.primary_checkpoint] for c in configurations)
+    ]
+    result: dict[str, list[dict[str, float]]] = {}
+    for arm, level in sorted(
+        set.intersection(*map(set, tables)), key=lambda cell: (arm_order(cell[0]), cell[1])
+    ):
+        means = [table[arm, level] for table in tables]
+        if arm != "dense" and None not in means:
+            mean = float(np.mean(np.array(means, float)))
+            result.setdefault(arm, []).append({"target_sparsity": level, "mean": mean})
+    return result
+
+
+# Factor tests.
+
+
+def factor_tests(
+    groups: Sequence[Group],
+    configurations: Sequence[Configuration],
+    varying: Mapping[str, Sequence[float]],
+    options: Options,
+) -> tuple[list[FactorTest], ChosenRates | None]:
+    """Every factor on every outcome, and depth at the rate that validation chose.
+
+    Together they are one family: p-values are Holm's over all of them. No test where nothing
+    varies.
+    """
+    if not varying:
+        return [], None
+    design = design_of(groups[0])
+    tables = {
+        tuple(one.factors[name] for name in FACTORS): _outcomes(one) for one in configurations
+    }
+    names = [n for n in next(iter(tables.values())) if all(n in t for t in tables.values())]
+    tests = []
+    for factor, levels in varying.items():
+        for outcome in names:
+            matrix, seeds = _matrix(tables, factor, levels, outcome)
+            if seeds:
+                censored = any(table[outcome][1] for table in tables.values())
+                test = _test(matrix, seeds, levels, factor, outcome, options, design, censored)
+                tests.append(test)
+    at_best = best_rates(groups)
+    by_depth = {
+        depth: scores_by_seed(
+            row
+            for row in group
+            if (row.arm, row.split, row.checkpoint) == ("dense", "test", "last")
+        )
+        for depth, group in at_best.items()
+    }
+    shared = sorted(set.intersection(*map(set, by_depth.values()))) if by_depth else []
+    if "num_layers" in varying and len(varying) > 1 and len(by_depth) > 1 and shared:
+        matrix = np.array([[by_depth[depth][seed] for depth in by_depth] for seed in shared])
+        tests.append(
+            _test(
+                matrix,
+                shared,
+                list(by_depth),
+                "num_layers",
+                "dense accuracy at the rate chosen on validation",
+                options,
+                design,
+                False,
+            )
+        )
+        adjusted = _adjusted(tests, options)
+        chosen = [
+            dict(zip(FACTORS, values_of(group[0]) or (), strict=True)) for group in at_best.values()
+        ]
+        return adjusted[:-1], ChosenRates(chosen, adjusted[-1])
+    return _adjusted(tests, options), None
+
+
+def _outcomes(one: Configuration) -> Outcomes:
+    """What a factor may move, by seed; sparsities in points, so that all read alike."""
+    found = one.checkpoints[one.primary_checkpoint]
+    outcomes: Outcomes = {}
+    for cell in found.table:
+        if cell.arm == "dense":
+            outcomes["dense accuracy"] = (dict(cell.score.by_seed), False)
+    for kind, table in (("breakdown", found.breakdown), ("crater", found.crater)):
+        for arm, crossings in table.arms.items():
+            outcomes[f"{kind} sparsity of {arm}"] = (_points(crossings), crossings.sparsity is None)
+    for control, comparison in found.comparisons.items():
+        if comparison.primary is not None:
+            gap = dict(comparison.primary.gap.by_seed)
+            outcomes[f"gap of ticket over {control}"] = (gap, False)
+    return outcomes
+
+
+def _points(crossings: Crossings) -> BySeed:
+    by_seed: dict[int, list[float]] = {}
+    for run in crossings.runs:
+        by_seed.setdefault(run["seed"], []).append(100 * run["sparsity"])
+    return {seed: float(np.mean(values)) for seed, values in by_seed.items()}
+
+
+def _matrix(
+    tables: Mapping[Values, Outcomes], factor: str, levels: Sequence[float], outcome: str
+) -> tuple[Float[np.ndarray, "seeds values"], list[int]]:
+    """Averaged over the other factors.
+
+    Only those combinations of the others count that have every value of the
+    factor, and only seeds that have an outcome in all of them.
+    """
+    index = FACTORS.index(factor)
+    blocks: dict[Values, dict[float, BySeed]] = {}
+    for values, table in sorted(tables.items()):
+        rest = values[:index] + values[index + 1 :]
+        blocks.setdefault(rest, {})[values[index]] = table[outcome][0]
+    whole = [block for block in blocks.values() if len(block) == len(levels)]
+    parts = [part for block in whole for part in block.values()]
+    seeds = sorted(set.intersection(*map(set, parts))) if parts else []
+    rows = [
+        [float(np.mean([block[level][seed] for block in whole])) for level in levels]
+        for seed in seeds
+    ]
+    return np.array(rows).reshape(len(seeds), len(levels)), seeds
+
+
+def slope(
+    outcomes: Float[np.ndarray, "seeds values"],
+    seeds: Sequence[int],
+    values: Sequence[float],
+    factor: str,
+    confidence: float,
+    design: Design,
+) -> Estimate | None:
+    """Least squares per seed on the logarithm of the factor: per doubling, per tenfold for rates.
+
+    None where a value has no logarithm.
+    """
+    if min(values) <= 0:
+        return None
+    x = np.log(values) / np.log(10 if factor == "learning_rate" else 2)
+    x = x - x.mean()
+    found = map(float, outcomes @ x / (x @ x))
+    return estimate(dict(zip(seeds, found, strict=True)), confidence, design)
+
+
+def _test(
+    matrix: Float[np.ndarray, "seeds values"],
+    seeds: Sequence[int],
+    values: Sequence[float],
+    factor: str,
+    outcome: str,
+    options: Options,
+    design: Design,
+    censored: bool,
+) -> FactorTest:
+    """One test, not adjusted yet; with values that are only bounds there is no slope."""
+    permuted = FactorPermutation(matrix)
+    args = (seeds, values, factor, options.confidence, design)
+    return FactorTest(
+        factor=factor,
+        outcome=outcome,
+        seeds=list(seeds),
+        values=[float(value) for value in values],
+        means=[float(mean) for mean in matrix.mean(axis=0)],
+        p=permuted.p,
+        p_adjusted=math.nan,
+        relabellings=permuted.relabellings,
+        exact=permuted.exact,
+        slope=None if censored else slope(matrix, *args),
+        per=_PER[factor],
+        sentence="",
+    )
+
+
+def _adjusted(tests: Sequence[FactorTest], options: Options) -> list[FactorTest]:
+    """With Holm's p-values, and the sentences that follow from them."""
+    result = []
+    for test, p in zip(tests, holm([test.p for test in tests]), strict=True):
+        test = replace(test, p_adjusted=p)
+        result.append(replace(test, sentence=_sentence(test, options)))
+    return result
+
+
+def _sentence(test: FactorTest, options: Options) -> str:
+    word, shown = WORDS[test.factor], test.p_adjusted <= options.alpha
+    means = ", ".join(f"{v:g}: {m:.1f}" for v, m in zip(test.values, test.means, strict=True))
+    start = f"{word.capitalize()} moves" if shown else f"No sign that {word} moves"
+    text = f"{start} {test.outcome} ({means}"
+    if test.slope is not None and test.slope.mean is not None:
+        text += f"; {test.slope.mean:+.2f} points {test.per}"
+        if test.slope.interval:
+            low, high = test.slope.interval
+            text += f", {100 * options.confidence:g}% interval {low:+.2f} to {high:+.2f}"
+    method = "exact" if test.exact else "Monte Carlo"
+    return (
+        f"{text}); {method} within-seed permutation test p = {test.p:.2g}, "
+        f"{test.p_adjusted:.2g} adjusted for all factor tests, n = {len(test.seeds)} seeds."
+    )

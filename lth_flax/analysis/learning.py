@@ -1,0 +1,89 @@
+"""Learning curves per arm and level, and whether dense networks had finished training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lth_flax.analysis.result import LearningCurve, finite
+from lth_flax.analysis.statistics import estimate
+from lth_flax.records import CurvePoint, Record, arm_order
+
+Runs = list[list[CurvePoint]]
+
+
+def curves_of(records: Sequence[Record], points: Sequence[CurvePoint]) -> list[LearningCurve]:
+    """Means over the runs that these records name; scored records of one checkpoint."""
+    first = min((row.mask_steps for row in records if row.mask_steps), default=0)
+    dense_epochs = max((row.epoch for row in records if row.arm == "dense"), default=0)
+    per_epoch = first // dense_epochs if dense_epochs else 0
+    grouped = _runs(records, points)
+    result = []
+    for arm, level in sorted(grouped, key=lambda cell: (arm_order(cell[0]), cell[1])):
+        runs = grouped[arm, level]
+        epochs = sorted({point.epoch for run in runs for point in run})
+        at = [[p for run in runs for p in run if p.epoch == epoch] for epoch in epochs]
+        accuracy = [
+            estimate(dict(enumerate(_values(some, "validation_accuracy", 100)))) for some in at
+        ]
+        result.append(
+            LearningCurve(
+                arm=arm,
+                target_sparsity=level,
+                n_runs=len(runs),
+                epochs=epochs,
+                steps=[per_epoch * epoch for epoch in epochs] if per_epoch else None,
+                train_loss=[_mean(_values(some, "train_loss")) for some in at],
+                validation_loss=[_mean(_values(some, "validation_loss")) for some in at],
+                validation_accuracy=[one.mean for one in accuracy],
+                validation_accuracy_low=[one.interval and one.interval[0] for one in accuracy],
+                validation_accuracy_high=[one.interval and one.interval[1] for one in accuracy],
+            )
+        )
+    return result
+
+
+def unfinished(records: Sequence[Record], points: Sequence[CurvePoint], margin: float) -> str:
+    """Whether dense networks had not finished training, in words; nothing where they had.
+
+    So it is where validation accuracy still rose by more than `margin` points over the last
+    fifth of the epochs, on average and beyond the noise of seeds.
+    """
+    dense = _runs([row for row in records if row.arm == "dense"], points).get(("dense", 0.0), [])
+    gains: dict[int, float] = {}
+    last = span = 0
+    for run in dense:
+        accuracies = {p.epoch: p.validation_accuracy for p in run}
+        last = max(accuracies)
+        span = max(1, round(last / 5))
+        before, after = accuracies.get(last - span), accuracies[last]
+        if before is not None and after is not None:
+            gains[run[0].seed] = 100 * (after - before)
+    found = estimate(gains)
+    if found.mean is None or found.mean <= margin or not (found.interval is None or found.above(0)):
+        return ""
+    return (
+        f"Dense networks had not finished training: validation accuracy still rose by "
+        f"{found.mean:.1f} points over the last {span} of {last} epochs"
+    )
+
+
+def _runs(records: Sequence[Record], points: Sequence[CurvePoint]) -> dict[tuple[str, float], Runs]:
+    """The points of the named runs by arm and level, epochs rising."""
+    names = {row.row_id for row in records}
+    runs: dict[str, list[CurvePoint]] = {}
+    for point in sorted(points, key=lambda point: (point.row_id, point.epoch)):
+        if point.row_id in names:
+            runs.setdefault(point.row_id, []).append(point)
+    grouped: dict[tuple[str, float], Runs] = {}
+    for run in runs.values():
+        grouped.setdefault((run[0].arm, run[0].target_sparsity), []).append(run)
+    return grouped
+
+
+def _values(points: Sequence[CurvePoint], name: str, scale: float = 1.0) -> list[float]:
+    found = [getattr(point, name) for point in points]
+    return [scale * value for value in found if value is not None]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return finite(float(np.mean(values))) if values else None

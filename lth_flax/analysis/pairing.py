@@ -1,0 +1,264 @@
+"""Treatment and control of the same seeds, as arrays, and the measure over sparsity levels.
+
+Accuracies are in percent. The primary measure is the mean gap over [50%, 96%]
+sparsity of curves that are linear between levels in log density: linear in
+every run's curve, and exact on piecewise linear curves whatever the grid.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float
+
+from lth_flax.analysis.permutation import (
+    Relabelled,
+    at_rates,
+    chosen_rates,
+    relabel,
+    split_means,
+)
+from lth_flax.analysis.statistics import Design, Estimate, estimate, level_name
+from lth_flax.errors import UserError
+from lth_flax.predictions import Predictions
+from lth_flax.records import Record
+
+PRIMARY_SPARSITY = (0.5, 0.96)
+_SAME_LEVEL = 1e-9
+
+
+def percent(record: Record) -> float:
+    """The score of a record that is compared."""
+    return 100 * record.accuracy
+
+
+def rate_of(record: Record) -> float:
+    """Its learning rate; 0 where the settings do not say."""
+    return float(record.settings.get("learning_rate", 0.0))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A mean of a curve over `range`, as weights of its levels.
+
+    ends: at the two ends of the range, the weights that interpolate the curve there.
+    """
+
+    range: tuple[float, float]
+    weights: Float[np.ndarray, " levels"]
+    ends: Float[np.ndarray, "2 levels"]
+
+
+def measure(
+    levels: Sequence[float], bounds: tuple[float, float] = PRIMARY_SPARSITY
+) -> Measure | None:
+    """The primary measure of curves at these rising levels.
+
+    The range is `bounds`, or what of it was measured: ends are interpolated, never
+    extrapolated. None where no level lies within `bounds`.
+    """
+    low, high = bounds
+    usable = [level for level in levels if level < 1]  # log density ends there
+    if not any(low - _SAME_LEVEL <= level <= high + _SAME_LEVEL for level in usable):
+        return None
+    x = -np.log1p(-np.array(usable))
+    start, stop = max(low, usable[0]), min(high, usable[-1])
+    first, last = np.clip(-np.log1p([-start, -stop]), x[0], x[-1])
+    knots = np.unique([first, *x[(x > first) & (x < last)], last])
+    # Row k: the weights that interpolate a curve at knot k.
+    at_knots = np.array([np.interp(knots, x, unit) for unit in np.eye(len(x))]).T
+    steps = np.diff(knots)
+    if len(steps):
+        shares = (np.append(steps, 0) + np.append(0, steps)) / (2 * steps.sum())
+    else:
+        shares = np.ones(1)
+    unused = np.zeros((3, len(levels) - len(usable)))
+    found = np.hstack([np.vstack([shares @ at_knots, at_knots[0], at_knots[-1]]), unused])
+    return Measure((start, stop), found[0], found[1:])
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Runs of the same seeds: run 0 is the treatment, the others are draws of its control.
+
+    `dropped` names, in words, the seeds that are not here because a cell of
+    theirs is missing. Percent; `rates` are learning rates, one or several.
+    """
+
+    treatment: str
+    control: str
+    levels: tuple[float, ...]
+    seeds: tuple[int, ...]
+    rates: tuple[float, ...]
+    test: Float[np.ndarray, "seeds runs rates levels"]
+    validation: Float[np.ndarray, "seeds runs rates levels"] | None
+    row_ids: np.ndarray
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def draws(self) -> int:
+        """Draws of the control per seed."""
+        return self.test.shape[1] - 1
+
+    @cached_property
+    def relabelled(self) -> Relabelled:
+        """Gaps per level under every relabelling, rates chosen in each."""
+        return relabel(self.test, self.validation)
+
+    @cached_property
+    def chosen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers of the rates of treatment and control at each level."""
+        if self.validation is None or len(self.rates) == 1:
+            none = np.zeros(len(self.levels), int)
+            return none, none
+        treated, controls = split_means(self.validation)
+        return chosen_rates(treated), chosen_rates(controls)
+
+    @cached_property
+    def gaps(self) -> Float[np.ndarray, "seeds levels"]:
+        """Treatment minus the mean of the control's draws, each at its own rate."""
+        treated, controls = self.chosen
+        return np.array(
+            [
+                at_rates(runs[0], treated) - at_rates(runs[1:].mean(axis=0), controls)
+                for runs in self.test
+            ]
+        ).reshape(len(self.seeds), len(self.levels))
+
+    @cached_property
+    def _without_a_seed(self) -> Float[np.ndarray, "seeds levels"]:
+        """Mean gaps without each seed in turn, the rates chosen anew."""
+        if len(self.seeds) < 2:
+            return np.zeros((0, len(self.levels)))
+        return np.array([self._leave_out(n).gaps.mean(axis=0) for n in range(len(self.seeds))])
+
+    def _leave_out(self, number: int) -> "Pairs":
+        keep = [n for n in range(len(self.seeds)) if n != number]
+        return replace(
+            self,
+            seeds=tuple(self.seeds[n] for n in keep),
+            test=self.test[keep],
+            validation=None if self.validation is None else self.validation[keep],
+            row_ids=self.row_ids[keep],
+        )
+
+    def gap(
+        self,
+        weights: Float[np.ndarray, " levels"],
+        confidence: float,
+        design: Design,
+        predictions: Predictions | None = None,
+    ) -> Estimate:
+        """The weighted mean gap over levels; its interval by jackknife over seeds."""
+        values = self.gaps @ weights
+        return estimate(
+            dict(zip(self.seeds, map(float, values), strict=True)),
+            confidence,
+            design,
+            text_variance=self._text_variance(weights, design, predictions),
+            jackknife=self._without_a_seed @ weights if len(self.seeds) > 1 else None,
+        )
+
+    def _text_variance(
+        self,
+        weights: Float[np.ndarray, " levels"],
+        design: Design,
+        predictions: Predictions | None,
+    ) -> float:
+        """Variance over shared texts of the seed-mean gap, by their number; 0 where unknown.
+
+        With two classes the labels are not needed: a text's gap is, up to its sign, that of
+        the predicted classes, and the mean over texts is known.
+        """
+        if design.kind != "shared test set" or not predictions or not self.seeds:
+            return 0.0
+        total: np.ndarray | float = 0.0
+        for level in np.flatnonzero(weights):
+            for run in range(self.draws + 1):
+                rate = self.chosen[min(run, 1)][level]
+                factor = weights[level] * (1 if run == 0 else -1 / self.draws)
+                for row in self.row_ids[:, run, rate, level]:
+                    classes = predictions.get(row)
+                    if classes is None or len(classes) != design.texts or classes.max() > 1:
+                        return 0.0
+                    total = total + factor * classes.astype(float)
+        per_text = 100 * np.asarray(total) / len(self.seeds)
+        mean = float((self.gaps @ weights).mean())
+        return max(float(np.mean(per_text**2)) - mean**2, 0.0) / design.texts
+
+
+Cell = tuple[int, int, float, float]
+"""(seed, run, rate, level); run 0 is the treatment."""
+
+
+def pair(
+    records: Iterable[Record],
+    treatment: str = "ticket",
+    control: str = "reinit",
+    *,
+    checkpoint: str = "last",
+    incomplete: str = "refuse",
+) -> Pairs:
+    """Pairs two arms by seed, over the levels and learning rates where both were run.
+
+    Every seed needs one treatment and the same draws of the control at each.
+    A missing cell is a `UserError` that names it; with `incomplete="drop"`
+    that seed is left out instead, and named in the result.
+    """
+    found: dict[str, dict[Cell, Record]] = {"test": {}, "validation": {}}
+    for record in records:
+        if record.checkpoint == checkpoint and record.arm in (treatment, control):
+            run = 0 if record.arm == treatment else 1 + record.draw
+            level = round(record.target_sparsity, 9)
+            cell = (record.seed, run, rate_of(record), level)
+            if record.arm == treatment and record.draw or cell in found[record.split]:
+                raise UserError(
+                    f"seed {record.seed} has several {record.arm} rows at {level_name(level)}; "
+                    "one was expected (are these records of several experiments?)"
+                )
+            found[record.split][cell] = record
+    cells = found["test"]
+    both = [{(r, v) for _, run, r, v in cells if (run == 0) == first} for first in (True, False)]
+    levels = sorted({level for _, level in both[0]} & {level for _, level in both[1]})
+    rates = sorted({rate for rate, _ in both[0]} & {rate for rate, _ in both[1]})
+    runs = [0, *sorted({run for _, run, _, _ in cells if run})]
+    seeds, dropped = [], []
+    for seed in sorted({seed for seed, *_ in cells}):
+        missing = next(
+            (
+                f"seed {seed} has no "
+                + (treatment if run == 0 else f"{control} draw {run - 1}")
+                + f" at {level_name(level)}"
+                for level in levels
+                for rate in rates
+                for run in runs
+                if (seed, run, rate, level) not in cells
+            ),
+            None,
+        )
+        if missing is None:
+            seeds.append(seed)
+        elif incomplete == "drop":
+            dropped.append(missing)
+        else:
+            raise UserError(f"{missing}; finish the run, or leave that seed out")
+
+    shape = (len(seeds), len(runs), len(rates), len(levels))
+    grid = [(s, run, r, v) for s in seeds for run in runs for r in rates for v in levels]
+    chooses = found["validation"]
+    complete = len(rates) > 1 and all(cell in chooses for cell in grid)
+    row_ids = np.array([f"{cells[cell].row_id}/{checkpoint}" for cell in grid], object)
+    return Pairs(
+        treatment,
+        control,
+        tuple(levels),
+        tuple(seeds),
+        tuple(rates),
+        np.array([percent(cells[cell]) for cell in grid], float).reshape(shape),
+        np.array([percent(chooses[cell]) for cell in grid], float).reshape(shape)
+        if complete
+        else None,
+        row_ids.reshape(shape),
+        tuple(dropped),
+    )
