@@ -20,13 +20,13 @@ from typing import Any, Literal, cast
 
 from lth_flax.errors import UserError
 
-Role = Literal["machine", "seeds", "source", "training"]
+Role = Literal["machine", "seeds", "source", "task", "training"]
 """What a setting is to a run.
 
 machine: where and how it works, not what it finds; may differ when a run is continued.
 seeds: which seeds; blocks of them merge.
 source: which texts of a dataset are read, but not where on this machine it is.
-training: what every row has in common; stands in records and tickets.
+task: what is trained on what; training: how. Both stand in records and tickets.
 """
 
 LARGEST = 2**31 - 2
@@ -212,6 +212,10 @@ def _source(default: Any, help: str, **details: Any) -> Any:
     return _setting(default, help, role="source", **details)
 
 
+def _task(default: Any, help: str, **details: Any) -> Any:
+    return _setting(default, help, role="task", **details)
+
+
 def _training(default: Any, help: str, **details: Any) -> Any:
     return _setting(default, help, role="training", **details)
 
@@ -286,49 +290,47 @@ class Data:
     )
     label_column: str | None = _source(None, "Column with the label: its name or its number.")
     synthetic_size: int = _source(4000, "Sentences of the synthetic corpus.", low=100, high=LARGEST)
-    duplicates: str = _training(
+    duplicates: str = _task(
         "keep",
         "Texts with the same tokens: kept, grouped in one split, or dropped but for the first. An "
         "official test split stays; its copies elsewhere go.",
         choices="lth_flax.data.duplicates:RULES",
     )
-    tokenizer: str = _training(
+    tokenizer: str = _task(
         "words",
         "What a token is; characters is for scripts without blanks between words.",
         choices="lth_flax.data.tokenizer:TOKENIZERS",
     )
-    vocabulary_size: int = _training(
+    vocabulary_size: int = _task(
         10_000, "Most words, with padding and unknown.", low=3, high=LARGEST
     )
-    min_count: int = _training(
-        2, "Words seen less often in training are unknown.", low=1, high=LARGEST
-    )
-    max_length: int = _training(0, "Most tokens of a text; 0: full length.", low=0, high=LARGEST)
-    keep: str = _training(
+    min_count: int = _task(2, "Words seen less often in training are unknown.", low=1, high=LARGEST)
+    max_length: int = _task(0, "Most tokens of a text; 0: full length.", low=0, high=LARGEST)
+    keep: str = _task(
         "end",
         "Which end a cut text keeps: reviews put their verdict last.",
         choices=("end", "start"),
     )
-    validation_share: float = _training(0.1, "Held out for validation.", low=0.001, high=0.9)
-    test_share: float = _training(
+    validation_share: float = _task(0.1, "Held out for validation.", low=0.001, high=0.9)
+    test_share: float = _task(
         0.2, "Held out for test, where a set has no test split.", low=0.001, high=0.9
     )
-    max_shapes: int = _training(8, "Most length buckets: each is compiled.", low=1, high=LARGEST)
+    max_shapes: int = _task(8, "Most length buckets: each is compiled.", low=1, high=LARGEST)
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
     """The network."""
 
-    embedding_size: int = _training(64, "Numbers per word.", low=1, high=65_536)
-    hidden_size: int = _training(32, "LSTM units per direction.", low=1, high=65_536)
-    num_layers: tuple[int, ...] = _training(
+    embedding_size: int = _task(64, "Numbers per word.", low=1, high=65_536)
+    hidden_size: int = _task(32, "LSTM units per direction.", low=1, high=65_536)
+    num_layers: tuple[int, ...] = _task(
         (2,), "Stacked bidirectional LSTM layers; several make a grid.", low=1, high=1000, grid=True
     )
-    dropout: float = _training(0.5, "Between layers and before the head.", low=0, high=0.99)
-    embedding_dropout: float = _training(0.0, "Of features of the word vectors.", low=0, high=0.99)
+    dropout: float = _task(0.5, "Between layers and before the head.", low=0, high=0.99)
+    embedding_dropout: float = _task(0.0, "Of features of the word vectors.", low=0, high=0.99)
     embeddings_file: str | None = _machine(None, "Word vectors in GloVe's text format.")
-    freeze_embeddings: bool = _training(False, "Never update the embedding.")
+    freeze_embeddings: bool = _task(False, "Never update the embedding.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -397,7 +399,10 @@ class Pruning:
         open=True,
     )
     arms: tuple[str, ...] = _setting(
-        ("ticket", "reinit"), "ticket, reinit, shuffled, random; dense always."
+        ("ticket", "reinit"),
+        "What the mask of a level is put on, or compared with; dense is always there.",
+        choices="lth_flax.arms:ARMS",
+        open=True,
     )
     reinit_draws: int = _setting(1, "Fresh initializations per seed and level.", low=1, high=1000)
     dense_only: bool = _setting(False, "Train the dense networks and stop there.")
@@ -433,7 +438,7 @@ class Protocol:
         choices="lth_flax.pruning.masks:PRUNABLE",
         open=True,
     )
-    readout: str = _training(
+    readout: str = _task(
         "final",
         "What the head reads. last_position is for the paper's protocol: the output at the last "
         "padded position, where the backward direction has seen one token. Needs --max_shapes=1.",
@@ -444,11 +449,11 @@ class Protocol:
         "Masks stay during training. Off is for the paper's protocol: its figure 3 masked the "
         "weights once and let them grow back.",
     )
-    dropout_between_layers: bool = _training(
+    dropout_between_layers: bool = _task(
         True,
         "Dropout between LSTM layers. Off is for the paper's protocol: before the head alone.",
     )
-    unused_classes: int = _training(
+    unused_classes: int = _task(
         0,
         "Outputs that no label uses. 1 is for the paper's protocol: it had a neutral class and no "
         "neutral text.",
@@ -506,10 +511,12 @@ class Config(
 
     def texts(self) -> dict[str, str]:
         """Every setting as a flag says it, for a page."""
-        return {
-            name: "" if getattr(self, name) is None else setting.text(getattr(self, name))
-            for name, setting in settings_of(type(self)).items()
-        }
+        return {name: self.text(name) for name in settings_of(type(self))}
+
+    def text(self, name: str) -> str:
+        """A setting as a flag says it."""
+        value = getattr(self, name)
+        return "" if value is None else settings_of(type(self))[name].text(value)
 
     def of_role(self, role: Role) -> dict[str, Any]:
         """The settings of a role and their values."""

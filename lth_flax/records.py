@@ -193,7 +193,6 @@ class Record:
     only classifiers have (accuracies, shares of classes) is None, or empty, for others.
     Records of the first edition end at `diverged_epoch`, and are read as they are.
     """
-    """
 
     row_id: str = field(metadata=_TEXT)
     experiment: str = field(metadata=_TEXT)
@@ -233,8 +232,14 @@ class Record:
 
     @property
     def score(self) -> float:
-        """The primary metric."""
-        return self.metrics[self.primary] if self.metrics else float(self.accuracy or 0.0)
+        """The primary metric: in percent where it is an accuracy, else in its own unit."""
+        value = self.metrics[self.primary] if self.metrics else float(self.accuracy or 0.0)
+        return 100 * value if self.primary.endswith("accuracy") else value
+
+    @property
+    def majority(self) -> float:
+        """The score of always answering the most frequent class, in percent; 0 without classes."""
+        return 100 * (self.majority_accuracy or 0.0)
 
 
 @dataclass(frozen=True)
@@ -253,9 +258,7 @@ class CurvePoint:
     train_loss: float | None = field(metadata=_FLOAT_OR_NONE)
     validation_loss: float | None = field(metadata=_FLOAT_OR_NONE)
     validation_accuracy: float | None = field(metadata=_SHARE_OR_NONE)
-    validation_score: float | None = field(
-        default=None, metadata={**_FLOAT_OR_NONE, "since": 2}
-    )
+    validation_score: float | None = field(default=None, metadata={**_FLOAT_OR_NONE, "since": 2})
 
 
 COLUMNS = tuple(column.name for column in fields(Record))
@@ -366,7 +369,7 @@ def _read_rows(
     key: Callable[[Row], tuple[Any, ...]],
 ) -> list[Row]:
     text = _read_text(path)
-    columns = fields(row_type)
+    columns: tuple[Any, ...] = fields(row_type)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
     seen: dict[tuple[Any, ...], int] = {}

@@ -74,6 +74,12 @@ class Task:
     about: Mapping[str, Any] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
 
+    @property
+    def functions(self) -> list[Callable[..., Any]]:
+        """What the task is made of: its results depend on their source."""
+        own = (self.init, self.loss, self.evaluate, self.metrics)
+        return [function for function in own if function is not None]
+
     def measure(self, outputs: Arrays, examples: Arrays) -> dict[str, float]:
         """The metrics of a split.
 

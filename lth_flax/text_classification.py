@@ -1,7 +1,6 @@
 """Text classification as a task: from settings to a stacked bidirectional LSTM and its texts."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -17,9 +16,11 @@ from lth_flax.errors import UserError
 from lth_flax.identity import WORD_VECTORS, file_digest
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.connectivity import is_connected
+from lth_flax.runs.choices import seed_block
+from lth_flax.runs.grid import shapes
+from lth_flax.runs.setup import Setup, build
 from lth_flax.tasks import Arrays, Examples, ModelInfo, Task
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.optimizers import make_optimizer, weight_decay_of
 from lth_flax.types import Array, Params
 
 MODEL_FIELDS = (
@@ -166,9 +167,8 @@ def text_task(
         name="text_classification",
         start=start if vectors else None,
         settings={
-            **config.of_role("training"),
+            **config.of_role("task"),
             "num_layers": num_layers,
-            "weight_decay": weight_decay_of(str(config.optimizer), config.weight_decay),
             # Which, so that records of two files never count as those of one run.
             "embeddings": files[WORD_VECTORS][:12] if files else False,
         },
@@ -176,6 +176,43 @@ def text_task(
         about={"word_vectors": counted},
         sentences=(account.vector_line(counted),) if counted else (),
     )
+
+
+def text_setups(
+    config: Config,
+    dataset: Dataset,
+    seeds: Sequence[int],
+    *,
+    rows: int,
+    then_constant: bool = False,
+) -> Iterator[Setup]:
+    """One after the other, for every depth and number of epochs; arguments as those of `build`."""
+    examples = text_examples(config, dataset)
+    for shape in shapes(config):
+        task = text_task(config, dataset, seeds, num_layers=shape.num_layers)
+        yield build(
+            config, task, examples, seeds, epochs=shape.epochs, rows=rows,
+            then_constant=then_constant,
+        )  # fmt: skip
+
+
+def text_classification(**settings: Any) -> tuple[Task, Examples]:
+    """A text classifier and its texts, for `find_tickets`: what `winning_ticket` trains.
+
+    Args:
+      settings: of data and model, and seeds, by the names of their flags:
+        `text_classification(dataset="csv", data_file="a.csv", text_column="text",
+        label_column="label", hidden_size=32, num_seeds=8)`. Batch size and
+        seeds should be those of the search: texts are bucketed, and split, for them.
+
+    Raises:
+      UserError: a value is none of its setting, or the data cannot be read.
+    """
+    config = Config(**settings)
+    seeds = seed_block(config)
+    dataset = prepare_data(config, load(config), seeds)
+    task = text_task(config, dataset, seeds, num_layers=config.one("num_layers"))
+    return task, text_examples(config, dataset)
 
 
 def accuracy_metrics(outputs: Arrays, examples: Arrays) -> dict[str, float]:
@@ -269,5 +306,3 @@ def files_that_are_read(config: Config) -> dict[str, str]:
       UserError: one cannot be read.
     """
     return {WORD_VECTORS: file_digest(config.embeddings_file)} if config.embeddings_file else {}
-
-

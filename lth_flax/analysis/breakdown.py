@@ -39,7 +39,7 @@ Runs = dict[str, dict[tuple[int, int], Crossing]]  # arm -> (seed, draw) -> cros
 
 def balanced(record: Record) -> float:
     """Balanced accuracy in percent."""
-    return 100 * record.balanced_accuracy
+    return 100 * (record.balanced_accuracy or 0.0)
 
 
 def chance(record: Record) -> float:
@@ -75,7 +75,7 @@ def breakdowns(records: Iterable[Record], allowed_points: float = BREAKDOWN_POIN
     """
 
     def allowed(dense: Record) -> float:
-        learned = percent(dense) - 100 * dense.majority_accuracy > allowed_points
+        learned = percent(dense) - dense.majority > allowed_points
         return allowed_points if learned else 0.0
 
     return _crossings(records, percent, allowed)
@@ -89,7 +89,7 @@ def craters(records: Iterable[Record], score: Score = percent) -> Runs:
     """
 
     def allowed(dense: Record) -> float:
-        floor = chance(dense) if score is balanced else 100 * dense.majority_accuracy
+        floor = chance(dense) if score is balanced else dense.majority
         return (score(dense) - floor) / 2
 
     return _crossings(records, score, allowed)

@@ -30,7 +30,7 @@ _SAME_LEVEL = 1e-9
 
 def percent(record: Record) -> float:
     """The score of a record that is compared."""
-    return 100 * record.accuracy
+    return record.score
 
 
 def rate_of(record: Record) -> float:

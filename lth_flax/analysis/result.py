@@ -152,7 +152,7 @@ class Cell:
     achieved_sparsity_all: float
     draws: int
     score: Estimate
-    balanced_accuracy: float
+    balanced_accuracy: float | None
     loss: float | None
     epoch: float
     best_epoch: float

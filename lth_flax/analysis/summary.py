@@ -184,7 +184,7 @@ def _checkpoint(
 
 def _majority(rows: Sequence[Record]) -> float:
     """Percent, mean over seeds (splits may be drawn per seed)."""
-    by_seed = {row.seed: row.majority_accuracy for row in rows}
+    by_seed = {row.seed: row.majority_accuracy or 0.0 for row in rows}
     return 100 * sum(by_seed[seed] for seed in sorted(by_seed)) / len(by_seed)
 
 

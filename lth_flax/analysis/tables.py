@@ -57,7 +57,7 @@ def arm_table(
                 design,
                 text_variance=design.of_accuracy(float(np.mean(list(by_seed.values())))),
             ),
-            balanced_accuracy=100 * _mean(rows, "balanced_accuracy"),
+            balanced_accuracy=_balanced(rows),
             loss=finite(_mean(rows, "loss")),
             epoch=_mean(rows, "epoch"),
             best_epoch=_mean(rows, "best_epoch"),
@@ -72,6 +72,11 @@ def arm_table(
 def _mean(rows: Sequence[Record], name: str) -> float:
     # In one order whatever that of the records: float sums depend on it.
     return float(np.mean(sorted(getattr(row, name) for row in rows)))
+
+
+def _balanced(rows: Sequence[Record]) -> float | None:
+    values = [row.balanced_accuracy for row in rows]
+    return None if None in values else 100 * _mean(rows, "balanced_accuracy")
 
 
 def _classes(rows: Sequence[Record], predictions: Predictions) -> Classes | None:
@@ -108,12 +113,12 @@ def _confusion(row: Record, predictions: Predictions) -> np.ndarray | None:
         return table
     if classes < 2 or sum(row.predicted_shares[2:]) > 0:
         return None
-    accuracy, q0 = row.accuracy, row.predicted_shares[0]
-    for p0 in (row.majority_accuracy, 1 - row.majority_accuracy):
+    accuracy, q0 = row.score / 100, row.predicted_shares[0]
+    for p0 in (row.majority / 100, 1 - row.majority / 100):
         hits = np.array([accuracy + q0 - (1 - p0), accuracy - q0 + (1 - p0)]) / 2
         true = np.array([p0, 1 - p0])
         fits = (hits > -1e-9).all() and (hits < true + 1e-9).all() and (true > 0).all()
-        if fits and abs((hits / true).mean() - row.balanced_accuracy) < 1e-6:
+        if fits and abs((hits / true).mean() - (row.balanced_accuracy or 0.0)) < 1e-6:
             table = np.zeros((classes, classes))
             table[0, :2], table[1, :2] = (hits[0], p0 - hits[0]), (1 - p0 - hits[1], hits[1])
             return np.clip(table, 0, 1)
@@ -183,7 +188,13 @@ def predicts_one_class(row: Record) -> bool:
 
 
 def learned(row: Record) -> bool:
-    """Whether a network does more than guess: a point of balanced accuracy above chance."""
+    """Whether a network does more than guess: a point of balanced accuracy above chance.
+
+    Without predicted classes it is a point above the most frequent one; where there are no
+    classes nobody can tell, and it counts as having learned.
+    """
+    if not row.predicted_shares:
+        return row.majority_accuracy is None or row.score > row.majority + 1
     return not predicts_one_class(row) and balanced(row) > chance(row) + 1
 
 

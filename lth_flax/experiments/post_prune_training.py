@@ -18,14 +18,15 @@ from collections.abc import Sequence
 from lth_flax import cli
 from lth_flax.config import Config
 from lth_flax.errors import UserError
+from lth_flax.experiments.prune_after_training import train_and_prune
+from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
 from lth_flax.runs.choices import ONE_SHOT_UNUSED, chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
-from lth_flax.experiments.prune_after_training import train_and_prune
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
-from lth_flax.runs.setup import build, load, prepare_data
-from lth_flax.pruning.levels import Level
+from lth_flax.runs.workdir import directory_of
+from lth_flax.text_classification import load, prepare_data, text_setups
 from lth_flax.training.loop import Replicate, Span
 
 
@@ -46,18 +47,16 @@ def main(config: Config) -> None:
     names = ("retraining", "retrain_epochs", "retrain_lr_factor")
     settings = {name: getattr(config, name) for name in names}
     method = Method(
-        "post_prune_training", "oneshot", config.scope, config.criterion, settings=settings
+        "post_prune_training", "oneshot", config.scope, config.text("criterion"), settings=settings
     )
     retrained = networks * (1 + len(levels))
     finetune = config.retraining == "finetune"
-    setups = (
-        build(config, dataset, seeds, shape, rows=retrained, then_constant=finetune)
-        for shape in shapes
-    )
+    setups = text_setups(config, dataset, seeds, rows=retrained, then_constant=finetune)
     first = next(setups)
-    spe = first.steps_per_replicate // shapes[0].epochs
+    spe = first.steps_per_epoch
     steps = spe * sum(networks * shape.epochs + retrained * again for shape in shapes)
-    run = Run.open(first, method, rows=(networks + retrained) * len(shapes), steps=steps)
+    rows = (networks + retrained) * len(shapes)
+    run = Run.open(first, method, directory=directory_of(config, method), rows=rows, steps=steps)
     if not run.finished:
         for number, shape in enumerate(shapes):
             if number:

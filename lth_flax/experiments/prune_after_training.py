@@ -11,15 +11,16 @@ This says how over-parametrized a network is. It is no evidence for winning tick
 from collections.abc import Sequence
 
 from lth_flax import cli
-from lth_flax.config import Config
-from lth_flax.runs import grid
 from lth_flax.arms import Seed
+from lth_flax.config import Config
+from lth_flax.pruning.levels import Level
+from lth_flax.runs import grid
 from lth_flax.runs.choices import ONE_SHOT_UNUSED, chosen_levels, pruned, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
-from lth_flax.runs.setup import build, load, prepare_data
-from lth_flax.pruning.levels import Level
+from lth_flax.runs.workdir import directory_of
+from lth_flax.text_classification import load, prepare_data, text_setups
 from lth_flax.training.loop import Kept, Replicate, Span
 from lth_flax.types import Params
 
@@ -31,12 +32,13 @@ def main(config: Config) -> None:
     rows = len(seeds) * len(rates)
     configure_jax(config, rows=rows)
     dataset = prepare_data(config, source, seeds)
-    method = Method("prune_after_training", "oneshot", config.scope, config.criterion)
-    setups = (build(config, dataset, seeds, shape, rows=rows) for shape in shapes)
+    method = Method("prune_after_training", "oneshot", config.scope, config.text("criterion"))
+    setups = text_setups(config, dataset, seeds, rows=rows)
     first = next(setups)
-    spe = first.steps_per_replicate // shapes[0].epochs
-    steps = rows * spe * sum(shape.epochs for shape in shapes)
-    run = Run.open(first, method, rows=rows * len(shapes), steps=steps)
+    steps = rows * first.steps_per_epoch * sum(shape.epochs for shape in shapes)
+    run = Run.open(
+        first, method, directory=directory_of(config, method), rows=rows * len(shapes), steps=steps
+    )
     if not run.finished:
         for number, shape in enumerate(shapes):
             if number:

@@ -22,19 +22,28 @@ import jax
 import numpy as np
 
 from lth_flax import cli
+from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import LARGEST, Config, names_of, settings_of
 from lth_flax.data.dataset import Dataset
 from lth_flax.data.sources import Source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
 from lth_flax.errors import UserError
-from lth_flax.runs.choices import say_reach, seed_block
-from lth_flax.runs.devices import configure_jax
-from lth_flax.runs.grid import Shape
-from lth_flax.runs.results import Entry, Method
-from lth_flax.runs.run import Run
-from lth_flax.runs.setup import Setup, build, load, prepare_data
 from lth_flax.identity import WORD_VECTORS, is_identity
 from lth_flax.records import compact_json
+from lth_flax.runs.choices import seed_block
+from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.results import Entry, Method
+from lth_flax.runs.run import Run
+from lth_flax.runs.setup import build
+from lth_flax.runs.workdir import directory_of
+from lth_flax.text_classification import (
+    files_that_are_read,
+    load,
+    prepare_data,
+    text_examples,
+    text_task,
+    word_vectors,
+)
 from lth_flax.ticket_files import METADATA_FILE
 from lth_flax.ticket_metadata import read_metadata
 from lth_flax.tickets import Ticket, load_ticket
@@ -59,7 +68,9 @@ def main(config: Config) -> None:
     check_found(config, found)
     config = with_settings(config, found)
     seeds = seed_block(config)
-    say_reach(config, [("reinit", draw) for draw in range(config.reinit_draws)], len(seeds))
+    reach = reach_sentence({"reinit": config.reinit_draws}, len(seeds), config.alpha)
+    if reach:
+        print(reach)
     source = with_classes(load(config), used_classes(config, found))
     rows = len(seeds) * (2 + config.reinit_draws)
     configure_jax(config, rows=rows)
@@ -69,17 +80,18 @@ def main(config: Config) -> None:
             f"ticket {config.ticket} starts from weights in the middle of training: retrain_ticket "
             "starts at the beginning; give a ticket without rewinding"
         )
-    shape, rate = Shape(config.one("num_layers"), config.one("epochs")), config.one("learning_rate")
-    setup = build(
+    epochs, rate = config.one("epochs"), config.one("learning_rate")
+    dataset = prepare_data(config, source, seeds, Vocabulary(tuple(found["vocabulary"])))
+    check_vectors(config, found, dataset, ticket)
+    task = text_task(
         config,
-        prepare_data(config, source, seeds, Vocabulary(tuple(found["vocabulary"]))),
+        dataset,
         seeds,
-        shape,
-        rows=rows,
+        num_layers=config.one("num_layers"),
         vocabulary_size=found["model"]["vocabulary_size"],
     )
-    check_vectors(config, found, setup, ticket)
-    origin = origin_of(found, setup.dataset)
+    setup = build(config, task, text_examples(config, dataset), seeds, epochs=epochs, rows=rows)
+    origin = origin_of(found, dataset)
     if list(seeds) != [found["seed"]]:  # else the seed of a row is that of its ticket
         origin += f", seed {found['seed']}"
     method = Method(
@@ -91,13 +103,14 @@ def main(config: Config) -> None:
         # As rows of winning_ticket say it: here masks always stay, and training starts at 0.
         {"keep_mask": True, "rewind_epoch": "0"},
     )
-    run = Run.open(setup, method, rows=rows, append=True, source=ticket.digest)
-    for note in notes(found, source, setup.dataset):
+    directory = directory_of(config, method)
+    run = Run.open(setup, method, directory=directory, rows=rows, append=True, source=ticket.digest)
+    for note in notes(found, source, dataset):
         print(note)
 
     # Rows of other tickets, data and settings stand in the same file.
     settings = {**setup.settings, "learning_rate": rate}
-    name = f"{setup.dataset.name}-{_digest([*method, setup.dataset.fingerprint, settings])}"
+    name = f"{dataset.name}-{_digest([*method, dataset.fingerprint, settings])}"
     level, sparsity, spent = found["level"], found["target_sparsity"], found["mask_steps"]
     dense = jax.tree_util.tree_map(np.ones_like, ticket.mask)
     theta_0 = ticket.initial_params
@@ -172,7 +185,11 @@ def with_settings(config: Config, found: Mapping[str, Any]) -> Config:
             f"start {found_with} them; {'give' if found_with == 'with' else 'leave out'} "
             "--embeddings_file"
         )
-    theirs = {name: settings[name] for name in names_of("training") if name in settings}
+    theirs = {
+        name: settings[name]
+        for name in (*names_of("task"), *names_of("training"))
+        if name in settings
+    }
     theirs["dataset"] = found["dataset"]
     texts = found.get("source")
     ours = config.dataset if "dataset" in config.given else found["dataset"]
@@ -192,19 +209,21 @@ def with_settings(config: Config, found: Mapping[str, Any]) -> Config:
     return dataclasses.replace(config, **new)
 
 
-def check_vectors(config: Config, found: Mapping[str, Any], setup: Setup, ticket: Ticket) -> None:
+def check_vectors(
+    config: Config, found: Mapping[str, Any], dataset: Dataset, ticket: Ticket
+) -> None:
     """Raises `UserError` unless controls start with the word vectors that the ticket had.
 
     A ticket of the first edition does not name its file, but has what came out of it.
     """
-    now = setup.files.get(WORD_VECTORS)
+    now = files_that_are_read(config).get(WORD_VECTORS)
     if now is None:
         return
     theirs = ((found.get("identity") or {}).get("files") or {}).get(WORD_VECTORS)
     embedding = np.asarray(ticket.initial_params["embedding"]["embedding"])
     same = all(
         np.array_equal(embedding[: len(has)][has], vectors[has])
-        for vectors, has in setup.initialize.vectors.values()
+        for vectors, has in word_vectors(config, dataset, tuple(dataset.members)).values()
     )
     if not same or (theirs is not None and theirs != now):
         there = f"sha256 {theirs[:12]}" if theirs else "others"

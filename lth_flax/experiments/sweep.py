@@ -22,11 +22,9 @@ from lth_flax import cli
 from lth_flax.analysis.blocks import is_finished, join_blocks, read_block, read_provenance
 from lth_flax.analysis.merge import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
+from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import Config, SweepConfig, settings_of
 from lth_flax.errors import UserError
-from lth_flax.runs.choices import chosen_arms, say_reach, seed_block
-from lth_flax.runs.provenance import identity_now
-from lth_flax.text_classification import files_that_are_read, load
 from lth_flax.experiments.sweep_plan import Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import (
     PASSED_ON,
@@ -36,7 +34,10 @@ from lth_flax.experiments.sweep_ray import (
     describe_cluster,
     run_jobs,
 )
+from lth_flax.runs.choices import chosen_arms, draws_of, seed_block
+from lth_flax.runs.provenance import identity_now
 from lth_flax.runs.workdir import check_identity, lock_work_dir, open_work_dir
+from lth_flax.text_classification import files_that_are_read, load
 from lth_flax.training.host import flags_with
 
 COMMAND = "lth_flax.experiments.sweep"
@@ -59,7 +60,9 @@ def main(config: SweepConfig) -> None:
         f"{len(tasks) - len(todo)} done before"
     )
     if config.experiment == "winning_ticket" and not config.dense_only:
-        say_reach(config, chosen_arms(config), len(seeds))
+        reach = reach_sentence(draws_of(chosen_arms(config)), len(seeds), config.alpha)
+        if reach:
+            print(reach)
     if todo:
         failed = _run(config, directory, todo, len(tasks) - len(todo), resources)
         if failed:

@@ -11,163 +11,34 @@ With `--rewind_epoch` tickets start from where the dense network was by then
 masks; `reinit` starts fresh, and all have trained as many steps in the end.
 """
 
-from collections.abc import Sequence
-
-import jax
-import numpy as np
+from pathlib import Path
 
 from lth_flax import cli
+from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import Config
-from lth_flax.runs import grid
-from lth_flax.arms import ARMS, Seed
-from lth_flax.runs.choices import chosen_arms, chosen_levels, pruned, seed_block
+from lth_flax.runs.choices import chosen_arms, chosen_levels, draws_of, seed_block
 from lth_flax.runs.devices import configure_jax
-from lth_flax.runs.results import Entry, Method
-from lth_flax.runs.run import Run
-from lth_flax.runs.setup import build, load, prepare_data
-from lth_flax.pruning.levels import Level
-from lth_flax.pruning.masks import apply_mask
-from lth_flax.training.loop import Kept, Outcome, Replicate, Span
-from lth_flax.types import Mask, Params
-
-Row = tuple[float, int]
-"""(learning rate, seed): the rows of a dense table."""
+from lth_flax.runs.setup import chosen_optimizer
+from lth_flax.search import search
+from lth_flax.text_classification import load, prepare_data, text_examples, text_task
 
 
 def main(config: Config) -> None:
-    levels, arms, seeds = chosen_levels(config), chosen_arms(config), seed_block(config)
-    if config.dense_only:
-        levels = ()
-    shapes, rates = grid.shapes(config), config.learning_rate
+    seeds, arms = seed_block(config), chosen_arms(config)
+    chosen_levels(config), chosen_optimizer(config)  # what cannot be is said before data is read
+    reach = reach_sentence(draws_of(arms), len(seeds), config.alpha)
+    if reach and not config.dense_only:
+        print(reach)
     source = load(config)
-    table = len(seeds) * len(rates)
-    configure_jax(config, rows=table)
+    configure_jax(config, rows=len(seeds) * len(config.learning_rate))
     dataset = prepare_data(config, source, seeds)
-    settings = {"keep_mask": config.keep_mask, "rewind_epoch": config.rewind_epoch}
-    method = Method(
-        "winning_ticket", config.schedule, config.scope, config.criterion, settings=settings
+    run = search(
+        config,
+        lambda num_layers: text_task(config, dataset, seeds, num_layers=num_layers),
+        text_examples(config, dataset),
+        directory=Path(config.work_dir or f"runs/winning_ticket_{config.dataset}"),
     )
-    most = table * max(1, len(arms) * (len(levels) if config.schedule == "oneshot" else 1))
-    setups = (build(config, dataset, seeds, shape, rows=most) for shape in shapes)
-    first = next(setups)
-    per_shape = table * (1 + len(levels) * len(arms))
-    spe = first.steps_per_replicate // shapes[0].epochs
-    rewinds = [grid.rewind_step(config, shape, spe) for shape in shapes]
-    saved = sum(rewinds) * table * len(levels) * sum(arm != "reinit" for arm, _ in arms)
-    steps = spe * sum(shape.epochs for shape in shapes) * per_shape - saved
-    run = Run.open(first, method, rows=per_shape * len(shapes), steps=steps)
-    if not run.finished:
-        for number, shape in enumerate(shapes):
-            if number:
-                run.use(next(setups))
-            Experiment(run, shape, rewinds[number], levels, arms).train(rates, seeds)
     run.finish()
-
-
-class Experiment:
-    """The tables of one shape."""
-
-    def __init__(
-        self,
-        run: Run,
-        shape: grid.Shape,
-        rewind: int,
-        levels: Sequence[Level],
-        arms: Sequence[tuple[str, int]],
-    ) -> None:
-        self.run, self.shape, self.rewind = run, shape, rewind
-        self.levels, self.arms = levels, arms
-
-    def train(self, rates: Sequence[float], seeds: Sequence[int]) -> None:
-        run, setup = self.run, self.run.setup
-        families = {seed: setup.seed(seed) for seed in seeds}
-        rows = [(rate, seed) for rate in rates for seed in seeds]
-
-        # Train dense networks.
-        masks = {row: setup.full_mask(families[row[1]].initial_params) for row in rows}
-        dense = [
-            self._entry("dense", 0, None, row, families[row[1]].initial_params, masks[row])
-            for row in rows
-        ]
-        outcomes = run.train(dense, Span(keep=self.rewind or None))
-        trained = {row: outcome.params for row, outcome in zip(rows, outcomes, strict=True)}
-        kept = {row: outcome.kept for row, outcome in zip(rows, outcomes, strict=True)}
-
-        # One-shot: every mask from the dense network, all levels in one table.
-        # Iterative: a level's mask from the ticket of the level before.
-        oneshot = run.setup.config.schedule == "oneshot"
-        rounds = [self.levels] if oneshot else [(level,) for level in self.levels]
-        for group in filter(None, rounds):
-            entries = []
-            for level in group:
-                for row in rows:
-                    found = pruned(setup.config, families[row[1]], trained[row], masks[row], level)
-                    if not oneshot:
-                        masks[row] = found
-                    entries += self._arms(families[row[1]], kept[row], row, level, found)
-            for entry, outcome in self._train(entries):
-                if entry.arm == "ticket":
-                    row = (entry.replicate.learning_rate, entry.seed)
-                    self._save(entry, outcome, families[entry.seed], kept[row])
-                    if not oneshot:
-                        trained[row] = outcome.params
-
-    def _arms(
-        self, family: Seed, kept: Kept | None, row: Row, level: Level, found: Mask
-    ) -> list[Entry]:
-        """One row for each arm and draw at this level."""
-        entries = []
-        start = family if kept is None else family._replace(initial_params=kept.params)
-        for arm, draw in self.arms:
-            params, mask = ARMS[arm](start, found, level.index, draw)
-            opt_state = None if kept is None or arm == "reinit" else kept.opt_state
-            entries.append(self._entry(arm, draw, level, row, params, mask, opt_state))
-        return entries
-
-    def _entry(
-        self,
-        arm: str,
-        draw: int,
-        level: Level | None,
-        row: Row,
-        params: Params,
-        mask: Mask,
-        opt_state: object = None,
-    ) -> Entry:
-        rate, seed = row
-        index, sparsity = (level.index, level.target_sparsity) if level else (0, 0.0)
-        spent = min(index, 1) if self.run.setup.config.schedule == "oneshot" else index
-        worn = mask
-        if not self.run.setup.config.keep_mask:  # masked once, then free to grow back
-            params = jax.tree_util.tree_map(np.asarray, apply_mask(params, mask))
-            worn = self.run.setup.full_mask(params)
-        return Entry(
-            arm, seed, draw, index, sparsity,
-            self._spent(spent),
-            Replicate(params, worn, seed, rate, opt_state),
-            grid.name_of(self.run.setup.config, self.shape, rate),
-            mask,
-        )  # fmt: skip
-
-    def _spent(self, rounds: int) -> int:
-        """Steps of training before a mask: a whole run, then what is left after rewinding."""
-        whole = self.run.setup.steps_per_replicate
-        return whole * rounds - self.rewind * max(rounds - 1, 0)
-
-    def _train(self, entries: Sequence[Entry]) -> list[tuple[Entry, Outcome]]:
-        """Rewound rows as one table, fresh ones as another: those have further to go."""
-        if not self.rewind:
-            return list(zip(entries, self.run.train(entries), strict=True))
-        result: list[tuple[Entry, Outcome]] = []
-        for fresh, span in ((False, Span(start=self.rewind)), (True, Span())):
-            some = [entry for entry in entries if (entry.arm == "reinit") == fresh]
-            if some:
-                result += zip(some, self.run.train(some, span), strict=True)
-        return result
-
-    def _save(self, entry: Entry, outcome: Outcome, family: Seed, kept: Kept | None) -> None:
-        rewound = None if kept is None else kept.params
-        self.run.save_ticket(entry, family.initial_params, outcome, rewound)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,15 @@
 """What an experiment's flags ask for: seeds, levels, arms, and how a mask is found."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
 
-from lth_flax.analysis.terminal import reach_sentence
+from lth_flax.arms import ARMS, Seed
 from lth_flax.config import MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
-from lth_flax.arms import ARMS, Seed
 from lth_flax.numerics import pinned
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level, Schedule, next_mask
@@ -63,32 +62,39 @@ ONE_SHOT_UNUSED = ("schedule", "arms", "reinit_draws", "dense_only", "rewind_epo
 """Settings that mean nothing to commands that prune trained networks once, to every level."""
 
 
-def chosen_arms(config: Config) -> list[tuple[str, int]]:
-    """(arm, draw) for every row that a seed has at one level."""
-    for arm in config.arms:
-        if arm not in ARMS:
-            raise UserError(
-                f"unknown arm {arm!r} in --arms: expected some of {', '.join(ARMS)} "
-                "(dense is always there)"
-            )
-    if len(set(config.arms)) < len(config.arms):
-        raise UserError(f"--arms={','.join(config.arms)} names an arm twice: name each once")
-    if "ticket" not in config.arms:
+class Arm(NamedTuple):
+    """A row that a seed has at every level; `draw` counts those of one name."""
+
+    name: str
+    draw: int
+    function: Callable[..., tuple[Params, Mask]]
+
+
+def chosen_arms(config: Config) -> list[Arm]:
+    """The arms of a seed, in the order of the table, then those from outside the package."""
+    setting = settings_of()["arms"]
+    functions = {_arm_name(value): setting.function(value) for value in config.arms}
+    if len(functions) < len(config.arms):
+        raise UserError(f"--arms={config.text('arms')} names an arm twice: name each once")
+    if "ticket" not in functions:
         raise UserError("--arms must name ticket: the other arms are compared with it")
+    order = [name for name in ARMS if name in functions]
+    order += [name for name in functions if name not in ARMS]
     return [
-        (arm, draw)
-        for arm in ARMS
-        if arm in config.arms
-        for draw in range(config.reinit_draws if arm == "reinit" else 1)
+        Arm(name, draw, functions[name])
+        for name in order
+        for draw in range(config.reinit_draws if name == "reinit" else 1)
     ]
 
 
-def say_reach(config: Config, arms: Sequence[tuple[str, int]], seeds: int) -> None:
-    """Says before training where so few seeds and draws cannot reach `--alpha`, and what would."""
-    draws = Counter(arm for arm, _ in arms if arm != "ticket")
-    line = reach_sentence(draws, seeds, config.alpha)
-    if line:
-        print(line)
+def _arm_name(value: Any) -> str:
+    """A function's own name stands in records."""
+    return value.__name__ if callable(value) else value.rpartition(":")[2]
+
+
+def draws_of(arms: Sequence[Arm]) -> dict[str, int]:
+    """Draws of every control."""
+    return dict(Counter(arm.name for arm in arms if arm.name != "ticket"))
 
 
 @pinned()

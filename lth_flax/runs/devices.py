@@ -11,9 +11,9 @@ import jax
 
 from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.runs import platforms
 from lth_flax.numerics import pin_process
 from lth_flax.pruning.masks import full_mask
+from lth_flax.runs import platforms
 from lth_flax.training.host import prepare_cpu
 from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
 from lth_flax.training.programs import Workload

@@ -1,12 +1,17 @@
 """How far a run is: a bar on a terminal, lines in a log."""
 
 import sys
+from collections.abc import Callable
 from time import perf_counter
 
 from tqdm import tqdm
 
 QUIET_SECONDS = 600.0
 """A log is not silent for longer, as long as training goes on."""
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 class Progress:
@@ -16,7 +21,9 @@ class Progress:
     with a line for every finished table, and one every ten minutes of a table.
     """
 
-    def __init__(self, *, rows: int, steps: int, bar: bool) -> None:
+    def __init__(
+        self, *, rows: int, steps: int, bar: bool, say: Callable[[str], None] = _print
+    ) -> None:
         self._bar = tqdm(
             total=steps,
             unit="step",
@@ -29,6 +36,7 @@ class Progress:
         self._steps, self._steps_done = steps, 0
         self._started = self._said = perf_counter()
         self._table = ""
+        self._say = say
 
     def begin(self, table: str) -> None:
         """A table of that name."""
@@ -55,4 +63,4 @@ class Progress:
         self._said = perf_counter()
         if self._bar.disable:
             minutes = (self._said - self._started) / 60
-            print(f"{self._table}: {what} after {minutes:.1f} min", flush=True)
+            self._say(f"{self._table}: {what} after {minutes:.1f} min")

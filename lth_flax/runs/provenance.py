@@ -3,13 +3,12 @@
 import os
 import subprocess
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lth_flax.config import Config, settings_of
 from lth_flax.data.sources import SOURCES
-from lth_flax.arms import ARMS
 from lth_flax.identity import identity_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -21,22 +20,23 @@ def identity_now(
     *,
     data: str,
     files: Mapping[str, str],
+    functions: Sequence[Callable[..., Any]] = (),
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, str]]:
     """What the rows of an experiment with these flags come from, apart from the flags.
 
-    `environment` is that of the process that trains, if it is not this one.
+    `functions` are those of the task. `environment` is that of the process that
+    trains, if it is not this one.
     """
-    named: tuple[tuple[Mapping[str, Any], str], ...] = (
-        (SOURCES, config.dataset),
-        *((ARMS, arm) for arm in config.arms),
-    )
-    score = settings_of()["criterion"].function(config.criterion)
+    setting = settings_of()
+    named = [setting["criterion"].function(config.criterion)]
+    named += [setting["arms"].function(arm) for arm in config.arms]
+    named += [SOURCES[config.dataset]] if config.dataset in SOURCES else []
     return identity_of(
         data=data,
         files=files,
         command=f"lth_flax.experiments.{experiment}",
-        functions=[score, *(registry[name] for registry, name in named if name in registry)],
+        functions=[*named, *functions],
         environment=environment,
     )
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from lth_flax.runs.setup import Setup
 from lth_flax.pruning.masks import density, sparsity, total_sparsity
 from lth_flax.records import CHECKPOINTS, CurvePoint, Record
+from lth_flax.runs.setup import Setup
 from lth_flax.training.loop import Outcome, Replicate
 from lth_flax.types import Mask
 
@@ -56,16 +56,19 @@ class Method(NamedTuple):
 
 
 def class_columns(
-    outputs: Mapping[str, np.ndarray], labels: Int[np.ndarray, " examples"] | None, classes: int | None
+    outputs: Mapping[str, np.ndarray],
+    labels: Int[np.ndarray, " examples"] | None,
+    classes: int | None,
 ) -> dict[str, Any]:
     """What only classifiers have: shares of the predicted classes, and of the most frequent one."""
-    predicted = outputs.get("predicted")
-    if predicted is None or labels is None:
+    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iub":
         return {"predicted_shares": (), "majority_accuracy": None}
-    shares = np.bincount(predicted, minlength=classes or int(labels.max()) + 1)
+    counts = np.zeros(0, int)
+    if "predicted" in outputs:
+        counts = np.bincount(outputs["predicted"], minlength=classes or int(labels.max()) + 1)
     return {
-        "predicted_shares": tuple(float(n) / len(labels) for n in shares),
-        "majority_accuracy": int(np.bincount(labels).max()) / len(labels),
+        "predicted_shares": tuple(float(n) / len(labels) for n in counts),
+        "majority_accuracy": int(np.unique(labels, return_counts=True)[1].max()) / len(labels),
     }
 
 

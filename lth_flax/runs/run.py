@@ -4,7 +4,7 @@ import datetime
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -13,8 +13,23 @@ from typing import Any
 import numpy as np
 
 from lth_flax import interrupt
-from lth_flax.analysis.blocks import read_block, read_provenance
-from lth_flax.analysis.report import page_of, write_report
+from lth_flax.analysis.blocks import Block, read_block, read_provenance
+from lth_flax.analysis.report import page_of, summary_of, write_report
+from lth_flax.analysis.result import Options
+from lth_flax.config import settings_of
+from lth_flax.flagfile import MACHINE_FLAGS
+from lth_flax.identity import PACKAGES, PARTS, Identity, digest, package_version
+from lth_flax.predictions import labels_name, read_predictions, write_predictions
+from lth_flax.records import (
+    CurvePoint,
+    Record,
+    compact_json,
+    read_curves,
+    read_records,
+    remove_temporaries,
+    write_curves,
+    write_records,
+)
 from lth_flax.runs import platforms
 from lth_flax.runs.devices import machine, peak_memory_bytes
 from lth_flax.runs.progress import Progress
@@ -34,19 +49,6 @@ from lth_flax.runs.workdir import (
     write_flags,
     write_json,
 )
-from lth_flax.flagfile import MACHINE_FLAGS
-from lth_flax.identity import PACKAGES, PARTS, Identity, digest, package_version
-from lth_flax.predictions import labels_name, read_predictions, write_predictions
-from lth_flax.records import (
-    CurvePoint,
-    Record,
-    compact_json,
-    read_curves,
-    read_records,
-    remove_temporaries,
-    write_curves,
-    write_records,
-)
 from lth_flax.tickets import Ticket, save_ticket
 from lth_flax.training.checkpoints import Checkpoints
 from lth_flax.training.loop import Hooks, Outcome, Span, Stopped
@@ -60,9 +62,12 @@ _OF_ALL_ROWS = ("versions", "numerics", "code")
 
 @dataclass
 class Run:
-    """Everything that a run has found so far; every table is on disk before the next starts."""
+    """Everything that a run has found so far; every table is on disk before the next starts.
 
-    directory: Path
+    Without a directory nothing is written, and everything stays in memory.
+    """
+
+    directory: Path | None
     setup: Setup
     method: Method
     rows: int
@@ -74,6 +79,9 @@ class Run:
     revision: str | None = field(default_factory=source_revision)
     source: str = ""
     identity: Identity = field(default_factory=dict)
+    say: Callable[[str], None] = print
+    tickets: dict[tuple[int, float], Ticket] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -81,43 +89,60 @@ class Run:
         setup: Setup,
         method: Method,
         *,
+        directory: Path | None,
         rows: int,
         steps: int | None = None,
         append: bool = False,
         source: str = "",
+        say: Callable[[str], None] = print,
     ) -> "Run":
-        """Opens the work directory.
+        """Opens the work directory, if there is one.
 
         `setup` is the first that is used, `rows` the number of rows of all
         tables and `steps` that of their training steps, where rows differ.
         With `append`, records that are there stay, whatever flags made them;
         a row that is trained again replaces itself. `source` stands for what
         the rows are made from besides flags and data: a checkpoint of an
-        interrupted run is only taken where it is the same.
+        interrupted run is only taken where it is the same. `say` gets what a terminal shows.
         """
         config = setup.config
-        path = config.work_dir or f"runs/{method.experiment}_{config.dataset}"
-        command = f"lth_flax.experiments.{method.experiment}"
-        directory = open_work_dir(path, command, config, same_flags=not append)
         found = identity_now(
-            config, method.experiment, data=setup.examples.fingerprint, files=setup.task.files
+            config,
+            method.experiment,
+            data=setup.examples.fingerprint,
+            files=setup.task.files,
+            functions=setup.task.functions,
         )
         # Records alone tell what was made by other code; their data and files they name already.
         mark = {"identity": digest(found, _OF_ALL_ROWS)}
         method = method._replace(settings={**method.settings, **mark})
-        run = cls(directory, setup, method, rows, source=source, identity=found)
+        run = cls(directory, setup, method, rows, source=source, identity=found, say=say)
+        if directory is not None and run._open(directory, append):
+            return run
+        steps = rows * setup.steps_per_replicate if steps is None else steps
+        run._progress = Progress(rows=rows, steps=steps, bar=config.progress, say=say)
+        run._describe_data()
+        say(f"Backend: {platforms.start(config.platform)}")
+        run.use(setup)
+        return run
+
+    def _open(self, directory: Path, append: bool) -> bool:
+        """Takes the directory for itself; whether it holds the whole answer already."""
+        config, run = self.setup.config, self
+        command = f"lth_flax.experiments.{self.method.experiment}"
+        open_work_dir(directory, command, config, same_flags=not append)
         run._lock = lock_work_dir(directory)
         remove_temporaries(directory)
         before = read_provenance(directory)
         parts = _OF_ALL_ROWS if append else PARTS
         check_identity(directory, before, run.identity, parts)
         if append:
-            run._load()
+            run._load(directory)
             write_flags(directory, command, config)
         elif before and before.get("finished"):
             run.records = read_records(directory / "records.csv")
             run.finished = True
-            return run
+            return True
         write_json(directory / "provenance.json", run._provenance(finished=False))
         run._checkpoints = Checkpoints(
             directory / "checkpoints",
@@ -125,18 +150,19 @@ class Run:
             minutes=config.checkpoint_minutes,
             say=lambda line: print(line, file=sys.stderr),
         )
-        steps = rows * setup.steps_per_replicate if steps is None else steps
-        run._progress = Progress(rows=rows, steps=steps, bar=config.progress)
-        describe_data(setup)
-        print(f"Backend: {platforms.start(config.platform)}")
-        run.use(setup)
-        return run
+        return False
 
     def use(self, setup: Setup) -> None:
         """What the next tables are of: another shape, the same data."""
         self.setup = setup
         self._clocks.append(setup.trainer.clock)
-        describe_shape(setup, self.rows)
+        engine, model = setup.trainer.engine, setup.task.model
+        devices = f"{engine.devices[0].platform} device{'s' * (len(engine.devices) > 1)}"
+        self.say(
+            f"{model.words if model else 'a network'}; "
+            f"{self.rows} replicates of {setup.steps_per_replicate:,} steps "
+            f"on {len(engine.devices)} {devices} ({engine.mode})"
+        )
 
     finished: bool = False
     _progress: Any = None
@@ -146,6 +172,12 @@ class Run:
     _tables: int = 0
     _seconds_saving: float = 0.0
 
+    def _describe_data(self) -> None:
+        for line in (*self.setup.examples.sentences, *self.setup.task.sentences):
+            self.say(line)
+        for line in self.setup.examples.warnings:
+            print(f"warning: {line}", file=sys.stderr)
+
     def _checkpoint_identity(self) -> str:
         """What must be equal for a checkpoint to lead to the same bits."""
         flags = {n: line for n, line in self.setup.config.lines().items() if n not in MACHINE_FLAGS}
@@ -153,10 +185,10 @@ class Run:
         shape = [engine.mode, engine.rows, len(engine.devices), engine.devices[0].platform]
         return compact_json([flags, digest(self.identity), shape, self.source])
 
-    def _load(self) -> None:
+    def _load(self, directory: Path) -> None:
         """What an earlier run left here."""
         records, curves, predictions = (
-            self.directory / name for name in ("records.csv", "curves.csv", "predictions.npz")
+            directory / name for name in ("records.csv", "curves.csv", "predictions.npz")
         )
         # Killed between two files of the first table, a run leaves only some of them.
         if records.exists():
@@ -188,7 +220,8 @@ class Run:
                     [entry.replicate for entry in entries], hooks=hooks, span=span
                 )
         except Stopped:
-            self._checkpoints.wait()
+            if self._checkpoints:
+                self._checkpoints.wait()
             raise interrupt.Interrupted(interrupt.received()) from None
         self._progress.end(len(entries))
         self.record(entries, outcomes)
@@ -247,12 +280,10 @@ class Run:
         initial_params: Params,
         outcome: Outcome,
         rewind_params: Params | None = None,
-    ) -> Path:
+    ) -> None:
         """Keeps a ticket with all that is needed to use it without this run."""
         setup = self.setup
         task, examples = setup.task, setup.examples
-        path = self.directory / "tickets" / entry.configuration
-        path = path / f"seed_{entry.seed}" / f"level_{entry.target_sparsity:g}"
         metadata = {
             "task": task.name,
             "model": dict(task.model.settings) if task.model else {},
@@ -278,37 +309,53 @@ class Run:
         started = perf_counter()
         mask = entry.replicate.mask if entry.mask is None else entry.mask
         ticket = Ticket(initial_params, mask, outcome.params, metadata, rewind_params)
-        save_ticket(path, ticket)
+        if self.directory is None:
+            self.tickets[entry.seed, entry.target_sparsity] = ticket
+            return
+        path = self.directory / "tickets" / entry.configuration
+        save_ticket(path / f"seed_{entry.seed}" / f"level_{entry.target_sparsity:g}", ticket)
         self._seconds_saving += perf_counter() - started
-        return path
 
     def finish(self) -> dict[str, Any]:
-        """Statistics, figures, the report and the terminal's answer."""
-        if self.finished:
-            text = (self.directory / "provenance.json").read_text(encoding="utf-8")
-            provenance = json.loads(text)
-        else:
+        """Statistics, and with a directory figures, the page and the terminal's answer."""
+        config, directory = self.setup.config, self.directory
+        if not self.finished:
             self._progress.close()
-            self._checkpoints.close()
-            provenance = self._provenance(finished=True)
+            if self._checkpoints:
+                self._checkpoints.close()
+        if directory is None:
+            self.provenance = self._provenance(finished=True)
+            block = Block("run", self.records, self.curves, self.predictions)
+            return summary_of(block, Options(margin_points=config.margin, alpha=config.alpha))
+        self.provenance = self._finished_provenance(directory)
         summary, answer = write_report(
-            self.directory,
+            directory,
             # As anyone would rebuild it: from the file, not from memory.
-            read_block(self.directory),
-            settings=self.setup.config.texts(),
-            provenance=provenance,
-            margin=self.setup.config.margin,
-            alpha=self.setup.config.alpha,
+            read_block(directory),
+            settings=config.texts(),
+            provenance=self.provenance,
+            margin=config.margin,
+            alpha=config.alpha,
         )
         if not self.finished:
             # Last: from now on the records are the answer, and checkpoints are not needed.
-            write_json(self.directory / "provenance.json", provenance)
-            shutil.rmtree(self.directory / "checkpoints", ignore_errors=True)
-        print(answer)
-        print(f"\nReport: {page_of(self.directory)}")
+            write_json(directory / "provenance.json", self.provenance)
+            shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        self.say(answer)
+        self.say(f"\nReport: {page_of(directory)}")
         return summary
 
+    def _finished_provenance(self, directory: Path) -> dict[str, Any]:
+        if not self.finished:
+            return self._provenance(finished=True)
+        found: dict[str, Any] = json.loads(
+            (directory / "provenance.json").read_text(encoding="utf-8")
+        )
+        return found
+
     def _write(self) -> None:
+        if self.directory is None:
+            return
         started = perf_counter()
         write_records(self.directory / "records.csv", self.records)
         write_curves(self.directory / "curves.csv", self.curves)
@@ -345,27 +392,6 @@ class Run:
                 "save": round(saving, 1),
             },
         }
-
-
-def describe_data(setup: Setup) -> None:
-    """Says which examples there are."""
-    for line in setup.examples.sentences:
-        print(line)
-    for line in setup.task.sentences:
-        print(line)
-    for line in setup.examples.warnings:
-        print(f"warning: {line}", file=sys.stderr)
-
-
-def describe_shape(setup: Setup, rows: int) -> None:
-    """Says what is about to be trained."""
-    engine, model = setup.trainer.engine, setup.task.model
-    devices = f"{engine.devices[0].platform} device{'s' * (len(engine.devices) > 1)}"
-    print(
-        f"{model.words if model else 'a network'}; "
-        f"{rows} replicates of {setup.steps_per_replicate:,} steps "
-        f"on {len(engine.devices)} {devices} ({engine.mode})"
-    )
 
 
 def _table_name(entries: Sequence[Entry]) -> str:

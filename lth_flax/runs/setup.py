@@ -19,7 +19,13 @@ from lth_flax.runs.devices import make_engine
 from lth_flax.tasks import Examples, Task
 from lth_flax.training import steps
 from lth_flax.training.loop import Trainer
-from lth_flax.training.optimizers import Optimizer, make_optimizer, make_schedule
+from lth_flax.training.optimizers import (
+    OPTIMIZERS,
+    Optimizer,
+    make_optimizer,
+    make_schedule,
+    weight_decay_of,
+)
 from lth_flax.training.programs import Workload
 from lth_flax.types import Mask, Params
 
@@ -125,9 +131,21 @@ def build(
         examples=examples,
         seeds=tuple(seeds),
         trainer=Trainer(engine, functions, workload, score, task.higher_is_better),
-        settings={**task.settings, "epochs": epochs},
+        settings={**training_settings(config), **task.settings, "epochs": epochs},
         initialize=initialize,
     )
+
+
+def training_settings(config: Config) -> dict[str, Any]:
+    """How every row is trained, for records; a function by its name."""
+    names = settings_of()
+    found = {
+        name: names[name].text(value) if callable(value) else value
+        for name, value in config.of_role("training").items()
+    }
+    if config.optimizer in OPTIMIZERS:
+        found["weight_decay"] = weight_decay_of(config.optimizer, config.weight_decay)
+    return found
 
 
 def make_workload(

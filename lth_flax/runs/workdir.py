@@ -17,6 +17,12 @@ from lth_flax.errors import UserError
 from lth_flax.flagfile import FLAGS_FILE, MACHINE_FLAGS, differences, lines_by_name
 from lth_flax.identity import PARTS, Identity, is_identity, what_differs
 from lth_flax.records import is_temporary, write_text_atomic
+from lth_flax.runs.results import Method
+
+
+def directory_of(config: Config, method: Method) -> Path:
+    """Where a command leaves what it finds."""
+    return Path(config.work_dir or f"runs/{method.experiment}_{config.dataset}")
 
 
 def open_work_dir(

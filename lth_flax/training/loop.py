@@ -23,7 +23,6 @@ MOST_STEPS = 8
 """Of one call: how often a signal or a checkpoint is looked for. No result depends on it."""
 
 
-
 def accuracy(seed: int, outputs: Mapping[str, np.ndarray]) -> float:
     """The share of examples that are correct."""
     del seed

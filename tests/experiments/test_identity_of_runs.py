@@ -12,8 +12,8 @@ import pytest
 
 from lth_flax.analysis import report
 from lth_flax.data import synthetic
-from lth_flax.runs.provenance import source_revision
 from lth_flax.records import read_records
+from lth_flax.runs.provenance import source_revision
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [

@@ -16,9 +16,9 @@ import pytest
 from lth_flax import cli
 from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.runs import grid
 from lth_flax.pruning.masks import PRUNABLE, apply_mask, full_mask, sparsity
 from lth_flax.records import read_curves, read_records
+from lth_flax.runs import grid
 from lth_flax.tickets import load_ticket
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,11 +16,11 @@ from lth_flax import cli
 from lth_flax.config import Config
 from lth_flax.data.dataset import DatasetOptions, build_dataset
 from lth_flax.data.sources import SourceOptions, load_source
-from lth_flax.runs.choices import chosen_arms, chosen_levels, seed_block
-from lth_flax.runs.grid import rewind_step, shapes
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import path_names
 from lth_flax.records import Record, read_curves, read_records
+from lth_flax.runs.choices import chosen_arms, chosen_levels, seed_block
+from lth_flax.runs.grid import rewind_step, shapes
 from lth_flax.tickets import load_ticket
 
 ROOT = Path(__file__).resolve().parents[2]

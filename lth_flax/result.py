@@ -1,0 +1,62 @@
+"""What `find_tickets` found, for a notebook: records, statistics, verdict, figures, tickets."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from lth_flax.analysis.figures import figure_bytes, figures_of
+from lth_flax.analysis.page import report_html
+from lth_flax.analysis.terminal import terminal_table, terminal_text
+from lth_flax.errors import UserError
+from lth_flax.records import Record
+from lth_flax.runs.run import Run
+from lth_flax.tickets import Ticket
+
+
+class Result:
+    """The answer of a run.
+
+    records: one row per network, checkpoint (last, best epoch) and split.
+    summary: the statistics; `summary.json` of a work directory.
+    tickets: (seed, target sparsity) -> `Ticket`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.summary: dict[str, Any] = run.finish()
+        self.records: Sequence[Record] = run.records
+        self.tickets: dict[tuple[int, float], Ticket] = run.tickets
+        self._page = {"settings": run.setup.config.texts(), "provenance": run.provenance}
+
+    @property
+    def verdict(self) -> str:
+        """The answer in one sentence."""
+        headline = self.summary["headline"]
+        return str(headline["sentence"]) if headline else "Nothing was compared: one arm alone."
+
+    def table(self) -> str:
+        """Scores of arms over levels, for a terminal."""
+        return "\n\n".join(
+            terminal_table(self.summary, one) for one in self.summary["configurations"]
+        )
+
+    def figure(self, name: str = "accuracy") -> Figure:
+        """A figure of the report, such as "accuracy" or "gap".
+
+        Raises:
+          UserError: there is none of this name.
+        """
+        figures = figures_of(self.summary, None)
+        if name not in figures:
+            raise UserError(f"figure {name!r}: expected one of {', '.join(figures)}")
+        return figures[name]
+
+    def __repr__(self) -> str:
+        return terminal_text(self.summary)
+
+    def _repr_html_(self) -> str:
+        images = {
+            name: figure_bytes(figure, "png")
+            for name, figure in figures_of(self.summary, None).items()
+        }
+        return report_html(self.summary, images, **self._page)

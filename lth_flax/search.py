@@ -1,0 +1,265 @@
+"""Winning tickets: train, prune the smallest weights, rewind, train again, compare.
+
+Iterative magnitude pruning (Frankle & Carbin, arXiv 1803.03635): train theta_0 under the mask,
+prune a share of what survives, put the mask back on theta_0, and again. One-shot: every level
+from the dense network. With a rewind point, tickets start from where the dense network was
+by then (late rewinding, Frankle et al., arXiv 1912.05671), as do shuffled and random masks;
+`reinit` starts fresh, and all have trained as many steps in the end.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from lth_flax.arms import Seed
+from lth_flax.config import Config
+from lth_flax.errors import UserError
+from lth_flax.pruning.levels import Level
+from lth_flax.pruning.masks import apply_mask
+from lth_flax.result import Result
+from lth_flax.runs import grid
+from lth_flax.runs.choices import Arm, chosen_arms, chosen_levels, pruned, seed_block
+from lth_flax.runs.results import Entry, Method
+from lth_flax.runs.run import Run
+from lth_flax.runs.setup import Setup, build
+from lth_flax.tasks import Examples, Task, Training
+from lth_flax.training.loop import Kept, Outcome, Replicate, Span
+from lth_flax.types import Mask, Params
+
+Row = tuple[float, int]
+"""(learning rate, seed): the rows of a dense table."""
+
+
+def find_tickets(
+    task: Task,
+    examples: Examples,
+    *,
+    seeds: int | Sequence[int],
+    levels: Sequence[float],
+    training: Training,
+    arms: Sequence[str | Callable[..., Any]] = ("ticket", "reinit"),
+    draws: int = 1,
+    schedule: str = "iterative",
+    score: str | Callable[..., Any] = "magnitude",
+    scope: str = "global",
+    rewind: float | str = 0,
+    prunable: Callable[..., bool] | None = None,
+    margin: float = 0.5,
+    alpha: float = 0.05,
+    work_dir: str | Path | None = None,
+) -> Result:
+    """Trains dense networks, tickets and their controls, and compares them over paired seeds.
+
+    Args:
+      seeds: how many, from 0, or which, in a row: `range(100, 108)`.
+      levels: target sparsities (shares removed), increasing, each in [0, 1).
+      arms: names (`lth_flax.arms.ARMS`), or functions like those.
+      draws: fresh initializations per seed, of `reinit`.
+      schedule: "iterative" or "oneshot".
+      score: a name (`lth_flax.pruning.scores.SCORES`), or a function like those.
+      scope: "global" ranks all prunable weights together, "tensor" each tensor alone.
+      rewind: tickets start from the dense network after so many epochs, or a share: "5%".
+      prunable: (path, leaf) -> whether a parameter may be pruned; default: kernels.
+      margin: of equivalence, in points (of the metric's own unit, where that is no share).
+      alpha: level of the tests.
+      work_dir: keeps everything on disk, and continues what was stopped; None writes nothing.
+
+    Raises:
+      UserError: a value that cannot be, or a `work_dir` that holds something else.
+    """
+    block = range(seeds) if isinstance(seeds, int) else seeds
+    if not len(block) or list(block) != list(range(block[0], block[0] + len(block))):
+        raise UserError(
+            f"seeds={seeds!r}: expected how many, or which, in a row, such as range(100, 108)"
+        )
+    if work_dir is not None and not (task.name and task.version):
+        raise UserError(
+            "a task needs name= and version= to be kept in a work_dir: they are what it knows it by"
+        )
+    settings: dict[str, Any] = {
+        **{name: getattr(training, name) for name in training.__dataclass_fields__},
+        **({} if prunable is None else {"prunable": prunable}),
+    }
+    config = Config(
+        seeds=f"{block[0]}:{block[-1] + 1}",
+        dataset=examples.name,
+        levels=tuple(levels),
+        arms=tuple(arms),  # type: ignore[arg-type]
+        reinit_draws=draws,
+        schedule=schedule,
+        scope=scope,
+        criterion=score,  # type: ignore[arg-type]
+        rewind_epoch=str(rewind),
+        margin=margin,
+        alpha=alpha,
+        **settings,
+    )
+    if not task.settings:
+        task = replace(task, settings={"task": task.name or "task", "version": task.version or ""})
+    directory = None if work_dir is None else Path(work_dir)
+    run = search(config, lambda num_layers: task, examples, directory=directory, say=_nothing)
+    return Result(run)
+
+
+def search(
+    config: Config,
+    task_of: Callable[[int], Task],
+    examples: Examples,
+    *,
+    directory: Path | None,
+    say: Callable[[str], None] = print,
+) -> Run:
+    """`find_tickets` with all settings in one value, over a grid of depths, epochs and rates.
+
+    Args:
+      task_of: number of layers -> the task; asked for each of `config.num_layers`.
+      directory: the work directory, if there is one.
+    """
+    seeds, rates = seed_block(config), config.learning_rate
+    levels = () if config.dense_only else chosen_levels(config)
+    arms, shapes = chosen_arms(config), grid.shapes(config)
+    method = Method(
+        "winning_ticket",
+        config.schedule,
+        config.scope,
+        config.text("criterion"),
+        settings={"keep_mask": config.keep_mask, "rewind_epoch": config.rewind_epoch},
+    )
+    table = len(seeds) * len(rates)
+    most = table * max(1, len(arms) * (len(levels) if config.schedule == "oneshot" else 1))
+    setups = (
+        build(config, task_of(s.num_layers), examples, seeds, epochs=s.epochs, rows=most)
+        for s in shapes
+    )
+    first = next(setups)
+    per_shape = table * (1 + len(levels) * len(arms))
+    spe = first.steps_per_epoch
+    rewinds = [grid.rewind_step(config, shape, spe) for shape in shapes]
+    saved = sum(rewinds) * table * len(levels) * sum(arm.name != "reinit" for arm in arms)
+    steps = spe * sum(shape.epochs for shape in shapes) * per_shape - saved
+    run = Run.open(
+        first, method, directory=directory, rows=per_shape * len(shapes), steps=steps, say=say
+    )
+    if not run.finished:
+        for number, shape in enumerate(shapes):
+            if number:
+                run.use(next(setups))
+            Search(run, shape, rewinds[number], levels, arms).train(rates, seeds)
+    return run
+
+
+@dataclass(frozen=True)
+class Search:
+    """The tables of one shape of network; `rewind` is the step that tickets start from."""
+
+    run: Run
+    shape: grid.Shape
+    rewind: int
+    levels: Sequence[Level]
+    arms: Sequence[Arm]
+
+    @property
+    def setup(self) -> Setup:
+        return self.run.setup
+
+    def train(self, rates: Sequence[float], seeds: Sequence[int]) -> None:
+        """Dense networks, then level after level, or all of them at once."""
+        run, setup = self.run, self.setup
+        families = {seed: setup.seed(seed) for seed in seeds}
+        rows = [(rate, seed) for rate in rates for seed in seeds]
+
+        # Train dense networks.
+        masks = {row: setup.full_mask(families[row[1]].initial_params) for row in rows}
+        dense = [
+            self._entry("dense", 0, None, row, families[row[1]].initial_params, masks[row])
+            for row in rows
+        ]
+        outcomes = run.train(dense, Span(keep=self.rewind or None))
+        trained = {row: outcome.params for row, outcome in zip(rows, outcomes, strict=True)}
+        kept = {row: outcome.kept for row, outcome in zip(rows, outcomes, strict=True)}
+
+        # One-shot: every mask from the dense network, all levels in one table.
+        # Iterative: a level's mask from the ticket of the level before.
+        oneshot = setup.config.schedule == "oneshot"
+        rounds = [self.levels] if oneshot else [(level,) for level in self.levels]
+        for group in filter(None, rounds):
+            entries = []
+            for level in group:
+                for row in rows:
+                    family = families[row[1]]
+                    found = pruned(setup.config, family, trained[row], masks[row], level)
+                    if not oneshot:
+                        masks[row] = found
+                    entries += self._arms(family, kept[row], row, level, found)
+            for entry, outcome in self._train(entries):
+                if entry.arm == "ticket":
+                    row = (entry.replicate.learning_rate, entry.seed)
+                    self._save(entry, outcome, families[entry.seed], kept[row])
+                    if not oneshot:
+                        trained[row] = outcome.params
+
+    def _arms(
+        self, family: Seed, kept: Kept | None, row: Row, level: Level, found: Mask
+    ) -> list[Entry]:
+        """One row for each arm and draw at this level."""
+        entries = []
+        start = family if kept is None else family._replace(initial_params=kept.params)
+        for arm in self.arms:
+            params, mask = arm.function(start, found, level.index, arm.draw)
+            opt_state = None if kept is None or arm.name == "reinit" else kept.opt_state
+            entries.append(self._entry(arm.name, arm.draw, level, row, params, mask, opt_state))
+        return entries
+
+    def _entry(
+        self,
+        arm: str,
+        draw: int,
+        level: Level | None,
+        row: Row,
+        params: Params,
+        mask: Mask,
+        opt_state: object = None,
+    ) -> Entry:
+        rate, seed = row
+        config = self.setup.config
+        index, sparsity = (level.index, level.target_sparsity) if level else (0, 0.0)
+        spent = min(index, 1) if config.schedule == "oneshot" else index
+        trained_mask = mask
+        if not config.keep_mask:  # masked once, then free to grow back
+            params = jax.tree_util.tree_map(np.asarray, apply_mask(params, mask))
+            trained_mask = self.setup.full_mask(params)
+        return Entry(
+            arm, seed, draw, index, sparsity,
+            self._spent(spent),
+            Replicate(params, trained_mask, seed, rate, opt_state),
+            grid.name_of(config, self.shape, rate),
+            mask,
+        )  # fmt: skip
+
+    def _spent(self, rounds: int) -> int:
+        """Steps of training before a mask: a whole run, then what is left after rewinding."""
+        whole = self.setup.steps_per_replicate
+        return whole * rounds - self.rewind * max(rounds - 1, 0)
+
+    def _train(self, entries: Sequence[Entry]) -> list[tuple[Entry, Outcome]]:
+        """Rewound rows as one table, fresh ones as another: those have further to go."""
+        if not self.rewind:
+            return list(zip(entries, self.run.train(entries), strict=True))
+        result: list[tuple[Entry, Outcome]] = []
+        for fresh, span in ((False, Span(start=self.rewind)), (True, Span())):
+            some = [entry for entry in entries if (entry.arm == "reinit") == fresh]
+            if some:
+                result += zip(some, self.run.train(some, span), strict=True)
+        return result
+
+    def _save(self, entry: Entry, outcome: Outcome, family: Seed, kept: Kept | None) -> None:
+        rewound = None if kept is None else kept.params
+        self.run.save_ticket(entry, family.initial_params, outcome, rewound)
+
+
+def _nothing(line: str) -> None:
+    del line
