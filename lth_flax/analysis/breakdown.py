@@ -112,9 +112,7 @@ def crossing_table(
     runs: Runs, treatment: str, controls: Iterable[str], confidence: float, design: Design
 ) -> CrossingTable:
     """What is reported of one kind of crossing."""
-    arms = {
-        arm: _of_arm(runs[arm], confidence, design) for arm in sorted(runs, key=arm_order)
-    }
+    arms = {arm: _of_arm(runs[arm], confidence, design) for arm in sorted(runs, key=arm_order)}
     treated = by_seed(runs.get(treatment, {}))
     gaps = {}
     for control in controls:
@@ -134,9 +132,7 @@ def crossing_table(
     return CrossingTable(arms, gaps)
 
 
-def _of_arm(
-    runs: dict[tuple[int, int], Crossing], confidence: float, design: Design
-) -> Crossings:
+def _of_arm(runs: dict[tuple[int, int], Crossing], confidence: float, design: Design) -> Crossings:
     seeds = by_seed(runs)
     broke = sum(not one.censored for one in runs.values())
     means = {seed: one.sparsity for seed, one in seeds.items()}

@@ -1,292 +1,354 @@
-"""One rule for each claim of the paper: evidence in, a verdict and its numbers out.
+"""One rule for each sub-claim of the paper, as fixed before the second edition's records.
 
-A verdict is one of "holds", "does not hold", "cannot tell" and "artefact of ...".
-Every rule is stated in its docstring, which the page shows.
+A rule takes one run for each name that its claim gives, and returns a finding:
+"holds", "does not hold", "cannot tell", "depends on sparsity" (C6d alone), or
+"reported" where there is no claim. It raises `TooFew` where it needs more than is
+there, which is "cannot tell". Intervals are 95% over seeds, of the kind of the run's
+design. Where several learning rates were run, each depth stands at the rate that its
+dense networks' validation accuracy chose, and in C6 each arm and level at its own.
 """
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from lth_flax.analysis.breakdown import balanced, breakdowns, by_seed, craters
+from lth_flax.analysis.compare import compared, design_of, directions
 from lth_flax.analysis.evidence import (
-    BySeed,
-    Evidence,
+    Bound,
     Finding,
-    Missing,
-    Summary,
-    above,
-    accuracies,
-    averaged,
-    below,
-    crossings,
-    interval,
-    levels_of,
-    minus,
-    primary,
+    Run,
+    TooFew,
+    at_own_rates,
+    need,
     said,
+    same_but,
+    scored,
 )
-from lth_flax.analysis.statistics import Interval
+from lth_flax.analysis.grid import slope
+from lth_flax.analysis.pairing import Pairs, pair, percent
+from lth_flax.analysis.result import Options
+from lth_flax.analysis.retraining import gains, minus
+from lth_flax.analysis.statistics import Estimate, equivalence, estimate, level_name
+from lth_flax.analysis.tables import cells_of, predicts_one_class, scores_by_seed
+from lth_flax.records import Record
 
-HOLDS, FAILS, UNKNOWN = "holds", "does not hold", "cannot tell"
+HOLDS, FAILS, UNKNOWN, REPORTED = "holds", "does not hold", "cannot tell", "reported"
+ALPHA = 0.05
 
 
-def c1(evidence: Evidence) -> Finding:
-    """Holds if every configuration with the whole network pruned craters past 90% on average.
+def verdict_of(holds: bool, fails: bool) -> str:
+    """What is shown; "holds" where both are."""
+    return HOLDS if holds else FAILS if fails else UNKNOWN
 
-    An artefact of pruning the head alone if that is so only where nothing else is pruned.
+
+# Pruning without retraining.
+
+
+def craters_past(level: float, networks: int, learned: float) -> Callable[[Run], Finding]:
+    """C1 and C4a: every depth craters at this level or later, in balanced accuracy.
+
+    networks: needed per depth; those count whose dense balanced accuracy is `learned`% or more.
     """
-    whole = evidence.configurations("tweets_prune_after")
-    found = [(s, *crossings(s, "crater", "pruned")) for s in whole]
-    pooled = interval(averaged([values for _, values, _ in found if values]))
-    lowest = min(float(np.mean(list(v.values()))) for _, v, _ in found if v)
-    effect = (
-        f"whole network pruned: crater sparsity {said(pooled, '%')}, mean of {len(found)} "
-        f"configurations, the lowest {100 * lowest:.0f}%"
-    )
-    if lowest >= 0.9:
-        return Finding(HOLDS, effect)
-    try:
-        head = evidence.configurations("paper_figure1")
-    except Missing:
-        return Finding(FAILS, effect)
-    parts = [crossings(s, "crater", "pruned") for s in head]
-    kept = sum(censored for _, censored in parts)
-    values = [value for part, _ in parts for value in part.values()]
-    if not values:
-        return Finding(FAILS, effect + "; head alone pruned: no network beats the majority class")
-    effect += (
-        f"; head alone pruned, as in the paper: {100 * float(np.mean(values)):.0f}% on average, "
-        f"{kept} of {len(values)} networks never crater"
-    )
-    artefact = float(np.mean(values)) >= 0.9
-    return Finding("artefact of pruning the head alone" if artefact else FAILS, effect)
+
+    def rule(run: Run) -> Finding:
+        bounds = {}
+        for depth, rows in run.at_best_rates().items():
+            able = {r.seed for r in rows if r.arm == "dense" and balanced(r) >= learned}
+            found = by_seed(craters(rows, balanced).get("pruned", {}))
+            found = {seed: one for seed, one in found.items() if seed in able}
+            need(len(found), networks, f"networks of {depth} layers that learned")
+            bounds[depth] = Bound.of(found, run.design)
+        return Finding(
+            verdict_of(
+                all(one.at_least(level) for one in bounds.values()),
+                any(one.below(level) for one in bounds.values()),
+            ),
+            "crater sparsity " + ", ".join(f"{one} with {d} layers" for d, one in bounds.items()),
+            min(one.estimate.n_seeds for one in bounds.values()),
+        )
+
+    return rule
 
 
-def c2(evidence: Evidence) -> Finding:
-    """An artefact of predicting one class if nine in ten networks below 45% predict one class."""
-    low, one_class = 0, 0
-    for run in ("tweets_prune_after", "paper_figure1"):
-        for summary in evidence.configurations(run):
-            for entry in primary(summary)["table"]:
-                low += sum(value < 45 for _, value in entry["by_seed"])
-            rows = primary(summary)["collapsed"]["one_class"]
-            one_class += sum(row["accuracy"] < 45 for row in rows)
-    effect = f"{one_class} of {low} networks below 45% accuracy predict one class for every tweet"
-    if not low:
-        return Finding(UNKNOWN, "no network fell below 45% accuracy")
-    artefact = one_class >= 0.9 * low
-    return Finding("artefact of predicting one class" if artefact else FAILS, effect)
+def one_class_floor(run: Run) -> Finding:
+    """C2: nine in ten of the networks that fall below 45% predict one class there."""
+    low: dict[tuple[int, int], list[bool]] = {}
+    for number, group in enumerate(run.groups):
+        for row in scored(group):
+            if percent(row) < 45:
+                low.setdefault((number, row.seed), []).append(predicts_one_class(row))
+    need(len(low), 5, "networks below 45%")
+    one_class = sum(all(levels) for levels in low.values())
+    holds = one_class >= 0.9 * len(low)
+    effect = f"{one_class} of {len(low)} networks below 45% predict one class wherever they are"
+    return Finding(verdict_of(holds, not holds), effect, len(low))
 
 
-def c3(evidence: Evidence) -> Finding:
-    """Holds if six layers beat two, and depth does not move the breakdown sparsity.
-
-    Both as paired differences over seeds whose 95% interval is read against zero, learning
-    rates averaged.
-    """
-    by_depth: dict[int, list[Summary]] = {}
-    for summary in evidence.configurations("tweets_prune_after"):
-        by_depth.setdefault(int(summary["settings"]["num_layers"]), []).append(summary)
-    if not {2, 6} <= by_depth.keys():
-        raise Missing("depths 2 and 6 in tweets_prune_after")
-    dense = {d: averaged([accuracies(s, "dense") for s in some]) for d, some in by_depth.items()}
-    breaks = {
-        d: averaged([crossings(s, "breakdown", "pruned")[0] for s in some])
-        for d, some in by_depth.items()
-    }
-    gain = interval(minus(dense[6], dense[2]))
-    shift = interval(minus(breaks[max(by_depth)], breaks[min(by_depth)]))
-    best = max(dense, key=lambda d: float(np.mean(list(dense[d].values()))))
-    effect = (
-        f"six minus two layers: {said(gain)}; best depth {best}; breakdown sparsity of "
-        f"{max(by_depth)} minus {min(by_depth)} layers: {100 * shift.mean:+.1f} points of sparsity"
-    )
-    if shift.low is not None and shift.high is not None:
-        effect += f" ({100 * shift.low:+.1f} to {100 * shift.high:+.1f})"
-    if above(gain, 0) and best == 6 and not below(shift, 0):
-        return Finding(HOLDS, effect)
-    if below(gain, 0) or below(shift, 0) or best != 6:
-        return Finding(FAILS, effect)
-    return Finding(UNKNOWN, effect)
+def six_over_two(run: Run) -> Finding:
+    """C3a: six layers minus two, untouched, each depth at its own rate."""
+    depths = run.at_best_rates()
+    if not {2, 6} <= depths.keys():
+        raise TooFew("networks of 2 and 6 layers are needed")
+    dense = {d: scores_by_seed(r for r in depths[d] if r.arm == "dense") for d in (2, 6)}
+    found = estimate(minus(dense[6], dense[2]), design=run.design)
+    need(found.n_seeds, 8, "seeds")
+    verdict = verdict_of(found.above(0), found.below(0))
+    return Finding(verdict, f"six minus two layers: {said(found)}", found.n_seeds)
 
 
-def c4(evidence: Evidence) -> Finding:
-    """Holds if the mean breakdown sparsity of every depth is 60% or more, and none falls
-    below 49.5%."""
-    parts, lowest = [], 100.0
-    for summary in evidence.configurations("imdb_prune_after"):
-        values, _ = crossings(summary, "breakdown", "pruned")
-        parts.append((summary["settings"]["num_layers"], interval(values)))
-        for level in levels_of(summary, "pruned"):
-            lowest = min(lowest, *accuracies(summary, "pruned", level).values())
+def no_resistance(run: Run) -> Finding:
+    """C3b: the slope of breakdown sparsity per doubling of depth."""
+    depths = run.at_best_rates()
+    need(len(depths), 3, "depths")
+    found = {d: by_seed(breakdowns(rows).get("pruned", {})) for d, rows in depths.items()}
+    seeds = sorted(set.intersection(*map(set, found.values())))
+    need(len(seeds), 8, "seeds that learned at every depth")
     effect = "breakdown sparsity " + ", ".join(
-        f"{said(found, '%')} with {layers} layers" for layers, found in parts
+        f"{Bound.of(one, run.design)} with {depth} layers" for depth, one in found.items()
     )
-    effect += f"; lowest accuracy {lowest:.1f}%"
-    holds = all(found.mean >= 0.6 for _, found in parts) and lowest >= 49.5
-    return Finding(HOLDS if holds else FAILS, effect)
+    if any(one.censored for depth in found.values() for one in depth.values()):
+        raise TooFew(f"a slope needs every network to break; {effect}")
+    matrix = np.array([[100 * found[depth][seed].sparsity for depth in found] for seed in seeds])
+    per = slope(matrix, seeds, list(found), "num_layers", 0.95, run.design)
+    assert per is not None
+    assert per.interval is not None
+    verdict = verdict_of(per.interval[1] <= 1, per.interval[0] > 0)
+    return Finding(verdict, f"{said(per, 'points per doubling of depth')}; {effect}", len(seeds))
 
 
-def c5(evidence: Evidence) -> Finding:
-    """Does not hold if networks hold at 50% (within a point of dense) where the ticket is not
-    better than its control."""
-    drops = averaged(
-        [
-            minus(accuracies(s, "dense"), accuracies(s, "pruned", 0.5))
-            for s in evidence.configurations("imdb_prune_after")
+def never_below_chance(run: Run) -> Finding:
+    """C4b: the lowest test accuracy of any network at any level."""
+    rows = [row for group in run.groups for row in scored(group)]
+    low = min(rows, key=percent)
+    holds = percent(low) >= 49
+    effect = f"lowest test accuracy {percent(low):.2f}%, at {level_name(low.target_sparsity)}"
+    return Finding(verdict_of(holds, not holds), effect, len({row.seed for row in rows}))
+
+
+# Tickets.
+
+
+def holding_is_not_winning(pruned: Run, tickets: Run) -> Finding:
+    """C5: where networks hold at 50%, is the ticket there equivalent to its control, or worse?"""
+    level, shared = 0.5, ("num_layers", "prunable", "max_length", "keep")
+    effects, fails, most = [], False, 0
+    for depth, rows in pruned.at_best_rates().items():
+        some = [
+            group
+            for group in tickets.groups
+            if all(group[0].settings.get(n) == rows[0].settings.get(n) for n in shared)
         ]
-    )
-    drop = interval(drops)
-    ticket = evidence.one("imdb_winning_ticket_short")
-    gap = interval(minus(accuracies(ticket, "ticket", 0.5), accuracies(ticket, "reinit", 0.5)))
-    effect = (
-        f"at 50% pruned, with no training after: {said(drop)} below dense; there, trained again, "
-        f"ticket minus reinit is {said(gap)}"
-    )
-    if above(gap, 0):
-        return Finding(UNKNOWN, effect)
-    return Finding(FAILS, effect)
-
-
-def c6(evidence: Evidence) -> Finding:
-    """Holds if, on reviews and on tweets, the random initialization breaks below 60% and the
-    ticket at 80% or later. An artefact of the paper's protocol if that is so there alone."""
-
-    def breaks(summary: Summary) -> tuple[bool, str]:
-        ticket, held = crossings(summary, "breakdown", "ticket")
-        fresh, also = crossings(summary, "breakdown", "reinit")
-        as_claimed = interval(fresh).mean < 0.6 and interval(ticket).mean >= 0.8
-        more, other = ("at least " if censored else "" for censored in (held, also))
-        return as_claimed, (
-            f"the ticket breaks at {more}{said(interval(ticket), '%')}, "
-            f"reinit at {other}{said(interval(fresh), '%')}"
+        if not some:
+            continue
+        cells = {cell: scores_by_seed(rows) for cell, rows in cells_of(rows).items()}
+        drop = minus(cells.get(("dense", 0.0), {}), cells.get(("pruned", level), {}))
+        held = estimate(drop, design=pruned.design)
+        pairs = pair([row for group in some for row in group], incomplete="drop")
+        n = min(held.n_seeds, len(pairs.seeds))
+        most = max(most, n)
+        if n < 8 or level not in pairs.levels:
+            continue
+        gap, p_worse = _at_level(pairs, level, tickets)
+        tested = sum(one > 0 for one in pairs.levels)
+        close = equivalence([gap], 0.5, ALPHA / tested)
+        alike = close is not None and close.passes
+        fails |= held.below(1) and (alike or p_worse <= ALPHA / 2)
+        effects.append(
+            f"{depth} layers at 50%: pruned alone {said(held)} below dense; trained again, ticket "
+            f"minus reinit {said(gap)}{', equivalent within 0.5 points' if alike else ''}"
         )
-
-    parts, verdicts = [], []
-    for run in ("imdb_winning_ticket_short", "tweets_winning_ticket"):
-        summary = evidence.one(run)
-        verdict, text = breaks(summary)
-        verdicts.append(verdict)
-        sentence = summary["headline"]["sentence"].rstrip(".")
-        parts.append(f"{summary['dataset']}: {text}; {sentence}")
-    if all(verdicts):
-        return Finding(HOLDS, "; ".join(parts))
-    try:
-        paper = evidence.one("paper_figure3")
-    except Missing:
-        return Finding(FAILS, "; ".join(parts))
-    there, text = breaks(paper)
-    dense = interval(accuracies(paper, "dense"))
-    parts.append(f"the paper's own protocol, dense networks at {_percent(dense)}: {text}")
-    alone = there and not any(verdicts)
-    return Finding("artefact of the paper's protocol" if alone else FAILS, "; ".join(parts))
+    if not effects:
+        if most:
+            need(most, 8, "seeds")
+        raise TooFew("no setting has both pruned networks and tickets at 50%")
+    return Finding(verdict_of(False, fails), "; ".join(effects), most)
 
 
-def c7(evidence: Evidence) -> Finding:
-    """Whether the schedule matters: holds if iterative tickets beat one-shot ones over the levels
-    from 50% to 96% that both have, does not hold if they are within half a point."""
-    iterative, oneshot = (evidence.one(n) for n in ("tweets_winning_ticket", "tweets_oneshot"))
-    common = set(levels_of(iterative, "ticket")) & set(levels_of(oneshot, "ticket"))
-    levels = [level for level in sorted(common) if 0.5 <= level <= 0.96]
-    found = interval(
-        averaged(
-            [
-                minus(accuracies(iterative, "ticket", x), accuracies(oneshot, "ticket", x))
-                for x in levels
-            ]
-        )
-    )
-    effect = f"iterative minus one-shot tickets: {said(found)} over {len(levels)} levels of tweets"
-    if above(found, 0):
-        return Finding(HOLDS, effect)
-    if below(found, 0) or (above(found, -0.5) and below(found, 0.5)):
-        return Finding(FAILS, effect)
-    return Finding(UNKNOWN, effect)
+def _at_level(pairs: Pairs, level: float, run: Run) -> tuple[Estimate, float]:
+    """The gap there, and the p that the control is better, adjusted over levels."""
+    number = pairs.levels.index(level)
+    tested = np.array([one > 0 for one in pairs.levels])
+    unit = np.eye(len(pairs.levels))[number]
+    gap = pairs.gap(unit, 0.95, run.design, run.predictions)
+    return gap, float(directions(pairs.relabelled, tested)["worse"][1][number])
 
 
-def _gains(summary: Summary, low: float, high: float, before: str = "pruned") -> BySeed:
-    """Retrained minus `before`, by seed, averaged over levels from `low` to `high`."""
-    levels = [level for level in levels_of(summary, "retrained") if low <= level <= high]
-    dense = accuracies(summary, before) if before == "dense_retrained" else None
-    return averaged(
-        [
-            minus(
-                accuracies(summary, "retrained", x),
-                accuracies(summary, before, x) if dense is None else dense,
-            )
-            for x in levels
-        ]
+def alike_at_first(run: Run) -> Finding:
+    """C6a: equivalent within 1 point at every level up to 45%, each arm at its own rate."""
+    pairs = pair(run.one_depth(), incomplete="drop")
+    low = [n for n, level in enumerate(pairs.levels) if 0 < level <= 0.45]
+    names = {level_name(pairs.levels[n]) for n in low}
+    if not {"20%", "40%"} <= names:
+        raise TooFew("levels 20% and 40% are needed")
+    need(len(pairs.seeds), 8, "seeds")
+    units = np.eye(len(pairs.levels))
+    gaps = [pairs.gap(units[n], 0.95, run.design, run.predictions) for n in low]
+    tested = np.isin(np.arange(len(pairs.levels)), low)
+    tests = directions(pairs.relabelled, tested)
+    different = min(adjusted[low].min() for _, adjusted in tests.values()) <= ALPHA / 2
+    close = equivalence(gaps, 1.0, ALPHA)
+    return Finding(
+        verdict_of(close is not None and close.passes, different),
+        "ticket minus reinit "
+        + ", ".join(
+            f"{said(gap)} at {level_name(pairs.levels[n])}"
+            for n, gap in zip(low, gaps, strict=True)
+        ),
+        len(pairs.seeds),
     )
 
 
-def c8(evidence: Evidence) -> Finding:
-    """Holds if retraining gains below 45% and above 60%, and loses in between.
+def _breaks(run: Run, arm: str) -> Bound:
+    """Breakdown sparsity of an arm, arms and dense networks at their own rates."""
+    found = by_seed(breakdowns(at_own_rates(run.one_depth())).get(arm, {}))
+    need(len(found), 8, "seeds that learned")
+    return Bound.of(found, run.design)
 
-    An artefact of unfinished training if below 45% the dense network gains as much.
-    """
-    runs = evidence.configurations("imdb_post_prune")
-    low, middle, high = (
-        interval(averaged([_gains(s, *bounds) for s in runs]))
-        for bounds in ((0.0, 0.45), (0.45, 0.6), (0.6, 1.0))
+
+def reinit_breaks_early(run: Run) -> Finding:
+    """C6b: the random initialization breaks below 60%."""
+    found = _breaks(run, "reinit")
+    verdict = verdict_of(found.below(0.6), found.above(0.6))
+    return Finding(verdict, f"reinit breaks at {found}", found.estimate.n_seeds)
+
+
+def ticket_holds(run: Run) -> Finding:
+    """C6c: the ticket holds to 80% or further."""
+    found = _breaks(run, "ticket")
+    verdict = verdict_of(found.at_least(0.8), found.below(0.8))
+    return Finding(verdict, f"the ticket breaks at {found}", found.estimate.n_seeds)
+
+
+def ticket_is_better(run: Run) -> Finding:
+    """C6d: the primary test, each arm at its own best rate."""
+    rows = run.one_depth()
+    found = compared(rows, "reinit", run.design, Options(), predictions=run.predictions)
+    need(len(found.seeds), 8, "seeds")
+    levels = [level.target_sparsity for level in found.levels if level.target_sparsity > 0]
+    for bound in (0.5, 0.95):
+        if not (min(levels) < bound < max(levels)):
+            raise TooFew(f"levels on both sides of {level_name(bound)} are needed")
+    assert found.verdict is not None
+    kinds = {"treatment": HOLDS, "control": FAILS, "equivalent": FAILS}
+    kinds["depends"] = found.verdict.verdict
+    verdict = kinds.get(found.verdict.kind, UNKNOWN)
+    return Finding(verdict, f"{found.verdict.sentence} {found.verdict.story}", len(found.seeds))
+
+
+def iterative_over_oneshot(iterative: Run, oneshot: Run) -> Finding:
+    """Q1: the primary measure and every level, tickets of one schedule against the other's."""
+    same_but(iterative, oneshot, "schedule")
+    rows: list[Record] = [
+        replace(row, arm=name)
+        for name, run in (("iterative", iterative), ("oneshot", oneshot))
+        for row in run.one_depth()
+        if row.arm == "ticket"
+    ]
+    options = Options(treatment="iterative")
+    found = compared(rows, "oneshot", iterative.design, options)
+    need(len(found.seeds), 8, "seeds")
+    assert found.verdict is not None
+    return Finding(REPORTED, f"{found.verdict.sentence} {found.verdict.story}", len(found.seeds))
+
+
+# Retraining.
+
+BANDS: dict[str, Callable[[float], bool]] = {
+    "below 40%": lambda level: 0 < level < 0.4,
+    "from 40 to 60%": lambda level: 0.4 <= level <= 0.6,
+    "above 60%": lambda level: level > 0.6,
+}
+
+
+def _band(run: Run, band: str, kind: str) -> dict[float, dict[int, float]]:
+    """Gains by level and seed, in a band of levels."""
+    (rows, *_) = run.at_best_rates().values()
+    found = {level: kinds[kind] for level, kinds in gains(rows).items() if BANDS[band](level)}
+    need(len(found), 3, f"levels {band}")
+    for values in found.values():
+        need(len(values), 5, "seeds")
+    return found
+
+
+def helps(band: str) -> Callable[[Run], Finding]:
+    """C8a and C8b: retraining gains more than the dense network does, over a band of levels."""
+
+    def rule(run: Run) -> Finding:
+        found = _band(run, band, "gain_over_dense_gain")
+        seeds = sorted(set.intersection(*map(set, found.values())))
+        means = {s: float(np.mean([values[s] for values in found.values()])) for s in seeds}
+        need(len(means), 5, "seeds")
+        gain = estimate(means, design=run.design)
+        close = equivalence([gain], 0.5, ALPHA)
+        fails = gain.below(0) or (close is not None and close.passes)
+        effect = f"gain less the dense network's, {band}: {said(gain)} over {len(found)} levels"
+        return Finding(verdict_of(gain.above(0), fails), effect, gain.n_seeds)
+
+    return rule
+
+
+def often_hurts(run: Run) -> Finding:
+    """C8c: the gain is below 0 at half of the levels from 40 to 60%, or more."""
+    found = _band(run, "from 40 to 60%", "gain")
+    some = {level: estimate(values, design=run.design) for level, values in found.items()}
+    hurts = sum(one.below(0) for one in some.values())
+    helped = sum(one.above(0) for one in some.values())
+    return Finding(
+        verdict_of(2 * hurts >= len(some), 2 * helped > len(some)),
+        "gain " + ", ".join(f"{said(one)} at {level_name(v)}" for v, one in some.items()),
+        min(one.n_seeds for one in some.values()),
     )
-    dense = interval(
-        averaged([minus(accuracies(s, "dense_retrained"), accuracies(s, "dense")) for s in runs])
+
+
+def slowest_gains(run: Run) -> Finding:
+    """C9: the lowest learning rate gains 5 to 10 points at every level below the crater."""
+    group = min(run.groups, key=lambda group: float(group[0].settings["learning_rate"]))
+    rows, design = scored(group), design_of(group)
+    crossed = by_seed(craters(rows).get("pruned", {}))
+    if not crossed:
+        raise TooFew("no network of the lowest learning rate learned")
+    crater = float(np.median([one.sparsity for one in crossed.values()]))
+    unbroken = any(one.censored for one in crossed.values())
+    pairs: list[tuple[float, Sequence[Estimate]]] = [
+        (level, [estimate(kinds[k], design=design) for k in ("gain", "gain_over_dense_gain")])
+        for level, kinds in gains(rows).items()
+        if 0 < level < crater or (unbroken and 0 < level <= crater)
+    ]
+    need(len(pairs), 1, "levels below the crater")
+    least = min(one.n_seeds for _, both in pairs for one in both)
+    need(least, 5, "seeds")
+    misses = sum(any(one.above(10) or one.below(5) for one in both) for _, both in pairs)
+    return Finding(
+        verdict_of(
+            all(one.within(4, 11) for _, both in pairs for one in both), 2 * misses > len(pairs)
+        ),
+        f"rate {float(group[0].settings['learning_rate']):g}, crater at {level_name(crater)}: gain "
+        + ", ".join(
+            f"{said(gain)} at {level_name(level)}, {said(left)} without the dense network's"
+            for level, (gain, left) in pairs
+        ),
+        least,
     )
-    effect = (
-        f"gain from retraining: {said(low)} below 45% sparsity, {said(middle)} at 45 to 60%, "
-        f"{said(high)} above; the dense network, trained on just as long: {said(dense)}"
+
+
+# A description of the data.
+
+
+def cost_of_cutting(short: Run, long: Run) -> Finding:
+    """C10: the same network on the first (or last) 32 and the first (or last) 400 tokens."""
+    same_but(short, long, "max_length")
+    scores = [
+        scores_by_seed(row for group in run.groups for row in scored(group) if row.arm == "dense")
+        for run in (short, long)
+    ]
+    lost = estimate(minus(scores[1], scores[0]), design=long.design)
+    need(lost.n_seeds, 3, "seeds")
+    settings = [run.groups[0][0].settings for run in (short, long)]
+    means = [float(np.mean(list(one.values()))) for one in scores]
+    effect = ", ".join(
+        f"{mean:.1f}% on the {'first' if one['keep'] == 'start' else 'last'} {one['max_length']}"
+        for mean, one in zip(means, settings, strict=True)
     )
-    if above(low, 0) and above(high, 0) and below(middle, 0):
-        return Finding(HOLDS, effect)
-    if above(low, 0) and above(dense, 0) and dense.mean >= low.mean - 0.5:
-        return Finding("artefact of unfinished training", effect)
-    if below(low, 0) or above(middle, 0) or below(high, 0):
-        return Finding(FAILS, effect)
-    return Finding(UNKNOWN, effect)
-
-
-def c9(evidence: Evidence) -> Finding:
-    """Holds if the lowest learning rate gains 5 points or more below 60% sparsity, and most of it
-    is left when the gain of the dense network, trained on just as long, is taken off; an artefact
-    of unfinished training if most of it is not."""
-    runs = evidence.configurations("imdb_post_prune")
-    slowest = min(runs, key=lambda s: s["settings"]["learning_rate"])
-    gains = _gains(slowest, 0.0, 0.6)
-    dense_gains = minus(accuracies(slowest, "dense_retrained"), accuracies(slowest, "dense"))
-    gain, left = interval(gains), interval(minus(gains, dense_gains))
-    effect = (
-        f"learning rate {slowest['settings']['learning_rate']:g}: {said(gain)} below 60% "
-        f"sparsity; less the gain of its dense network, trained on just as long: {said(left)}"
-    )
-    if gain.mean < 5 or not above(gain, 0):
-        return Finding(FAILS, effect)
-    if left.mean < gain.mean / 2:
-        return Finding("artefact of unfinished training", effect)
-    return Finding(HOLDS, effect)
-
-
-def c10(evidence: Evidence) -> Finding:
-    """An artefact of cutting reviews if the first 32 tokens alone cost 5 points or more.
-
-    The same network and training on both; where there is an interval, its upper end counts.
-    """
-    cut, long = evidence.one("imdb_first_32"), evidence.one("imdb_reference")
-    short = interval(accuracies(cut, "dense"))
-    reached = interval(accuracies(long, "dense"))
-    effect = (
-        f"one network and training: {_percent(short)} on the first "
-        f"{cut['settings']['max_length']} tokens, {_percent(reached)} on the last "
-        f"{long['settings']['max_length']}"
-    )
-    try:
-        paper = interval(accuracies(evidence.one("paper_figure3"), "dense"))
-        effect += f"; the paper's own protocol, 32 tokens: {_percent(paper)}"
-    except Missing:
-        pass
-    upper = short.mean if short.high is None else short.high
-    lost = reached.mean - upper >= 5
-    return Finding("artefact of cutting reviews to 32 tokens" if lost else UNKNOWN, effect)
-
-
-def _percent(found: Interval) -> str:
-    """An accuracy, which is in % already."""
-    between = "" if found.low is None else f"{found.low:.1f} to {found.high:.1f}, "
-    return f"{found.mean:.1f}% ({between}n = {found.n})"
+    return Finding(REPORTED, f"{effect} tokens: {said(lost)} between them", lost.n_seeds)

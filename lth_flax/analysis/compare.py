@@ -24,16 +24,19 @@ def design_of(records: Sequence[Record]) -> Design:
     test = next(row for row in records if row.split == "test")
     drawn, train = test.test_drawn, test.train_examples
     if drawn is None:
-        shares = [test.settings.get(name) for name in ("validation_share", "test_share")]
+        validation, share = (float(test.settings.get(f"{n}_share", 0)) for n in _SHARES)
         sizes = [row.examples for row in records if row.split == "validation"]
-        if not sizes or not all(shares):
+        if not sizes or not validation or not share:
             return Design()
-        corpus = sizes[0] / shares[0]
-        drawn = abs(corpus * shares[1] - test.examples) <= 0.01 * test.examples + 2
-        train = round(corpus * (1 - sum(shares)))
+        corpus = sizes[0] / validation
+        drawn = abs(corpus * share - test.examples) <= 0.01 * test.examples + 2
+        train = round(corpus * (1 - validation - share))
     if not drawn:
         return Design("shared test set", texts=test.examples)
     return Design("resplits", test.examples / train) if train else Design()
+
+
+_SHARES = ("validation", "test")
 
 
 def compared(
@@ -127,10 +130,11 @@ def directions(
     relabelled: Relabelled, tested: np.ndarray
 ) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
     """(p, adjusted p) of the columns `tested`, for each direction; 1 elsewhere."""
+    some = replace(relabelled, gaps=relabelled.gaps[:, tested])
     found = {}
-    for name, sign in (("better", 1), ("worse", -1)):
+    for name in ("better", "worse"):
         p, adjusted = np.ones((2, relabelled.gaps.shape[1]))
-        test = step_down_max_t(sign * relabelled.gaps[:, tested])
+        test = step_down_max_t(some, worse=name == "worse")
         p[tested], adjusted[tested] = test.p, test.p_adjusted
         found[name] = (p, adjusted)
     return found
@@ -158,18 +162,13 @@ def _levels(
             direction = "better"
         elif worse_adjusted[n] <= options.alpha / 2:
             direction = "worse"
-        values = (better[n], better_adjusted[n], worse[n], worse_adjusted[n])
+        p = [
+            float(values[n]) if tested[n] else None
+            for values in (better, better_adjusted, worse, worse_adjusted)
+        ]
         rates = [pairs.rates[chosen[n]] if several else None for chosen in pairs.chosen]
-        result.append(
-            LevelGap(
-                level,
-                bool(low - 1e-9 <= level <= high + 1e-9),
-                gaps[n],
-                *((float(value) if tested[n] else None) for value in values),
-                direction,
-                *rates,
-            )
-        )
+        inside = bool(low - 1e-9 <= level <= high + 1e-9)
+        result.append(LevelGap(level, inside, gaps[n], p[0], p[1], p[2], p[3], direction, *rates))
     return result
 
 

@@ -1,140 +1,185 @@
-"""What recorded runs say, read from their summaries: the evidence behind a verdict.
+"""What recorded runs say: the evidence behind a verdict, read from their records.
 
-Accuracies and gains are in points, sparsities are shares of the prunable weights.
+Only seeds that nobody had seen when the rules were fixed count as evidence.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from lth_flax.analysis.statistics import Interval, t_interval
-from lth_flax.errors import UserError
+from lth_flax.analysis.blocks import read_block
+from lth_flax.analysis.breakdown import Crossing
+from lth_flax.analysis.compare import design_of
+from lth_flax.analysis.grid import best_rates
+from lth_flax.analysis.merge import differing_keys, split_groups
+from lth_flax.analysis.pairing import percent, rate_of
+from lth_flax.analysis.statistics import Design, Estimate, estimate
+from lth_flax.predictions import Predictions
+from lth_flax.records import Record
 
-MOST_BYTES = 2**26
+FIRST_SEED = 100
+"""Seeds from here on were unseen when the rules were fixed."""
 
-Summary = dict[str, Any]
 BySeed = dict[int, float]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule found: a verdict and the numbers behind it, in words."""
+    """What a rule found: a verdict, the numbers behind it in words, and how many networks."""
 
     verdict: str
     effect: str
+    n: int | None = None
 
 
 class Missing(Exception):
-    """A run that a rule needs has not been recorded."""
+    """What a rule needs has not been recorded."""
+
+
+class TooFew(Exception):
+    """A rule needs more seeds, levels or networks than there are; it says which."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The records of one directory: a group for each configuration."""
+
+    name: str
+    groups: Sequence[Sequence[Record]]
+    predictions: Predictions | None = None
+
+    @property
+    def design(self) -> Design:
+        return design_of(self.groups[0])
+
+    def at_best_rates(self) -> dict[int, list[Record]]:
+        """By depth the test rows where dense networks have the best validation accuracy."""
+        return {int(depth): scored(group) for depth, group in best_rates(self.groups).items()}
+
+    def one_depth(self) -> list[Record]:
+        """All rows of the shallowest networks: they differ in learning rate at most."""
+        settings = [dict(group[0].settings) for group in self.groups]
+        apart = [{n: v for n, v in one.items() if n != "learning_rate"} for one in settings]
+        first = min(apart, key=lambda one: (one["num_layers"], one["epochs"]))
+        pairs = zip(self.groups, apart, strict=True)
+        return [row for group, one in pairs if one == first for row in group]
 
 
 class Evidence:
-    """The summaries of recorded runs, by the name of their directory."""
+    """Recorded runs, by the name of their directory."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, first_seed: int = FIRST_SEED) -> None:
+        self.directory, self.first_seed = directory, first_seed
+        self._read: dict[str, Run | None] = {}
 
-    def configurations(self, run: str) -> list[Summary]:
-        """One summary for each configuration of a run.
+    def run(self, *names: str) -> Run:
+        """The first of these runs that is recorded.
 
         Raises:
-          Missing: there is no such run.
-          UserError: a summary cannot be read.
+          Missing: none is.
+          UserError: its records cannot be read.
         """
-        files = sorted(
-            (self.directory / run).glob("summary*.json"),
-            key=lambda file: (len(file.name), file.name),
-        )
-        if not files:
-            raise Missing(run)
-        return [_read(file) for file in files]
+        for name in names:
+            if name not in self._read:
+                self._read[name] = self._load(name)
+            found = self._read[name]
+            if found is not None:
+                return found
+        raise Missing(names[0])
 
-    def one(self, run: str) -> Summary:
-        """The summary of a run of one configuration."""
-        return self.configurations(run)[0]
-
-
-def _read(file: Path) -> Summary:
-    try:
-        if file.stat().st_size > MOST_BYTES:
-            raise UserError(f"{file} is larger than {MOST_BYTES} bytes: expected a summary")
-        found = json.loads(file.read_text(encoding="utf-8"))
-        found["checkpoints"][found["primary_checkpoint"]]["table"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(
-            f"{file} is no summary: make it again with python -m lth_flax.analysis.report"
-        ) from None
-    return found
+    def _load(self, name: str) -> Run | None:
+        if not (self.directory / name / "records.csv").exists():
+            return None
+        block = read_block(self.directory / name)
+        rows = [row for row in block.records if row.seed >= self.first_seed]
+        return Run(name, split_groups(rows), block.predictions) if rows else None
 
 
-# Reading a summary.
+def scored(rows: Sequence[Record]) -> list[Record]:
+    """The test rows at the last epoch."""
+    return [row for row in rows if row.split == "test" and row.checkpoint == "last"]
 
 
-def primary(summary: Summary) -> dict[str, Any]:
-    return summary["checkpoints"][summary["primary_checkpoint"]]
+def at_own_rates(rows: Sequence[Record]) -> list[Record]:
+    """Of every arm and level the test rows at the rate of its best mean validation accuracy."""
+    validation: dict[tuple[str, float], dict[float, list[float]]] = {}
+    for row in rows:
+        if row.split == "validation" and row.checkpoint == "last":
+            rates = validation.setdefault((row.arm, row.target_sparsity), {})
+            rates.setdefault(rate_of(row), []).append(percent(row))
+    best = {
+        cell: max(sorted(rates), key=lambda rate: round(float(np.mean(sorted(rates[rate]))), 9))
+        for cell, rates in validation.items()
+    }
+    return [
+        row
+        for row in scored(rows)
+        if best.get((row.arm, row.target_sparsity), rate_of(row)) == rate_of(row)
+    ]
 
 
-def accuracies(summary: Summary, arm: str, level: float = 0.0) -> BySeed:
-    """Test accuracy by seed, draws averaged; empty where the arm is not there."""
-    for entry in primary(summary)["table"]:
-        if entry["arm"] == arm and abs(entry["target_sparsity"] - level) < 1e-9:
-            return {int(seed): float(value) for seed, value in entry["by_seed"]}
-    return {}
-
-
-def crossings(summary: Summary, kind: str, arm: str) -> tuple[BySeed, int]:
-    """Breakdown or crater sparsity by seed, draws averaged, and how many curves never crossed."""
-    values: dict[int, list[float]] = {}
-    runs = primary(summary)[kind]["arms"].get(arm, [])
-    for run in runs:
-        values.setdefault(int(run["seed"]), []).append(float(run["sparsity"]))
-    means = {seed: float(np.mean(some)) for seed, some in values.items()}
-    return means, sum(run["censored"] for run in runs)
-
-
-def minus(one: BySeed, other: BySeed) -> BySeed:
-    """Paired differences over the seeds that both have."""
-    return {seed: one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())}
-
-
-def averaged(parts: Sequence[BySeed]) -> BySeed:
-    """By seed, the mean over parts, of the seeds that all have."""
-    common = set.intersection(*(set(part) for part in parts)) if parts else set()
-    return {seed: float(np.mean([part[seed] for part in parts])) for seed in sorted(common)}
-
-
-def interval(values: BySeed) -> Interval:
-    """Student's t over seeds.
+def same_but(one: Run, other: Run, *names: str) -> None:
+    """Two runs that are compared may differ in these alone.
 
     Raises:
-      Missing: there is no value.
+      TooFew: they differ in more.
     """
-    if not values:
-        raise Missing("rows")
-    return t_interval(list(values.values()))
+    keys = {k.partition(" ")[0] for k in differing_keys(one.groups[0][0], other.groups[0][0])}
+    if keys - set(names):
+        raise TooFew(
+            f"{one.name} and {other.name} differ in {', '.join(sorted(keys - set(names)))}"
+        )
 
 
-def said(found: Interval, unit: str = "points") -> str:
-    scale, digits = (100, 0) if unit == "%" else (1, 2)
-    sign = "" if unit == "%" else "+"
-    text = f"{scale * found.mean:{sign}.{digits}f}{'%' if unit == '%' else ' points'}"
-    if found.low is None or found.high is None:
-        return f"{text} (n = {found.n})"
-    low, high = scale * found.low, scale * found.high
-    return f"{text} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f}, n = {found.n})"
+def need(found: int, least: int, what: str) -> None:
+    """Raises `TooFew` where there are fewer."""
+    if found < least:
+        raise TooFew(f"{least} {what} are needed, {found} are here")
 
 
-def above(found: Interval, bound: float) -> bool:
-    return found.low is not None and found.low > bound
+@dataclass(frozen=True)
+class Bound:
+    """A mean sparsity over seeds, of which some may be lower bounds.
+
+    An unbroken seed counts as the last level for "at least"; "below" cannot be told with one.
+    """
+
+    estimate: Estimate
+    censored: int
+
+    @classmethod
+    def of(cls, crossings: dict[int, Crossing], design: Design) -> "Bound":
+        values = {seed: one.sparsity for seed, one in crossings.items()}
+        censored = sum(one.censored for one in crossings.values())
+        return cls(estimate(values, design=design), censored)
+
+    def at_least(self, level: float) -> bool:
+        """Whether the lower bound of the mean is."""
+        return self.estimate.interval is not None and self.estimate.interval[0] >= level
+
+    def above(self, level: float) -> bool:
+        return self.estimate.above(level)
+
+    def below(self, level: float) -> bool:
+        """Whether the upper bound of the mean is."""
+        return not self.censored and self.estimate.below(level)
+
+    def __str__(self) -> str:
+        text = said(self.estimate, "%")
+        if self.censored:
+            text = f"at least {text}, {self.censored} of {self.estimate.n_seeds} never reached it"
+        return text
 
 
-def below(found: Interval, bound: float) -> bool:
-    return found.high is not None and found.high < bound
-
-
-def levels_of(summary: Summary, arm: str) -> list[float]:
-    return sorted({e["target_sparsity"] for e in primary(summary)["table"] if e["arm"] == arm})
+def said(found: Estimate, unit: str = "points") -> str:
+    """A mean with its interval and n: points as they are, "%" of a share."""
+    scale, digits, sign, end = (100, 1, "", "%") if unit == "%" else (1, 2, "+", f" {unit}")
+    if found.mean is None:
+        return "nothing"
+    text = f"{scale * found.mean:{sign}.{digits}f}{end}"
+    if found.interval is None:
+        return f"{text} (n = {found.n_seeds})"
+    low, high = (scale * bound for bound in found.interval)
+    return f"{text} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f}, n = {found.n_seeds})"

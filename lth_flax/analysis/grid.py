@@ -79,7 +79,12 @@ def own_rates(
     curves: Sequence[CurvePoint] = (),
     predictions: Predictions | None = None,
 ) -> list[OwnRates]:
-    """Arms compared each at its own learning rate, for every combination of the other factors."""
+    """Arms compared each at its own learning rate, for every combination of the other factors.
+
+    Nothing where one rate was run (`varying` has none).
+    """
+    if "learning_rate" not in varying:
+        return []
     at = FACTORS.index("learning_rate")
     families: dict[Values, list[Record]] = {}
     for group in groups:
@@ -150,8 +155,11 @@ def factor_tests(
 ) -> tuple[list[FactorTest], ChosenRates | None]:
     """Every factor on every outcome, and depth at the rate that validation chose.
 
-    Together they are one family: p-values are Holm's over all of them.
+    Together they are one family: p-values are Holm's over all of them. No test where nothing
+    varies.
     """
+    if not varying:
+        return [], None
     design = design_of(groups[0])
     tables = {
         tuple(one.factors[name] for name in FACTORS): _outcomes(one) for one in configurations
@@ -200,11 +208,10 @@ def factor_tests(
 def _outcomes(one: Configuration) -> Outcomes:
     """What a factor may move, by seed; sparsities in points, so that all read alike."""
     found = one.checkpoints[one.primary_checkpoint]
-    outcomes: Outcomes = {
-        "dense accuracy": (dict(cell.score.by_seed), False)
-        for cell in found.table
-        if cell.arm == "dense"
-    }
+    outcomes: Outcomes = {}
+    for cell in found.table:
+        if cell.arm == "dense":
+            outcomes["dense accuracy"] = (dict(cell.score.by_seed), False)
     for kind, table in (("breakdown", found.breakdown), ("crater", found.crater)):
         for arm, crossings in table.arms.items():
             outcomes[f"{kind} sparsity of {arm}"] = (_points(crossings), crossings.sparsity is None)

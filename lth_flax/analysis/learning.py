@@ -67,9 +67,7 @@ def unfinished(records: Sequence[Record], points: Sequence[CurvePoint], margin: 
     )
 
 
-def _runs(
-    records: Sequence[Record], points: Sequence[CurvePoint]
-) -> dict[tuple[str, float], Runs]:
+def _runs(records: Sequence[Record], points: Sequence[CurvePoint]) -> dict[tuple[str, float], Runs]:
     """The points of the named runs by arm and level, epochs rising."""
     names = {row.row_id for row in records}
     runs: dict[str, list[CurvePoint]] = {}

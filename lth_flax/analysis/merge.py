@@ -1,4 +1,4 @@
-"""Records of runs made apart: blocks of seeds back into one run, and configurations side by side."""
+"""Records of runs made apart: blocks of seeds as one run, and configurations side by side."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

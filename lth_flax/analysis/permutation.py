@@ -24,15 +24,19 @@ from jaxtyping import Float, Int
 
 EXACT_LIMIT = 1 << 17
 MONTE_CARLO_DRAWS = 99_999
-_TIE = 1e-9
+_ROUNDING = 1e-11
 
 
 @dataclass(frozen=True)
 class Relabelled:
-    """The mean gap at each level under every relabelling, the real one first."""
+    """The mean gap at each level under every relabelling, the real one first.
+
+    slack: gaps that are nearer to each other differ by rounding alone.
+    """
 
     gaps: Float[np.ndarray, "relabellings levels"]
     exact: bool
+    slack: float
 
     @property
     def smallest_p(self) -> float:
@@ -107,14 +111,15 @@ def relabel(
     exact = is_exact(seeds, runs, exact_limit)
     treated = _means(test, exact, rng_seed)
     controls = (test.sum(axis=1).mean(axis=0) - treated) / (runs - 1)
+    slack = _ROUNDING * float(np.abs(test).max(initial=0.0))
     if rates == 1:
-        return Relabelled((treated - controls)[:, 0], exact)
+        return Relabelled((treated - controls)[:, 0], exact, slack)
     if validation is None:
         raise ValueError("several learning rates need validation accuracies to choose by")
     chooses = _means(validation, exact, rng_seed)
     others = (validation.sum(axis=1).mean(axis=0) - chooses) / (runs - 1)
     gaps = at_rates(treated, chosen_rates(chooses)) - at_rates(controls, chosen_rates(others))
-    return Relabelled(gaps, exact)
+    return Relabelled(gaps, exact, slack)
 
 
 def _means(
@@ -140,7 +145,7 @@ def permutation_test(
 ) -> PermutationTest:
     """Tests the weighted mean gap over levels."""
     means = relabelled.gaps @ np.asarray(weights, float)
-    slack = _TIE * float(np.abs(means).max(initial=0.0))
+    slack = relabelled.slack
     return PermutationTest(
         gap=float(means[0]) if abs(means[0]) > slack else 0.0,
         p_greater=float(np.mean(means >= means[0] - slack)),
@@ -148,22 +153,23 @@ def permutation_test(
     )
 
 
-def step_down_max_t(gaps: Float[np.ndarray, "relabellings levels"]) -> MaxTTest:
-    """Tests per level that the treatment is better; negate `gaps` for the other direction.
+def step_down_max_t(relabelled: Relabelled, *, worse: bool = False) -> MaxTTest:
+    """Tests per level that the treatment is better, or `worse`.
 
     The same relabelling holds for all levels of a seed at once, which keeps
     their correlation. A level's statistic is its gap over the root mean square
     of its relabelled gaps. Levels are stepped down from the largest statistic:
     the k-th is compared with the maximum over itself and all smaller ones.
     """
+    gaps = -relabelled.gaps if worse else relabelled.gaps
     levels = gaps.shape[1]
     p, adjusted = np.ones(levels), np.ones(levels)
     scale = np.sqrt((gaps**2).mean(axis=0))
-    moving = np.flatnonzero(scale > _TIE * np.abs(gaps).max(initial=0.0))
+    moving = np.flatnonzero(scale > relabelled.slack)
     if moving.size:
         ranked = moving[np.argsort(-(gaps[0, moving] / scale[moving]), kind="stable")]
         drawn = gaps[:, ranked] / scale[ranked]
-        bar = drawn[0] - _TIE
+        bar = drawn[0] - relabelled.slack / scale[ranked]
         p[ranked] = (drawn >= bar).mean(axis=0)
         maxima = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
         adjusted[ranked] = np.maximum.accumulate((maxima >= bar).mean(axis=0))
@@ -208,7 +214,7 @@ class FactorPermutation:
         """The share of relabellings that spread the means at least as much."""
         values = self.outcomes.shape[1]
         observed = _spread(self.outcomes.sum(axis=0))
-        slack = _TIE * (1 + float(observed))
+        slack = 1e-9 * (1 + float(observed))
         if self.exact:
             orders = np.array(list(itertools.permutations(range(values))))
             sums = self.outcomes[:1]

@@ -6,6 +6,7 @@ python -m lth_flax.analysis.report --out=NEW DIR...  join blocks of seeds, or co
 """
 
 import argparse
+import json
 import math
 import shlex
 import sys
@@ -13,30 +14,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from matplotlib.figure import Figure
-
 from lth_flax.analysis.blocks import Block, join_blocks, read_block, read_provenance, write_block
-from lth_flax.analysis.comparison_page import comparison_html, comparison_text
-from lth_flax.analysis.configurations import comparable, compare_configurations
-from lth_flax.analysis.draw_configurations import figures_of_comparison
 from lth_flax.analysis.figures import figure_bytes, figures_of
-from lth_flax.analysis.merge import split_groups
-from lth_flax.analysis.page import report_html, verdict_sentence
+from lth_flax.analysis.page import report_html
 from lth_flax.analysis.paper import Curve, paper_curves
-from lth_flax.analysis.summary import summarize, summary_text
-from lth_flax.analysis.terminal import diverged_sentence, terminal_table
+from lth_flax.analysis.result import Options, summary_text
+from lth_flax.analysis.summary import summarize
+from lth_flax.analysis.terminal import terminal_text
 from lth_flax.errors import UserError
 from lth_flax.flagfile import value_of
-from lth_flax.records import Record, write_bytes_atomic, write_text_atomic
+from lth_flax.records import write_bytes_atomic, write_text_atomic
 
 REPORT = "report"
-COMPARED = ("prune_after_training", "post_prune_training")
-"""Experiments that are answered by a comparison, also of one configuration."""
 
 
 def write_report(
     directory: Path,
-    records: Sequence[Record],
+    block: Block,
     *,
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any],
@@ -44,26 +38,21 @@ def write_report(
     alpha: float,
     paper: Mapping[str, Curve] | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """Writes summary.json, report/*.png, *.svg and report.html.
-
-    Records of more than one setting (after `retrain_ticket`, say) get a set of
-    files each: summary_2.json, report_2.html and so on. A grid of configurations
-    is compared in comparison.json and report/comparison.html, and where tickets
-    are not in it, its single configurations get a summary but no page.
+    """Writes summary.json, report/report.html and its figures as report/*.png and *.svg.
 
     Args:
       margin: of equivalence, in points.
       paper: curves of the paper, to be drawn beside ours.
 
     Returns:
-      the first summary, and the tables and verdicts for a terminal.
+      the summary, and the tables and verdicts for a terminal.
     """
-    if not records:
+    if not block.records:
         raise UserError(
             f"records.csv of {directory} has no rows, so there is nothing to report: remove the "
             "directory and run again"
         )
-    summaries = [summarize(g, margin=margin, alpha=alpha) for g in split_groups(records)]
+    summary = summary_of(block, Options(margin_points=margin, alpha=alpha))
     folder = directory / REPORT
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,62 +60,42 @@ def write_report(
         raise UserError(
             f"cannot make {folder} ({error.strerror}): give another directory for the report"
         ) from None
-    answers, text = [], ""
-    whole = comparable(records) or records[0].experiment in COMPARED
-    if whole:
-        comparison = compare_configurations(records, alpha=alpha)
-        text = _write_comparison(directory, comparison, settings, provenance, paper)
-    for number, summary in enumerate(summaries, start=1):
-        suffix = f"_{number}" if number > 1 else ""
-        write_text_atomic(directory / f"summary{suffix}.json", summary_text(summary))
-        if whole and not summary["headline"]:
-            continue
-        images = _write_figures(folder, figures_of(summary, paper), suffix)
-        page = report_html(summary, images, dict(settings), dict(provenance))
-        write_text_atomic(folder / f"report{suffix}.html", page)
-        title = f"{summary['dataset']}, {summary['mask_from']}:\n" if len(summaries) > 1 else ""
-        diverged = diverged_sentence(summary)
-        parts = [
-            terminal_table(summary),
-            verdict_sentence(summary),
-            *([diverged] if diverged else []),
-        ]
-        answers.append(title + "\n\n".join(parts))
-    return summaries[0], text or "\n\n".join(answers)
+    write_text_atomic(directory / "summary.json", summary_text(summary))
+    images = {}
+    for name, figure in figures_of(summary, paper).items():
+        images[name] = figure_bytes(figure, "png")
+        write_bytes_atomic(folder / f"{name}.png", images[name])
+        write_bytes_atomic(folder / f"{name}.svg", figure_bytes(figure, "svg"))
+    page = report_html(summary, images, dict(settings), dict(provenance))
+    write_text_atomic(page_of(directory), page)
+    return summary, terminal_text(summary)
+
+
+def summary_of(block: Block, options: Options) -> dict[str, Any]:
+    """What `summary.json` of a work directory holds."""
+    return summarize(
+        block.records,
+        options=options,
+        curves=block.curves or (),
+        predictions=block.predictions,
+    )
+
+
+def recorded_options(directory: Path) -> Options:
+    """The margin and alpha that a directory's summary was made with; else the defaults.
+
+    Made again without flags, a summary is the same. Also reads those of the first edition.
+    """
+    try:
+        found = json.loads((directory / "summary.json").read_text(encoding="utf-8"))["options"]
+        return Options(margin_points=float(found["margin_points"]), alpha=float(found["alpha"]))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return Options()
 
 
 def page_of(directory: Path) -> Path:
-    """The page to open first."""
-    folder = directory / REPORT
-    comparison = folder / "comparison.html"
-    return comparison if comparison.exists() else folder / "report.html"
-
-
-def _write_comparison(
-    directory: Path,
-    comparison: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-    paper: Mapping[str, Curve] | None,
-) -> str:
-    """Writes comparison.json, its figures and its page; returns the terminal's answer."""
-    folder = directory / REPORT
-    images = _write_figures(folder, figures_of_comparison(comparison, paper))
-    page = comparison_html(comparison, images, settings, provenance)
-    write_text_atomic(folder / "comparison.html", page)
-    write_text_atomic(directory / "comparison.json", summary_text(dict(comparison)))
-    return comparison_text(comparison)
-
-
-def _write_figures(
-    folder: Path, figures: Mapping[str, Figure], suffix: str = ""
-) -> dict[str, bytes]:
-    images = {}
-    for name, figure in figures.items():
-        images[name] = figure_bytes(figure, "png")
-        write_bytes_atomic(folder / f"{name}{suffix}.png", images[name])
-        write_bytes_atomic(folder / f"{name}{suffix}.svg", figure_bytes(figure, "svg"))
-    return images
+    """The page to open."""
+    return directory / REPORT / "report.html"
 
 
 def _margin(text: str) -> float:
@@ -187,7 +156,7 @@ def _report(
         provenance["blocks"] = ", ".join(provenance["blocks"])
     _, answer = write_report(
         directory,
-        block.records,
+        block,
         settings={name: value_of(line) for name, line in (block.flags or {}).items()},
         provenance=provenance,
         margin=margin,
@@ -203,13 +172,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("directories", nargs="+", metavar="DIR", help="work directories")
     parser.add_argument("--out", help="a new directory, for what is merged; or for the report")
     parser.add_argument(
-        "--margin", type=_margin, default=0.5, help="equivalence margin in points, from 0"
+        "--margin",
+        type=_margin,
+        help="equivalence margin in points, from 0; default: that of DIR's summary.json, or 0.5",
     )
     parser.add_argument(
         "--paper", type=int, metavar="N", help="draw the curves of the paper's figure N too"
     )
     parser.add_argument(
-        "--alpha", type=_alpha, default=0.05, help="level of the tests, above 0 and at most 0.5"
+        "--alpha",
+        type=_alpha,
+        help="level of the tests, above 0 and at most 0.5; default: likewise, or 0.05",
     )
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = parser.parse_args(given)
@@ -230,7 +203,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"{', '.join(options.directories)}: no rows, so nothing to report")
         paper = None if options.paper is None else paper_curves(options.paper)
         write = write_merged if merged else _report
-        answer = write(out, block, margin=options.margin, alpha=options.alpha, paper=paper)
+        before = recorded_options(directories[0])
+        margin = before.margin_points if options.margin is None else options.margin
+        alpha = before.alpha if options.alpha is None else options.alpha
+        answer = write(out, block, margin=margin, alpha=alpha, paper=paper)
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -43,9 +43,7 @@ def gains(records: Sequence[Record]) -> dict[float, dict[str, BySeed]]:
     }
 
 
-def retraining(
-    records: Sequence[Record], confidence: float, design: Design
-) -> list[Retraining]:
+def retraining(records: Sequence[Record], confidence: float, design: Design) -> list[Retraining]:
     """The gains with intervals, and the exact test that flips their signs within seeds."""
     return [
         Retraining(

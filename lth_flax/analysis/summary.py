@@ -62,10 +62,8 @@ def summarize(
         _configuration(group, name, options, curves, predictions)
         for group, name in zip(groups, names, strict=True)
     ]
-    own_rates, tests, chosen = [], [], None
-    if one_grid:
-        own_rates = grid.own_rates(groups, factors, options, curves, predictions)
-        tests, chosen = grid.factor_tests(groups, configurations, factors, options)
+    own_rates = grid.own_rates(groups, factors, options, curves, predictions)
+    tests, chosen = grid.factor_tests(groups, configurations, factors, options)
     sizes = [len(values) for values in factors.values()]
     return to_json(
         Result(
@@ -213,9 +211,7 @@ def _headline(
     options: Options,
 ) -> Headline | None:
     """The main finding: tickets at their own rates, or in the first configuration, or a factor."""
-    places = [
-        (" at its own learning rate", one.name, one.comparisons) for one in own_rates
-    ] or [
+    places = [(" at its own learning rate", one.name, one.comparisons) for one in own_rates] or [
         ("", one.name, one.checkpoints[one.primary_checkpoint].comparisons)
         for one in configurations
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lth_flax.analysis.statistics import level_name
+from lth_flax.analysis.statistics import level_name, reach
 
 CHECKPOINT_NAMES = {"last": "last epoch", "best": "epoch with the best validation accuracy"}
 _WIDTH = 100
@@ -43,16 +43,14 @@ def verdict_sentence(summary: Mapping[str, Any]) -> str:
     """The main finding, with its numbers, in one sentence."""
     headline = summary["headline"]
     if headline:
-        where = f"{headline['where'][0].upper()}{headline['where'][1:]}: " if headline["where"] else ""
+        where = (
+            f"{headline['where'][0].upper()}{headline['where'][1:]}: " if headline["where"] else ""
+        )
         return where + headline["sentence"]
     arms = sorted({arm for one in summary["configurations"] for arm in one["arms"]})
     unfinished = [one["unfinished"] for one in summary["configurations"] if one["unfinished"]]
-    return ". ".join(
-        [
-            f"No verdict: it needs tickets and a control, and the arms here are {', '.join(arms)}",
-            *unfinished[:1],
-        ]
-    ) + "."
+    said = f"No verdict: it needs tickets and a control, and the arms here are {', '.join(arms)}"
+    return ". ".join([said, *unfinished[:1]]) + "."
 
 
 def terminal_table(summary: Mapping[str, Any], configuration: Configuration | None = None) -> str:
@@ -101,7 +99,9 @@ def accuracy_rows(
     header = ["sparsity", *arms]
     gaps: dict[float, Any] = {}
     control = summary["options"]["headline_control"]
-    comparison = found["comparisons"].get(control) or next(iter(found["comparisons"].values()), None)
+    comparison = found["comparisons"].get(control) or next(
+        iter(found["comparisons"].values()), None
+    )
     if comparison:
         header.append(f"{summary['options']['treatment']} − {comparison['control']}")
         gaps = {entry["target_sparsity"]: entry["gap"] for entry in comparison["levels"]}
@@ -152,7 +152,9 @@ def crossing_text(crossings: Mapping[str, Any] | None) -> str:
     found, total = crossings["sparsity"], len(crossings["runs"])
     if found is None:
         bound = "≥ " if 2 * crossings["broke"] <= total else ""
-        return f"median {bound}{100 * crossings['median']:.1f}% ({crossings['broke']}/{total} broke)"
+        return (
+            f"median {bound}{100 * crossings['median']:.1f}% ({crossings['broke']}/{total} broke)"
+        )
     half = ""
     if found["interval"]:
         half = f" ± {50 * (found['interval'][1] - found['interval'][0]):.1f}"
@@ -202,6 +204,26 @@ def plus_minus(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
 def confidence_name(summary: Mapping[str, Any]) -> str:
     """ "95%", or what the summary was made with."""
     return f"{100 * summary['options']['confidence']:g}%"
+
+
+def reach_sentence(draws: Mapping[str, int], seeds: int, alpha: float) -> str:
+    """Which controls (with their draws) so few seeds cannot tell apart, and what would; or nothing.
+
+    >>> reach_sentence({"reinit": 1}, 5, 0.05).split(":")[0]
+    'note: 5 seeds with 1 draw of reinit cannot reach p = 0.05, at best 0.062'
+    """
+    parts = []
+    for control, number in draws.items():
+        found = reach(seeds, number, alpha)
+        if not found.enough:
+            ways = [f"{found.seeds} seeds"] if found.seeds else []
+            ways += [f"{found.draws} draws each"] if found.draws else []
+            parts.append(
+                f"{seeds} seed{'s' * (seeds != 1)} with {number} draw{'s' * (number != 1)} of "
+                f"{control} cannot reach p = {alpha:g}, at best {found.smallest_p:.2g}: "
+                f"{' or '.join(ways) or 'no number of either'} would"
+            )
+    return f"note: {'; '.join(parts)} (blocks that are merged count together)" if parts else ""
 
 
 def diverged_sentence(configuration: Configuration) -> str:

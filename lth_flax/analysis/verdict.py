@@ -96,9 +96,7 @@ def _numbers(primary: Primary, design: Design, options: Options) -> str:
     )
 
 
-def _why_unknown(
-    pairs: Pairs, primary: Primary, found: Comparison, options: Options
-) -> str:
+def _why_unknown(pairs: Pairs, primary: Primary, found: Comparison, options: Options) -> str:
     close, needed = found.equivalence, found.seeds_needed
     if primary.smallest_p > options.alpha:
         possible = reach(len(pairs.seeds), pairs.draws, options.alpha)

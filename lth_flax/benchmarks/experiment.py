@@ -94,13 +94,13 @@ def run_ours(question: dict[str, Any], data_file: str, work: Path) -> dict[str, 
     seconds = time.perf_counter() - started
     provenance = json.loads((work / "ours" / "provenance.json").read_text(encoding="utf-8"))
     summary = json.loads((work / "ours" / "summary.json").read_text(encoding="utf-8"))
-    rows = summary["checkpoints"]["last"]["table"]
+    rows = summary["configurations"][0]["checkpoints"]["last"]["table"]
     return {
         "seconds": seconds,
         "spent": provenance["seconds"],
         "padding_share": provenance["data"]["padding_share"],
         "accuracy": {
-            name_of(row["arm"], row["target_sparsity"]): row["mean"] / 100 for row in rows
+            name_of(row["arm"], row["target_sparsity"]): row["score"]["mean"] / 100 for row in rows
         },
     }
 

@@ -1,8 +1,12 @@
 """What an experiment's flags ask for: seeds, levels, arms, and how a mask is found."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 
+from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.errors import UserError
 from lth_flax.experiments.arms import ARMS, Seed
 from lth_flax.experiments.flags import FLAGS, MOST_SEEDS
@@ -95,6 +99,14 @@ def chosen_arms() -> list[tuple[str, int]]:
         if arm in FLAGS.arms
         for draw in range(FLAGS.reinit_draws if arm == "reinit" else 1)
     ]
+
+
+def say_reach(arms: Sequence[tuple[str, int]], seeds: int) -> None:
+    """Says before training where so few seeds and draws cannot reach `--alpha`, and what would."""
+    draws = Counter(arm for arm, _ in arms if arm != "ticket")
+    line = reach_sentence(draws, seeds, FLAGS.alpha)
+    if line:
+        print(line)
 
 
 def pruned(family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:

@@ -27,7 +27,7 @@ from lth_flax.data.sources import Source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.experiments import command
-from lth_flax.experiments.choices import seed_block
+from lth_flax.experiments.choices import say_reach, seed_block
 from lth_flax.experiments.devices import configure_jax
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.grid import one_configuration
@@ -59,6 +59,7 @@ def main() -> None:
     check_found(found)
     use_settings(found)
     seeds = seed_block()
+    say_reach([("reinit", draw) for draw in range(FLAGS.reinit_draws)], len(seeds))
     source = with_classes(load(), used_classes(found))
     rows = len(seeds) * (2 + FLAGS.reinit_draws)
     configure_jax(rows=rows)

@@ -24,7 +24,7 @@ from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.errors import UserError
 from lth_flax.experiments import command, sweep_flags
 from lth_flax.experiments import flags as project_flags
-from lth_flax.experiments.choices import seed_block
+from lth_flax.experiments.choices import chosen_arms, say_reach, seed_block
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.sweep_plan import Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import (
@@ -54,6 +54,8 @@ def main() -> None:
         f"({len(cells)} cell{'s' * (len(cells) > 1)} x {len(blocks)} blocks), each on {resources}; "
         f"{len(tasks) - len(todo)} done before"
     )
+    if FLAGS.experiment == "winning_ticket" and not FLAGS.dense_only:
+        say_reach(chosen_arms(), len(seeds))
     if todo:
         failed = _run(directory, todo, len(tasks) - len(todo), resources)
         if failed:

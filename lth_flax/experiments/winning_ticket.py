@@ -18,7 +18,13 @@ import numpy as np
 
 from lth_flax.experiments import command, grid
 from lth_flax.experiments.arms import ARMS, Seed
-from lth_flax.experiments.choices import chosen_arms, chosen_levels, pruned, seed_block
+from lth_flax.experiments.choices import (
+    chosen_arms,
+    chosen_levels,
+    pruned,
+    say_reach,
+    seed_block,
+)
 from lth_flax.experiments.devices import configure_jax
 from lth_flax.experiments.flags import FLAGS
 from lth_flax.experiments.results import Entry, Method
@@ -37,6 +43,8 @@ def main() -> None:
     levels, arms, seeds = chosen_levels(), chosen_arms(), seed_block()
     if FLAGS.dense_only:
         levels = ()
+    else:
+        say_reach(arms, len(seeds))
     shapes, rates = grid.shapes(), grid.rates()
     source = load()
     table = len(seeds) * len(rates)

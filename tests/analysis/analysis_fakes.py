@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lth_flax.analysis.pairing import Pairs
 from lth_flax.records import Record
 
 SETTINGS = {"hidden": 32, "learning_rate": 0.001, "num_layers": 2}
@@ -49,6 +50,20 @@ def record(**changes) -> Record:
 def dense(seed: int = 0, accuracy: float = 0.9, **changes) -> Record:
     return record(
         arm="dense", seed=seed, level=0, target_sparsity=0.0, accuracy=accuracy, **changes
+    )
+
+
+def pairs_of(runs: np.ndarray, levels=(0.8,)) -> Pairs:
+    """Pairs from percentages [seeds, runs, levels]; run 0 is the ticket."""
+    return Pairs(
+        "ticket",
+        "reinit",
+        tuple(levels),
+        tuple(range(len(runs))),
+        (0.001,),
+        runs[:, :, None, :],
+        None,
+        np.full((*runs.shape[:2], 1, runs.shape[2]), "", object),
     )
 
 

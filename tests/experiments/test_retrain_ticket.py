@@ -136,7 +136,8 @@ def test_one_seed_has_a_report_without_a_verdict(on_same_data):
     work_dir, printed = on_same_data
     assert "Cannot tell with 1 seed" in printed
     assert "Cannot tell with 1 seed" in (work_dir / "report" / "report.html").read_text("utf-8")
-    assert json.loads((work_dir / "summary.json").read_text("utf-8"))["seeds"] == [1]
+    summary = json.loads((work_dir / "summary.json").read_text("utf-8"))
+    assert [one["seeds"] for one in summary["configurations"]] == [[1]]
 
 
 def test_records_are_added_and_a_repeated_row_replaces_itself(
@@ -153,9 +154,11 @@ def test_records_are_added_and_a_repeated_row_replaces_itself(
     assert set(first.splitlines()) < set(both.splitlines())
     assert cells(work_dir).items() <= cells(source_run).items()
     summary = json.loads((work_dir / "summary.json").read_text("utf-8"))
-    assert (summary["seeds"], summary["levels"]) == ([0, 1], [0.5, 0.9])
-    assert not (work_dir / "summary_2.json").exists()
-    assert len(predictions(work_dir)) == 2 * 2 * 4
+    (one,) = summary["configurations"]
+    assert (one["seeds"], one["levels"]) == ([0, 1], [0.5, 0.9])
+    labels = {name for name in predictions(work_dir) if name.startswith("labels/")}
+    assert labels == {f"labels/synthetic/seed={seed}" for seed in (0, 1)}
+    assert len(predictions(work_dir)) == 2 * 2 * 4 + len(labels)
 
     # The work directory's own flags replay it, and change nothing.
     curves, kept = (work_dir / "curves.csv").read_bytes(), predictions(work_dir)
@@ -209,15 +212,11 @@ def test_other_data_with_unknown_words(source_run, on_same_data, reviews, cache,
     assert all(np.isfinite(r.loss) and r.settings["epochs"] == 1 for r in rows)
     assert all(r.settings["learning_rate"] == 0.01 for r in rows)
     # Both questions are answered, each by itself.
-    summaries = [
-        json.loads((work_dir / name).read_text("utf-8"))
-        for name in ("summary.json", "summary_2.json")
-    ]
-    assert sorted((s["dataset"], s["seeds"]) for s in summaries) == [
+    summary = json.loads((work_dir / "summary.json").read_text("utf-8"))
+    assert sorted((one["dataset"], one["seeds"]) for one in summary["configurations"]) == [
         ("csv", [0, 1]),
         ("synthetic", [1]),
     ]
-    assert (work_dir / "report" / "report_2.html").exists()
 
 
 def test_bad_input_is_one_line_and_nothing_is_written(source_run, cache, tmp_path):
