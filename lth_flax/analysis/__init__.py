@@ -1,1 +1,3 @@
 """From records to statistics, figures and the report."""
+
+import lth_flax.analysis.matplotlib_import  # noqa: F401  (before any module here imports it)

@@ -1,135 +1,172 @@
-"""The paired gap per level, one panel per control."""
+"""Paired gaps per level: treatment minus each control, and what retraining gains."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from lth_flax.analysis.panels import (
+    Panel,
+    Point,
+    Series,
+    columns_for,
+    draw_panels,
+    handle,
+    limits_of,
+    point,
+    points_of,
+)
 from lth_flax.analysis.plot_style import (
     GREY,
-    RC,
-    caption,
-    sparsity_axis,
-    styles_of,
+    PAGE_MM,
+    SparsityScale,
+    arm_styles,
+    finish,
+    interval_note,
+    new_figure,
+    ordered_styles,
+    style,
 )
+from lth_flax.analysis.words import arm_name, factor_value, factor_values, plain
+
+Summary = Mapping[str, Any]
+_MARKS = {
+    "better": {"marker": "^", "markersize": 5.0},
+    "worse": {"marker": "v", "markersize": 5.0},
+    None: {"marker": "o", "markerfacecolor": "white"},
+}
 
 
-def gap_figure(summary: dict[str, Any], checkpoint: str | None = None) -> Figure:
-    """Paired gap per level, one panel per control, with t intervals and the equivalence margin.
+def gap_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
+    """Treatment minus control of the same seed at each level, with intervals and the margin.
 
-    A filled marker is a level that differs after max-T correction; the levels
-    of the primary test lie on the shaded part of the axis.
+    A triangle points to where a difference is shown, adjusted over levels; a ring is none shown.
     """
-    checkpoint = checkpoint or summary["primary_checkpoint"]
-    comparisons = {
-        control: found
-        for control, found in summary["checkpoints"][checkpoint]["comparisons"].items()
-        if found["levels"]
-    }
-    styles, options = styles_of(summary), summary["options"]
-    with matplotlib.rc_context(RC):
-        count = max(1, len(comparisons))
-        figure = Figure(figsize=(max(7.4, 3.5 * count), 4.1), layout="constrained")
-        panels = figure.subplots(1, count, squeeze=False)[0]
-        for axes, (control, found) in zip(panels, comparisons.items(), strict=False):
-            _draw_gaps(axes, found, styles[control], options)
-            axes.set_title(_gap_title(control, found, options), loc="left", fontsize=8.5)
-        treatment = options["treatment"]
-        panels[0].set_ylabel(f"Paired gap, {treatment} minus control\n(points of test accuracy)")
-        handles = [
-            Line2D(
-                [],
-                [],
-                marker="o",
-                color=GREY,
-                linestyle="",
-                label=f"mean and {100 * options['confidence']:g}% t interval over seeds",
-                markerfacecolor="white",
-            ),
-            Line2D(
-                [],
-                [],
-                marker="o",
-                color=GREY,
-                linestyle="",
-                label=f"adjusted p ≤ {options['alpha']:g}",
-            ),
-            Line2D(
-                [],
-                [],
-                marker="o",
-                color=GREY,
-                alpha=0.35,
-                linestyle="",
-                markersize=3,
-                label="one seed",
-            ),
-            Patch(color="#F0E442", alpha=0.45, label=f"±{options['margin_points']:g} points"),
-            Patch(color="#dddddd", label="levels of the primary test"),
+    options = summary["options"]
+    with style():
+        panels, handles = _grid_gaps(summary) if summary["factors"] else _control_gaps(summary)
+        treatment, alpha = options["treatment"], options["alpha"]
+        words = {
+            "better": f"{treatment} better, shown at {alpha:g} (adjusted over levels)",
+            "worse": f"{treatment} worse, shown likewise",
+            None: "no difference shown",
+        }
+        handles += [
+            handle(text, {"color": GREY, "markeredgecolor": GREY, **_MARKS[way]}, linestyle="")
+            for way, text in words.items()
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3 if count < 3 else 5)
-        figure.suptitle(caption(summary, checkpoint), fontsize=8, color=GREY, x=0.01, ha="left")
-    return figure
+        return _draw(summary, panels, handles, f"{plain(treatment).capitalize()} minus control\n(points)", width_mm)
 
 
-def _draw_gaps(
-    axes: Axes, found: dict[str, Any], style: tuple[str, str, Any], options: dict[str, Any]
-) -> None:
-    color, marker, _ = style
-    margin = options["margin_points"]
-    axes.axhspan(-margin, margin, color="#F0E442", alpha=0.35, linewidth=0, zorder=0)
-    axes.axhline(0, color="black", linewidth=0.9, zorder=1)
-    primary = [1 - e["target_sparsity"] for e in found["levels"] if e["in_primary"]]
-    if primary:
-        axes.axvspan(
-            max(primary) * 1.06,
-            min(primary) / 1.06,
-            color="#dddddd",
-            alpha=0.4,
-            linewidth=0,
-            zorder=-1,
+def retraining_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
+    """Gain of training on after pruning, and what of it the dense network has too."""
+    kinds = {
+        "gain": "pruned and trained on, minus pruned alone",
+        "over_dense_retrained": "pruned and trained on, minus dense trained on just as long",
+    }
+    with style():
+        ones = summary["configurations"]
+        first = next(iter(summary["factors"]), None)
+        values = summary["factors"].get(first, [0.0])
+        looks = dict(zip(values, ordered_styles(values), strict=True))
+        panels = [
+            Panel(
+                title,
+                [
+                    Series(
+                        one["name"],
+                        looks[one["factors"][first] if first else 0.0],
+                        [
+                            p
+                            for level in _found(one)["retraining"]
+                            for p in point(level["target_sparsity"], level[kind]["estimate"])
+                        ],
+                    )
+                    for one in ones
+                ],
+            )
+            for kind, title in kinds.items()
+        ]
+        handles = [handle(factor_value(first, v), look) for v, look in looks.items() if first]
+        return _draw(summary, panels, handles, "Gain (points of\nthe test score)", width_mm)
+
+
+def _draw(
+    summary: Summary, panels: Sequence[Panel], handles: list[Any], ylabel: str, width_mm: float
+) -> Figure:
+    """Panels around zero with shared axes; wide ranges are compressed beyond a few points."""
+    points, margin = points_of(panels), summary["options"]["margin_points"]
+    limits = limits_of(points, [-2 * margin, 2 * margin])
+    linear = max(2.0, 2 * margin)
+    squeezed = max(map(abs, limits)) > 4 * linear
+    rows = -(-len(panels) // columns_for(len(panels), width_mm))
+    figure = new_figure()
+    scale = SparsityScale(sorted({p.level for p in points}))
+    cut = draw_panels(
+        figure, panels, scale, [limits], width_mm=width_mm, ylabel=ylabel,
+        symlog=linear if squeezed else None,
+    )  # fmt: skip
+    for axes in figure.axes:
+        axes.axhspan(-margin, margin, color="#F0E442", alpha=0.4, linewidth=0, zorder=0)
+        axes.axhline(0, color="black", linewidth=0.7, zorder=1)
+    handles.append(Patch(color="#F0E442", alpha=0.4, label=f"±{margin:g} points"))
+    note = interval_note(summary, cut)
+    if squeezed:
+        note += f"\nthe scale is linear up to ±{linear:g} points and logarithmic beyond"
+    rows = -(-len(panels) // columns_for(len(panels), width_mm))
+    height = rows * {1: 52.0, 2: 42.0}.get(rows, 36.0) + 10
+    return finish(figure, width_mm, height, handles, note)
+
+
+def _found(one: Mapping[str, Any]) -> dict[str, Any]:
+    return one["checkpoints"][one["primary_checkpoint"]]
+
+
+def _gaps(comparison: Mapping[str, Any], colours: Mapping[Any, str] | None = None) -> list[Point]:
+    """`colours` by direction, where colour does not name the series."""
+    found = []
+    for level in comparison["levels"]:
+        marks = dict(_MARKS[level["direction"]])
+        if colours:
+            marks["color"] = marks["markeredgecolor"] = colours[level["direction"]]
+        elif level["direction"] is None:
+            marks["markeredgecolor"] = None
+        found += point(level["target_sparsity"], level["gap"], **marks)
+    return found
+
+
+def _control_gaps(summary: Summary) -> tuple[list[Panel], list[Any]]:
+    """A panel for each control."""
+    one = summary["configurations"][0]
+    styles = arm_styles(one["arms"])
+    return [
+        Panel(
+            f"minus {arm_name(control)}",
+            [Series(control, {**styles[control], "linestyle": "-"}, _gaps(found))],
         )
-    for entry in found["levels"]:
-        x = 1 - entry["target_sparsity"]
-        values = [value for _, value in entry["by_seed"]]
-        axes.plot(
-            [x] * len(values),
-            values,
-            "o",
-            color=color,
-            alpha=0.3,
-            markersize=2.6,
-            markeredgewidth=0,
-            zorder=2,
-        )
-        if entry["interval"]:
-            axes.plot([x, x], entry["interval"], color=color, linewidth=1.5, zorder=3)
-        tests = [entry["p_treatment_better_adjusted"], entry["p_control_better_adjusted"]]
-        clear = any(p is not None and p <= options["alpha"] for p in tests)
-        axes.plot(
-            [x],
-            [entry["mean"]],
-            marker,
-            color=color,
-            markersize=5.5,
-            zorder=4,
-            markerfacecolor=color if clear else "white",
-            markeredgewidth=1.3,
-        )
-    sparsity_axis(axes, [entry["target_sparsity"] for entry in found["levels"]], room=9)
-    axes.set_xlabel("Sparsity of prunable weights (%)")  # short: panels are narrow
+        for control, found in _found(one)["comparisons"].items()
+        if found["levels"]
+    ], []
 
 
-def _gap_title(control: str, found: dict[str, Any], options: dict[str, Any]) -> str:
-    draws = f" ({found['draws']} draws per seed)" if found["draws"] > 1 else ""
-    name, primary = f"{options['treatment']} − {control}{draws}", found["primary"]
-    if primary is None:
-        return name
-    bounds = primary["interval"]
-    spread = f" [{bounds[0]:+.2f}, {bounds[1]:+.2f}]" if bounds else ""
-    better = primary["mean"] >= 0
-    p = primary["p_treatment_better" if better else "p_control_better"]
-    return f"{name}\n{primary['mean']:+.2f}{spread}, one-sided p = {p:.2g}"
+def _grid_gaps(summary: Summary) -> tuple[list[Panel], list[Any]]:
+    """Against the headline's control: a panel for each value of the other factors, colour is
+    the first; and one where each arm stands at its own learning rate.
+    """
+    first, *rest = summary["factors"]
+    values = summary["factors"][first]
+    looks = dict(zip(values, ordered_styles(values), strict=True))
+    control = summary["options"]["headline_control"]
+    panels: dict[str, list[Series]] = {}
+    every = [(one["factors"], _found(one)["comparisons"], "") for one in summary["configurations"]]
+    every += [(own["factors"], own["comparisons"], "own") for own in summary["own_rates"]]
+    for factors, comparisons, own in every:
+        found = comparisons.get(control) or next(iter(comparisons.values()), None)
+        if not found or not found["levels"]:
+            continue
+        title = "each arm at its own learning rate" if own else factor_values(factors, rest)
+        look = looks.get(factors.get(first), {"color": "black", "linestyle": "-", "marker": "o"})
+        panels.setdefault(title, []).append(Series(plain(title), look, _gaps(found)))
+    handles = [handle(factor_value(first, v), look, marker="") for v, look in looks.items()]
+    return [Panel(title, series) for title, series in panels.items()], handles

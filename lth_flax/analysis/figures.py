@@ -4,37 +4,63 @@
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 
 from lth_flax.analysis.draw_accuracy import accuracy_figure
-from lth_flax.analysis.draw_density import density_figure
-from lth_flax.analysis.draw_gap import gap_figure
+from lth_flax.analysis.draw_breakdown import breakdown_figure, has_breakdown
+from lth_flax.analysis.draw_density import density_figure, masks_of
+from lth_flax.analysis.draw_gap import gap_figure, retraining_figure
+from lth_flax.analysis.draw_learning import learning_figure
 from lth_flax.analysis.paper import Curve
-from lth_flax.analysis.plot_style import RC
+from lth_flax.analysis.plot_style import COLUMN_MM, PAGE_MM, style
 
-__all__ = ["accuracy_figure", "density_figure", "figure_bytes", "figures_of", "gap_figure"]
+__all__ = [
+    "COLUMN_MM",
+    "PAGE_MM",
+    "accuracy_figure",
+    "breakdown_figure",
+    "density_figure",
+    "figure_bytes",
+    "figures_of",
+    "gap_figure",
+    "learning_figure",
+    "retraining_figure",
+]
 
 
 def figures_of(
-    summary: dict[str, Any], paper: Mapping[str, Curve] | None = None
+    summary: Mapping[str, Any],
+    paper: Mapping[str, Curve] | None = None,
+    width_mm: float = PAGE_MM,
 ) -> dict[str, Figure]:
     """Every figure that the summary has data for, by file name without suffix."""
-    figures = {"accuracy": accuracy_figure(summary, paper=paper)}
-    if summary["checkpoints"][summary["primary_checkpoint"]]["comparisons"]:
-        figures["gap"] = gap_figure(summary)
-    if any(isinstance(table, list) for table in summary["density"].values()):
-        figures["density"] = density_figure(summary)
-    return figures
+    ones = summary["configurations"]
+    found = [one["checkpoints"][one["primary_checkpoint"]] for one in ones]
+    figures: dict[str, Callable[[], Figure]] = {
+        "accuracy": lambda: accuracy_figure(summary, paper, width_mm)
+    }
+    if any(gaps["levels"] for one in found for gaps in one["comparisons"].values()):
+        figures["gap"] = lambda: gap_figure(summary, width_mm)
+    if any(one["learning_curves"] for one in ones):
+        figures["learning"] = lambda: learning_figure(summary, width_mm)
+    if any(one["retraining"] for one in found):
+        figures["retraining"] = lambda: retraining_figure(summary, width_mm)
+    if has_breakdown(summary):
+        figures["breakdown"] = lambda: breakdown_figure(summary, width_mm)
+    with_masks = [one for one in ones if masks_of(one)]
+    if with_masks:
+        arm = summary["options"]["treatment"]
+        figures["density"] = lambda: density_figure(with_masks[0], arm, width_mm)
+    return {name: draw() for name, draw in figures.items()}
 
 
-def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 160) -> bytes:
+def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
     """The figure as "png" or "svg", the same bytes every time: no dates, no random ids."""
     stream = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with matplotlib.rc_context(RC):
+    with style():
         figure.savefig(stream, format=kind, dpi=dpi, metadata=metadata)
     return stream.getvalue()
