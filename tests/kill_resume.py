@@ -126,7 +126,7 @@ def check(place: Path, expected: dict[str, str]) -> None:
     assert not differing, f"{place}: {', '.join(differing)} differ"
 
 
-def kill_and_resume(directory: Path, *, kills: int, seed: int) -> Counter[str]:
+def kill_and_resume(directory: Path, *, kills: int, seed: str) -> Counter[str]:
     """Kills so often, compares all that ended; how often each kind of moment was hit."""
     finish(start(directory / "whole"))  # compiles, so that the next tells how long a run takes
     again = start(directory / "again")
@@ -163,7 +163,7 @@ def kill_and_resume(directory: Path, *, kills: int, seed: int) -> Counter[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", default="0")
     arguments = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     with tempfile.TemporaryDirectory() as directory:

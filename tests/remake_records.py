@@ -1,9 +1,9 @@
-"""Makes every recorded answer under experiments/ again from its records: after a change of the rules.
+"""Makes every recorded answer under experiments/ again: for after a change of the rules.
 
   python tests/remake_records.py
 
-Of every directory that holds a records.csv: summaries, comparisons, figures and pages, with the level
-and the margin of its flags.txt; then the page of claims, which follows from the summaries.
+Of every directory that holds a records.csv: summaries, comparisons, figures and pages, with the
+level and the margin of its flags.txt; then the page of claims, which follows from the summaries.
 `tests/test_recorded_answers.py` compares what is there with what this would write.
 """
 

@@ -106,6 +106,7 @@ def predictions(directory: Path) -> dict[str, bytes]:
         return {name: archive[name].tobytes() for name in archive.files}
 
 
+@pytest.mark.slow
 def test_the_same_data_gives_the_same_bits(source_run, on_same_data):
     work_dir, printed = on_same_data
     found, again = cells(source_run), cells(work_dir)
@@ -116,6 +117,7 @@ def test_the_same_data_gives_the_same_bits(source_run, on_same_data):
     assert "The data and its split are those that the ticket was found on" in printed
 
 
+@pytest.mark.slow
 def test_the_same_data_gives_the_same_curves_and_predictions(source_run, on_same_data):
     def losses(directory):
         return {
@@ -132,6 +134,7 @@ def test_the_same_data_gives_the_same_curves_and_predictions(source_run, on_same
     assert again[name] == found[f"{row}/last"]
 
 
+@pytest.mark.slow
 def test_one_seed_has_a_report_without_a_verdict(on_same_data):
     work_dir, printed = on_same_data
     assert "Cannot tell with 1 seed" in printed
@@ -139,6 +142,7 @@ def test_one_seed_has_a_report_without_a_verdict(on_same_data):
     assert json.loads((work_dir / "summary.json").read_text("utf-8"))["seeds"] == [1]
 
 
+@pytest.mark.slow
 def test_records_are_added_and_a_repeated_row_replaces_itself(
     source_run, on_same_data, cache, tmp_path
 ):
@@ -183,6 +187,7 @@ def reviews(tmp_path_factory, ticket_json) -> tuple[Path, float]:
     return file, sum(word not in known for word in words) / len(words)
 
 
+@pytest.mark.slow
 def test_other_data_with_unknown_words(source_run, on_same_data, reviews, cache, tmp_path):
     work_dir = Path(shutil.copytree(on_same_data[0], tmp_path / "work"))
     before = set((work_dir / "records.csv").read_text("utf-8").splitlines())
@@ -220,6 +225,7 @@ def test_other_data_with_unknown_words(source_run, on_same_data, reviews, cache,
     assert (work_dir / "report" / "report_2.html").exists()
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_nothing_is_written(source_run, cache, tmp_path):
     ticket = f"--ticket={source_run}/tickets/seed_0/level_0.5"
     three = tmp_path / "three.csv"
@@ -251,6 +257,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(source_run, cache, tmp_pat
     assert sorted(source_run.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_damaged_records_are_not_overwritten(source_run, on_same_data, cache, tmp_path):
     work_dir = Path(shutil.copytree(on_same_data[0], tmp_path / "work"))
     (work_dir / "predictions.npz").write_bytes(b"PK\x03\x04 no archive")
@@ -323,6 +330,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_any_metadata_is_used_or_refused_in_one_line(data, ticket_json):
