@@ -1,3 +1,3 @@
 """Lottery tickets in stacked bidirectional LSTMs: find them, test them, keep them."""
 
-__version__ = "0.1.0"
+__version__ = "2.0.0"

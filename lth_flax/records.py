@@ -370,6 +370,7 @@ def _read_rows(
 ) -> list[Row]:
     text = _read_text(path)
     columns: tuple[Any, ...] = fields(row_type)
+    names = [column.name for column in columns]
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []
     seen: dict[tuple[Any, ...], int] = {}

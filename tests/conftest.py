@@ -1,5 +1,16 @@
-"""Shared by all tests: two CPU devices, no compilation cache, strict promotion where it holds."""
+"""Shared by all tests: two CPU devices, no compilation cache, strict promotion where it holds.
 
+Tiers, by mark (pyproject.toml says what each is):
+- `python -m pytest -n 2`: the fast one, no mark. At most 4 minutes on two idle cores.
+- `python -m pytest -n 2 -m slow`: the slow one, with a sample of what is exhaustive.
+- `python -m pytest -n 2 -m exhaustive`: all of that.
+The sample changes with the day; `LTH_FLAX_TEST_SEED=...` takes that of another one.
+"""
+
+import datetime
+import os
+import random
+from collections import defaultdict
 from pathlib import Path
 
 import jax
@@ -10,6 +21,44 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+SEED = "LTH_FLAX_TEST_SEED"
+FIRST = (
+    "test_replicates.py", "test_steps.py", "test_lstm.py", "test_winning_ticket.py",
+    "test_merging_blocks.py", "test_select.py", "test_figures_and_page.py", "test_rewinding.py",
+    "test_recorded_answers.py", "test_checkpoints.py", "test_full_disk.py", "test_tickets.py",
+    "test_killed_runs.py", "test_faults.py", "test_other_experiments.py", "test_retrain_ticket.py",
+)  # fmt: skip
+"""The longest files, in the order in which they start, so that two processes end together: first
+those of the fast tier, then those of the slow one."""
+
+
+def pytest_configure():
+    # In the environment: the processes of xdist have to draw the same sample.
+    os.environ.setdefault(SEED, datetime.date.today().isoformat())
+
+
+def pytest_report_header():
+    return f"seed of the day: {SEED}={os.environ[SEED]}"
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items):
+    sets = defaultdict(list)
+    for item in items:
+        if mark := item.get_closest_marker("exhaustive"):
+            sets[item.nodeid.partition("[")[0], mark.kwargs.get("sample", 0)].append(item)
+    for (name, size), members in sets.items():
+        for item in random.Random(f"{os.environ[SEED]} {name}").sample(members, size):
+            item.add_marker(pytest.mark.slow)
+    ranks = {name: rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.name, len(FIRST)))
+
+
+@pytest.fixture(scope="session")
+def seed_of_the_day() -> str:
+    """For what is drawn inside of a test."""
+    return os.environ[SEED]
 
 
 @pytest.fixture

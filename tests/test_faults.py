@@ -8,12 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import pytest
 from kill_resume import RUN, check, finish, outputs, start, wait_for_training
 
 from lth_flax.analysis.blocks import read_provenance
 from lth_flax.errors import UserError
+from lth_flax.records import remove_temporaries
 from lth_flax.runs.workdir import check_identity, lock_work_dir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +45,7 @@ def one_line(stderr):
     return lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_says_how_to_go_on_and_ends_within_ten_seconds(place, expected, signum):
     process = start(place / signum.name)
@@ -62,6 +63,7 @@ def test_a_signal_saves_says_how_to_go_on_and_ends_within_ten_seconds(place, exp
     check(place / signum.name, expected)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once(place, expected):
     process = start(place / "twice")
     wait_for_training(process)
@@ -78,6 +80,7 @@ def test_a_second_signal_ends_at_once(place, expected):
     check(place / "twice", expected)
 
 
+@pytest.mark.slow
 def test_the_second_of_two_processes_on_one_directory_is_refused(place, expected):
     first = start(place / "two")
     wait_for_training(first)
@@ -100,25 +103,29 @@ def test_a_lock_that_a_dead_process_left_is_none(tmp_path):
     lock_work_dir(tmp_path).close()
 
 
-def test_what_a_killed_write_left_is_taken_away(place, expected):
-    directory = place / "left"
-    finish(start(directory))
-    names = [".flags.txt", ".provenance.json", "report/.report.html", "tickets/seed_0/.x"]
-    left = []
-    for name in names:
-        left.append(directory / "run" / f"{name}.0123456789abcdef.tmp")
-        left[-1].write_bytes(b"half")
-    mine = directory / "run" / "report" / ".notes.tmp"
-    mine.write_text("not ours")
-    finish(start(directory))
+LEFT = [".flags.txt", ".provenance.json", "report/.report.html", "tickets/seed_0/.x"]
+
+
+def test_what_a_killed_write_left_is_taken_away(tmp_path):
+    left = [tmp_path / f"{name}.0123456789abcdef.tmp" for name in LEFT]
+    mine = [tmp_path / name for name in ("report/.notes.tmp", "flags.txt", "report/.0123.tmp")]
+    for file in (*left, *mine):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"half")
+    remove_temporaries(tmp_path)
     assert not any(path.exists() for path in left)
-    assert mine.read_text() == "not ours"
-    # Killed while it wrote its first file, a run has a directory with nothing else in it.
-    early = place / "early"
-    (early / "run").mkdir(parents=True)
-    (early / "run" / left[0].name).write_bytes(b"half")
-    finish(start(early))
-    check(early, expected)
+    assert [path.read_bytes() for path in mine] == [b"half"] * len(mine)
+
+
+@pytest.mark.slow
+def test_a_run_begins_where_one_was_killed_that_wrote_its_first_file(place, expected):
+    # There is a directory with nothing else in it.
+    left = place / "early" / "run" / f"{LEFT[0]}.0123456789abcdef.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    finish(start(place / "early"))
+    assert not left.exists()
+    check(place / "early", expected)
 
 
 def test_a_lock_that_cannot_be_is_one_line(tmp_path):
@@ -167,8 +174,10 @@ def test_what_provenance_says_may_be_anything(tmp_path, provenance, words):
         check_identity(tmp_path, before, NOW)
 
 
-# Without room for a single byte an old dependency fails when it is imported, before we are.
-SIZES = [1, 4, 12, 24, 60, 150] if jax.__version_info__ < (0, 6) else [0, 1, 4, 12, 24, 60, 150]
+# The first file does not fit, or a checkpoint in the middle of training; and what lies between and
+# after: `test_full_disk.py` has the writers at every size.
+SIZES = [pytest.param(size, marks=pytest.mark.slow) for size in (1, 24)]
+SIZES += [pytest.param(size, marks=pytest.mark.exhaustive) for size in (4, 12, 60, 150)]
 
 
 @pytest.mark.parametrize("kilobytes", SIZES)

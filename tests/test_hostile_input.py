@@ -6,7 +6,10 @@ Sound files are damaged byte by byte, or made up from what a format is made of.
 
 import contextlib
 import datetime
+import functools
 import itertools
+import json
+import operator
 import os
 import pickle
 import subprocess
@@ -120,6 +123,7 @@ TWEETS = "Text,Sentiment\n" + "".join(
 )
 
 
+@pytest.mark.slow
 @many(120)
 @given(content=damages(TWEETS.encode()))
 def test_damaged_tweets(fresh, content):
@@ -136,6 +140,7 @@ CELLS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @many(80)
 @given(
     rows=st.lists(st.lists(CELLS, max_size=4), max_size=8),
@@ -172,12 +177,14 @@ def parse_flagfile(place, content):
         seed_block(config)
 
 
+@pytest.mark.slow
 @many(100)
 @given(content=damages(FLAGFILE.encode()))
 def test_damaged_flagfiles(fresh, content):
     parse_flagfile(fresh(), content)
 
 
+@pytest.mark.slow
 @many(40)
 @given(
     name=st.sampled_from(["levels", "arms", "seeds", "rounds", "prune_rate", "num_seeds", "alpha"]),
@@ -188,6 +195,7 @@ def test_made_up_flag_values(fresh, name, value):
     parse_flagfile(fresh(), line)
 
 
+@pytest.mark.slow
 @many(40)
 @given(content=damages(FLAGFILE.encode()))
 def test_a_work_directory_with_damaged_flags(fresh, content):
@@ -216,31 +224,68 @@ def write_files(place, files):
         (place / name).write_bytes(content)
 
 
-@many(120)
+@st.composite
+def edits(draw, text):
+    """A JSON text after one to three changes of what it says."""
+    content = json.loads(text)
+    for _ in range(draw(st.integers(1, 3))):
+        *path, name = draw(st.sampled_from(list(places(content))))
+        holder = functools.reduce(operator.getitem, path, content)
+        kind = draw(st.sampled_from(["replace", "delete", "swap"]))
+        if kind == "delete":
+            del holder[name]
+        elif kind == "replace":
+            holder[name] = draw(JSON_VALUES)
+        else:
+            holder[name] = draw(st.sampled_from(list(json.loads(text).values())))
+    return json.dumps(content).encode()
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+def places(content, path=()):
+    """The path of everything in a JSON value."""
+    items = content.items() if isinstance(content, dict) else enumerate(content)
+    for name, inner in items:
+        yield (*path, name)
+        if isinstance(inner, dict | list):
+            yield from places(inner, (*path, name))
+
+
+@pytest.mark.slow
+@many(400)
 @given(data=st.data())
 def test_damaged_tickets(fresh, ticket_files, data):
-    files, digest = ticket_files
+    """The bytes of any file, what ticket.json says, files that are missing or strange."""
+    sound, digest = ticket_files
+    files = dict(sound)
+    kind = data.draw(st.sampled_from(["edit", "edit", "json", "any", "missing"]))
     # The JSON is one file of many, and the one that a stranger would write.
-    names = [name for name in sorted(files) if name.name == "ticket.json"] * 8 + sorted(files)
-    name = data.draw(st.sampled_from(names))
+    (words,) = (name for name in files if name.name == "ticket.json")
+    if kind == "edit":
+        files[words] = data.draw(edits(files[words]))
+    elif kind == "missing":
+        kept = data.draw(st.sets(st.sampled_from(sorted(files)), min_size=len(files) - 3))
+        files = {name: files[name] for name in kept}
+    else:
+        name = words if kind == "json" else data.draw(st.sampled_from(sorted(files)))
+        files[name] = data.draw(damages(files[name]))
     place = fresh()
-    write_files(place, files | {name: data.draw(damages(files[name]))})
-    with success_or_one_line(place):
-        # What loads all the same is what was saved: no wrong value is ever used.
-        assert load_ticket(place).digest == digest
-
-
-@many(30)
-@given(data=st.data())
-def test_tickets_with_missing_and_strange_files(fresh, ticket_files, data):
-    files, digest = ticket_files
-    kept = data.draw(st.sets(st.sampled_from(sorted(files)), min_size=len(files) - 3))
-    place = fresh()
-    write_files(place, {name: files[name] for name in kept})
-    if data.draw(st.booleans()):
+    write_files(place, files)
+    if data.draw(st.integers(0, 9)) == 0:
         (place / "arrays").mkdir(exist_ok=True)
         os.symlink("/etc/passwd", place / "arrays" / "link")
     with success_or_one_line(place):
+        # What loads all the same is what was saved: no wrong value is ever used.
         assert load_ticket(place).digest == digest
 
 
@@ -252,6 +297,7 @@ VECTORS = b"3 4\n" + b"".join(
 )
 
 
+@pytest.mark.slow
 @many(120)
 @given(content=damages(VECTORS))
 def test_damaged_word_vectors(fresh, content):
@@ -287,6 +333,7 @@ def tfds_files(tmp_path_factory):
     return {p.relative_to(place): p.read_bytes() for p in place.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 @many(80)
 @given(data=st.data())
 def test_damaged_tfds_directories(fresh, tfds_files, no_download, data):
@@ -313,6 +360,7 @@ def no_download(monkeypatch):
 # Records. -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @many(60)
 @given(data=st.data())
 def test_damaged_records(fresh, capsys, data):
@@ -361,6 +409,7 @@ def test_records_without_rows(fresh, capsys):
 # A handful through the command line. --------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
 def test_through_the_command_line(tmp_path, number, tfds_files, ticket_files):
     module, options, files = [

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import math
 import os
+import stat
 
 import numpy as np
 import pytest
@@ -258,6 +259,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         rec.write_records(path, [PLAIN, change(row_id="other")])
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["r.csv"]
+
+
+def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_return(
+    tmp_path, monkeypatch
+):
+    """What a power cut needs: file flushed, renamed, directory flushed, in this order."""
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def kind(descriptor):
+        return "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append(kind(fd)), fsync(fd))[1])
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("rename"), replace(*names))[1])
+    rec.write_text_atomic(tmp_path / "t", "x")
+    assert done == ["file", "rename", "directory"]
 
 
 def test_writing_into_an_absent_folder_is_one_line(tmp_path):

@@ -13,8 +13,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lth_flax import tickets
 from lth_flax.errors import UserError
@@ -436,72 +434,3 @@ def test_a_mask_of_nothing_is_refused(copy):
 
     edit(copy, change)
     refused(copy, "covers no parameter")
-
-
-JSON_VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
-    max_leaves=5,
-)
-
-
-def places(content, path=()):
-    """The path of everything in a JSON value."""
-    items = content.items() if isinstance(content, dict) else enumerate(content)
-    for name, inner in items:
-        yield (*path, name)
-        if isinstance(inner, dict | list):
-            yield from places(inner, (*path, name))
-
-
-@settings(max_examples=200, deadline=None)
-@given(data=st.data())
-def test_any_change_of_the_metadata_loads_or_is_one_line(data, original, scratch):
-    directory, text = scratch
-    content = json.loads(text)
-    for _ in range(data.draw(st.integers(1, 3))):
-        where = data.draw(st.sampled_from(list(places(content))))
-        holder = content
-        for name in where[:-1]:
-            holder = holder[name]
-        action = data.draw(st.sampled_from(["replace", "delete", "swap"]))
-        if action == "delete":
-            del holder[where[-1]]
-        elif action == "replace":
-            holder[where[-1]] = data.draw(JSON_VALUES)
-        else:
-            other = data.draw(st.sampled_from(list(json.loads(text).values())))
-            holder[where[-1]] = other
-    (directory / "ticket.json").write_text(json.dumps(content), encoding="utf-8")
-    try:
-        loaded = load_ticket(directory)
-    except UserError:
-        return
-    assert bits(loaded) == bits(original)
-
-
-@settings(max_examples=150, deadline=None)
-@given(
-    at=st.floats(0, 1, exclude_max=True), length=st.integers(0, 30), content=st.binary(max_size=30)
-)
-def test_any_change_of_the_file_loads_or_is_one_line(at, length, content, original, scratch):
-    directory, text = scratch
-    raw = text.encode()
-    start = int(at * len(raw))
-    (directory / "ticket.json").write_bytes(raw[:start] + content + raw[start + length :])
-    try:
-        loaded = load_ticket(directory)
-    except UserError:
-        return
-    assert bits(loaded) == bits(original)
-
-
-@pytest.fixture(scope="module")
-def scratch(saved, tmp_path_factory) -> tuple[Path, str]:
-    """A ticket whose JSON is written anew for every example, and that JSON."""
-    directory = Path(shutil.copytree(saved, tmp_path_factory.mktemp("scratch") / "ticket"))
-    return directory, (directory / "ticket.json").read_text(encoding="utf-8")

@@ -35,6 +35,7 @@ def test_work_counts_forward_once_and_backward_twice():
     assert TWEETS.flops == pytest.approx(1.29e9, rel=0.01)
 
 
+@pytest.mark.slow
 def test_flax_own_parts_are_the_same_function():
     """Flax's cell has our gates, and its classifier reads the same final states."""
     ours, theirs = (kind(11, 5, 3, 2, 2) for kind in (BiLSTMClassifier, FlaxClassifier))
@@ -68,8 +69,9 @@ def test_flax_own_parts_are_the_same_function():
     )
 
 
+@pytest.mark.slow
 def test_torch_keeps_its_masks():
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="PyTorch is in the extra bench")
     from lth_flax.benchmarks.torch_model import Classifier, Masked
 
     torch.manual_seed(0)
@@ -86,6 +88,7 @@ def test_torch_keeps_its_masks():
         assert (weights != old)[mask == 1].any()
 
 
+@pytest.mark.slow
 def test_a_row_holds_its_embedding_its_moments_and_its_best_epoch():
     shape = TWEETS._replace(layers=1, hidden=4)  # which the embedding does not depend on
     small, large = (bytes_of_a_row(words, shape) for words in (100, 300))

@@ -68,14 +68,16 @@ def refuse(place, monkeypatch):
 
 COMMAND_LINES = [
     (["--nosuchflag=1"], ["nosuchflag"]),
+    (["--work_dir=full"], ["full", "not empty", "flags.txt"]),
     (["--schedule=sometimes"], ["schedule", "sometimes", "oneshot", "iterative"]),
     (["--epochs=many"], ["epochs", "many"]),
     (["--flagfile=missing.flags"], ["missing.flags"]),
     (["stray"], ["stray", "--name=value"]),
     (["--levels=0.5,1.5"], ["[0, 1)", "1.5", "--levels"]),
     (["--dataset=financial_tweets", "--data_file=missing.csv"], ["missing.csv", "--data_file"]),
-    (["--work_dir=full"], ["full", "not empty", "flags.txt"]),
 ]
+# One is refused as flags are parsed, one by the command; the others are of the same two kinds.
+COMMAND_LINES[2:] = [pytest.param(*case, marks=pytest.mark.slow) for case in COMMAND_LINES[2:]]
 
 
 @pytest.mark.parametrize(("arguments", "words"), COMMAND_LINES, ids=lambda value: value[0])

@@ -67,6 +67,7 @@ def content(records):
     )
 
 
+@pytest.mark.slow
 def test_a_grid_has_every_configuration_dense_and_at_every_level(swept):
     cells = {(*configuration(r), r.arm, r.target_sparsity, r.seed) for r in swept}
     levels = [("dense", 0.0), ("pruned", 0.0), ("pruned", 0.4), ("pruned", 0.9)]
@@ -82,6 +83,7 @@ def test_a_grid_has_every_configuration_dense_and_at_every_level(swept):
     assert len({r.row_id for r in swept}) == 4 * 4 * 2
 
 
+@pytest.mark.slow
 def test_a_configuration_of_a_grid_is_the_run_of_it_alone(swept, place):
     alone = command(
         "prune_after_training", place / "alone", "--num_layers=2", "--learning_rate=0.03",
@@ -90,6 +92,7 @@ def test_a_configuration_of_a_grid_is_the_run_of_it_alone(swept, place):
     assert content(alone) == content(r for r in swept if configuration(r) == (2, 0.03))
 
 
+@pytest.mark.slow
 def test_pruned_at_level_zero_is_dense_and_a_mask_is_as_sparse_as_it_says(swept):
     dense = {
         (*configuration(r), r.seed, r.split): (r.accuracy, r.loss)
@@ -121,6 +124,7 @@ def retrained(request, place):
     return request.param, directory, records
 
 
+@pytest.mark.slow
 def test_retraining_has_a_dense_control_and_keeps_the_mask(retrained):
     kind, directory, records = retrained
     arms = {(r.arm, r.target_sparsity) for r in records}
@@ -139,6 +143,7 @@ def test_retraining_has_a_dense_control_and_keeps_the_mask(retrained):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_dense_network_rewound_and_retrained_is_itself(retrained):
     kind, _, records = retrained
     last = [r for r in records if r.checkpoint == "last" and r.split == "test"]
@@ -158,6 +163,7 @@ def rewound(place):
     return directory, records
 
 
+@pytest.mark.slow
 def test_a_rewound_ticket_of_level_zero_is_the_dense_network(rewound):
     _, records = rewound
     last = [r for r in records if r.checkpoint == "last"]
@@ -174,6 +180,7 @@ def test_a_rewound_ticket_of_level_zero_is_the_dense_network(rewound):
         assert scores["reinit"] != scores["dense"]
 
 
+@pytest.mark.slow
 def test_a_rewound_ticket_says_what_it_started_from(rewound):
     directory, records = rewound
     assert {r.settings["rewind_epoch"] for r in records} == {"25%"}
@@ -197,6 +204,7 @@ def test_a_rewound_ticket_says_what_it_started_from(rewound):
     assert all(epochs == {1, 2} for epochs in first.values())
 
 
+@pytest.mark.slow
 def test_a_mask_that_is_not_kept_grows_back(place):
     records = command(
         "winning_ticket", place / "grown", "--epochs=1", "--num_layers=1", "--levels=0.6",
@@ -212,6 +220,7 @@ def test_a_mask_that_is_not_kept_grows_back(place):
     assert {r.achieved_sparsity for r in records if r.arm == "ticket"} == {sparsity(ticket.mask)}
 
 
+@pytest.mark.slow
 def test_the_papers_readout_reads_padding_and_its_mask_is_the_heads(place):
     records = command(
         "prune_after_training", place / "paper", "--epochs=1", "--num_layers=1", "--levels=0.5",
@@ -241,6 +250,7 @@ def test_a_rule_by_name_masks_what_it_names(rule):
     assert apply_mask(params, mask)["head"]["kernel"].sum() == 8
 
 
+@pytest.mark.slow
 def test_a_finished_grid_answers_again_and_leaves_its_table(swept, place):
     before = (place / "swept" / "records.csv").read_bytes()
     again = command(

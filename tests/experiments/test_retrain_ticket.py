@@ -23,6 +23,18 @@ from lth_flax.records import read_curves, read_records
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = 400
+SAYS = {
+    "dataset": "synthetic", "seed": 1, "level": 1, "target_sparsity": 0.5, "schedule": "iterative",
+    "scope": "global", "criterion": "magnitude", "class_names": ["negative", "positive"],
+    "model": {"embedding_size": 6, "hidden_size": 5, "num_layers": 1, "num_classes": 2},
+    "settings": {
+        "epochs": 2, "batch_size": 50, "learning_rate": 0.01, "clip_norm": 0.5, "dropout": 0.2,
+        "max_length": 20, "max_shapes": 1, "min_count": 2, "prunable": "kernels",
+        "unused_classes": 0, "embeddings": False,
+    },
+    "source": {"synthetic_size": SIZE},
+}  # fmt: skip
+"""What the ticket of seed 1 at 50% says, as far as tests below depend on it."""
 
 
 def start(command: str, cache: Path, *flags: str) -> subprocess.Popen:
@@ -89,6 +101,13 @@ def ticket_json(source_run) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
+def test_a_ticket_says_what_the_fast_tests_take_from_it(ticket_json):
+    for name, value in SAYS.items():
+        found = ticket_json[name]
+        assert (found if not isinstance(value, dict) else found | value) == found
+
+
 def cells(directory: Path) -> dict[tuple, list]:
     """What training gave, by what names a row in any work directory.
 
@@ -109,6 +128,7 @@ def predictions(directory: Path) -> dict[str, bytes]:
         return {name: archive[name].tobytes() for name in archive.files}
 
 
+@pytest.mark.slow
 def test_the_same_data_gives_the_same_bits(source_run, on_same_data):
     work_dir, printed = on_same_data
     found, again = cells(source_run), cells(work_dir)
@@ -119,6 +139,7 @@ def test_the_same_data_gives_the_same_bits(source_run, on_same_data):
     assert "The data and its split are those that the ticket was found on" in printed
 
 
+@pytest.mark.slow
 def test_the_same_data_gives_the_same_curves_and_predictions(source_run, on_same_data):
     def losses(directory):
         return {
@@ -135,6 +156,7 @@ def test_the_same_data_gives_the_same_curves_and_predictions(source_run, on_same
     assert again[name] == found[f"{row}/last"]
 
 
+@pytest.mark.slow
 def test_one_seed_has_a_report_without_a_verdict(on_same_data):
     work_dir, printed = on_same_data
     assert "Cannot tell with 1 seed" in printed
@@ -143,6 +165,7 @@ def test_one_seed_has_a_report_without_a_verdict(on_same_data):
     assert [one["seeds"] for one in summary["configurations"]] == [[1]]
 
 
+@pytest.mark.slow
 def test_records_are_added_and_a_repeated_row_replaces_itself(
     source_run, on_same_data, cache, tmp_path
 ):
@@ -189,6 +212,7 @@ def reviews(tmp_path_factory, ticket_json) -> tuple[Path, float]:
     return file, sum(word not in known for word in words) / len(words)
 
 
+@pytest.mark.slow
 def test_other_data_with_unknown_words(source_run, on_same_data, reviews, cache, tmp_path):
     work_dir = Path(shutil.copytree(on_same_data[0], tmp_path / "work"))
     before = set((work_dir / "records.csv").read_text("utf-8").splitlines())
@@ -222,6 +246,7 @@ def test_other_data_with_unknown_words(source_run, on_same_data, reviews, cache,
     ]
 
 
+@pytest.mark.slow
 def test_bad_input_is_one_line_and_nothing_is_written(source_run, cache, tmp_path):
     ticket = f"--ticket={source_run}/tickets/seed_0/level_0.5"
     three = tmp_path / "three.csv"
@@ -253,6 +278,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(source_run, cache, tmp_pat
     assert sorted(source_run.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_damaged_records_are_not_overwritten(source_run, on_same_data, cache, tmp_path):
     work_dir = Path(shutil.copytree(on_same_data[0], tmp_path / "work"))
     (work_dir / "predictions.npz").write_bytes(b"PK\x03\x04 no archive")
@@ -272,12 +298,12 @@ def config_of(*arguments):
     return cli.parse(Config, ["--ticket=T", *arguments], unused=retrain_ticket.UNUSED)
 
 
-def test_the_ticket_gives_what_flags_do_not(ticket_json):
-    config = retrain_ticket.with_settings(config_of("--epochs=7"), ticket_json)
+def test_the_ticket_gives_what_flags_do_not():
+    config = retrain_ticket.with_settings(config_of("--epochs=7"), SAYS)
     assert (config.epochs, config.batch_size, config.clip_norm) == ((7,), 50, 0.5)
     assert (config.hidden_size, config.synthetic_size, config.seeds) == (5, SIZE, "1:2")
     # What is given counts, also where it is the default.
-    config = retrain_ticket.with_settings(config_of("--clip_norm=1.0"), ticket_json)
+    config = retrain_ticket.with_settings(config_of("--clip_norm=1.0"), SAYS)
     assert config.clip_norm == 1.0
 
 
@@ -297,13 +323,13 @@ def test_the_ticket_gives_what_flags_do_not(ticket_json):
         ("--embeddings_file=x", "found without word vectors"),
     ],
 )
-def test_flags_that_contradict_the_ticket_are_refused(ticket_json, flag, match):
+def test_flags_that_contradict_the_ticket_are_refused(flag, match):
     with pytest.raises(UserError, match=match):
-        retrain_ticket.with_settings(config_of(flag), ticket_json)
+        retrain_ticket.with_settings(config_of(flag), SAYS)
 
 
-def test_classes_without_a_label_are_not_asked_of_the_data(ticket_json):
-    found = copy.deepcopy(ticket_json)
+def test_classes_without_a_label_are_not_asked_of_the_data():
+    found = copy.deepcopy(SAYS)
     found["class_names"].append("unused_0")
     found["settings"]["unused_classes"] = 1
     config = retrain_ticket.with_settings(config_of(), found)
@@ -323,6 +349,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_any_metadata_is_used_or_refused_in_one_line(data, ticket_json):

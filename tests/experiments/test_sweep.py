@@ -29,8 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ("records.csv", "curves.csv", "predictions.npz")
 
 needs_ray = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None,
-    reason="Ray is not installed: expected the extra sweep",
+    importlib.util.find_spec("ray") is None, reason="Ray is in the extra sweep"
 )
 
 
@@ -183,6 +182,7 @@ def test_a_grid_of_flags_that_cannot_be(grid, words, refuse):
     assert all(word in message for word in words), message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ["here", "1.2.3.4:", "1.2.3.4:http", "1.2.3.4:99999"])
 @needs_ray
 def test_an_address_that_is_none(address, refuse):
@@ -205,6 +205,7 @@ def start(place, *arguments):
     )
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_ray_that_does_not_answer_is_one_line_within_twenty_seconds(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent, socket.socket() as closed:
@@ -331,6 +332,7 @@ def swept(place):
     return place / "sweep", stdout
 
 
+@pytest.mark.slow
 def test_seeds_of_these_texts_have_vocabularies_of_different_sizes(place):
     source = load_source(
         "csv",
@@ -342,6 +344,7 @@ def test_seeds_of_these_texts_have_vocabularies_of_different_sizes(place):
     assert len({block.vocabulary_size for block in blocks}) == 1
 
 
+@pytest.mark.slow
 @needs_ray
 def test_killed_and_stopped_a_sweep_has_the_bytes_of_one_run(swept, place):
     directory, _ = swept
@@ -354,6 +357,7 @@ def test_killed_and_stopped_a_sweep_has_the_bytes_of_one_run(swept, place):
     assert not list(directory.rglob("checkpoints"))
 
 
+@pytest.mark.slow
 @needs_ray
 def test_what_is_done_is_not_run_again(swept, place):
     directory, said = swept
@@ -369,12 +373,14 @@ def test_what_is_done_is_not_run_again(swept, place):
     }
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_sweep_of_other_flags_is_refused(swept, place, refuse):
     arguments = [*TINY, f"--work_dir={place / 'sweep'}"]
     assert "--seeds_per_task (1 there, 2 now)" in refuse(*arguments, "--seeds_per_task=2")
 
 
+@pytest.mark.slow
 @needs_ray
 def test_its_blocks_merge_by_hand(swept, place, tmp_path, capsys):
     blocks = [str(path) for path in sorted((place / "sweep" / "blocks").iterdir())]
@@ -396,6 +402,7 @@ def test_its_blocks_merge_by_hand(swept, place, tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_wrong_flag_ends_the_sweep_with_its_line_and_leaves_nothing(place):
     run = start(place, *TINY, "--arms=ticket,lottery", "--work_dir=wrong", "--seeds_per_task=2")

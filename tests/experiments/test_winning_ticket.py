@@ -301,6 +301,7 @@ def test_the_terminal_shows_the_table_and_the_verdict(run):
     assert str(run.directory / "report" / "report.html") in run.stdout
 
 
+@pytest.mark.slow
 def test_its_flags_replay_to_the_same_bytes(run, place):
     again = succeed(place / "again", f"--flagfile={run.directory / 'flags.txt'}")
     same = ["records.csv", "curves.csv", "summary.json"]
@@ -316,6 +317,7 @@ def test_its_flags_replay_to_the_same_bytes(run, place):
         np.testing.assert_array_equal(again.predictions[name], predicted)
 
 
+@pytest.mark.slow
 def test_oneshot_takes_every_mask_from_the_dense_network(run, tickets, place):
     once = succeed(
         place / "oneshot", *TINY, "--schedule=oneshot", "--levels=0.4,0.7", "--arms=ticket"

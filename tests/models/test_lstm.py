@@ -122,6 +122,7 @@ def test_handwritten_gradient_equals_autodiff(hidden):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, plain)
 
 
+@pytest.mark.slow
 def test_equals_torch_forward_and_gradient():
     torch = pytest.importorskip("torch", reason="PyTorch is in the extra bench")
     params, x = layer(), np.asarray(inputs())

@@ -179,6 +179,7 @@ def files_of(directory):
     return sorted(path for path in directory.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", [truncate, flip, Path.unlink], ids=["truncate", "flip", "delete"]
 )

@@ -120,6 +120,7 @@ def test_cuda_has_a_lowering_of_every_operation(name):
     assert "f64" not in types(text)
 
 
+@pytest.mark.slow
 def test_narrow_bits_are_another_draw_of_the_same_dropout():
     (wide, arguments), (narrow, _) = (programs(narrow=n)["train"] for n in (False, True))
     first, second = (function(*arguments)[1] for function in (wide, narrow))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -49,6 +50,7 @@ np.savez(sys.argv[1], **found)
 """
 
 
+@pytest.mark.slow
 def test_gradients_of_a_step_agree_over_numbers_of_devices(tmp_path):
     file = tmp_path / "gradients.npz"
     path = os.pathsep.join([str(ROOT), str(HERE)])

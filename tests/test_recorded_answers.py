@@ -1,0 +1,62 @@
+"""What is recorded under experiments/ is what the code says of its records now."""
+
+import json
+import math
+
+import pytest
+from remake_records import EXPERIMENTS, options, recorded
+
+from lth_flax.analysis import report
+from lth_flax.analysis.claims import judge
+from lth_flax.analysis.claims_page import claims_page
+from lth_flax.analysis.evidence import Evidence
+
+REMAKE = "if that is meant, make all of them again with: python tests/remake_records.py"
+
+
+def answers(directory):
+    files = [*directory.glob("summary*.json"), *directory.glob("comparison*.json")]
+    return {file.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
+
+
+def differences(there, now, where=""):
+    """The places where two JSON values differ by more than how a Python version rounds a sum."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        for key in sorted(there.keys() | now.keys()):
+            yield from differences(there.get(key), now.get(key), f"{where}/{key}")
+    elif isinstance(there, list) and isinstance(now, list) and len(there) == len(now):
+        for number, pair in enumerate(zip(there, now, strict=True)):
+            yield from differences(*pair, f"{where}/{number}")
+    elif isinstance(there, float) and isinstance(now, float):
+        if not math.isclose(there, now, rel_tol=1e-9, abs_tol=1e-12):
+            yield f"{where} ({there} there, {now} now)"
+    elif type(there) is not type(now) or there != now:
+        yield f"{where} ({str(there)[:40]} there, {str(now)[:40]} now)"
+
+
+def test_there_are_records():
+    assert len(recorded()) >= 12
+
+
+@pytest.mark.parametrize("directory", recorded(), ids=lambda directory: directory.name)
+def test_the_records_give_the_recorded_answers(directory, tmp_path, monkeypatch, capsys):
+    # Everything but the figures, whose bytes are those of a version of matplotlib.
+    monkeypatch.setattr(report, "_write_figures", lambda *_: {})
+    assert report.main([str(directory), f"--out={tmp_path}", *options(directory)]) == 0
+    now = answers(tmp_path)
+    assert now
+    found = list(differences(answers(directory), now))
+    assert not found, f"{directory.name}: {'; '.join(found[:5])}; {REMAKE}"
+
+
+def test_the_page_of_claims_follows_from_the_recorded_answers():
+    page = claims_page(EXPERIMENTS, judge(Evidence(EXPERIMENTS)))
+    assert (EXPERIMENTS / "README.md").read_text(encoding="utf-8") == page, REMAKE
+
+
+def test_a_difference_would_be_found():
+    there = {"a": [1.0, {"p": 0.25}], "n": 3, "none": None}
+    assert list(differences(there, json.loads(json.dumps(there)))) == []
+    now = {"a": [1.0 + 1e-12, {"p": 0.2500001}], "n": 3.0, "new": [1]}
+    places = [line.partition(" ")[0] for line in differences(there, now)]
+    assert places == ["/a/1/p", "/n", "/new"]
