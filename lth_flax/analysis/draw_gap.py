@@ -56,7 +56,13 @@ def gap_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
             handle(text, {"color": GREY, "markeredgecolor": GREY, **_MARKS[way]}, linestyle="")
             for way, text in words.items()
         ]
-        return _draw(summary, panels, handles, f"{plain(treatment).capitalize()} minus control\n(points)", width_mm)
+        return _draw(
+            summary,
+            panels,
+            handles,
+            f"{plain(treatment).capitalize()} minus control\n(points)",
+            width_mm,
+        )
 
 
 def retraining_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:

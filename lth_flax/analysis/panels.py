@@ -122,9 +122,7 @@ def draw_panels(
     return cut
 
 
-def _draw(
-    axes: Axes, panel: Panel, scale: SparsityScale, limits: Limits, axes_mm: float
-) -> bool:
+def _draw(axes: Axes, panel: Panel, scale: SparsityScale, limits: Limits, axes_mm: float) -> bool:
     cut = False
     if panel.dense:
         dense = panel.dense
@@ -181,7 +179,9 @@ def _symlog(axes: Axes, linear: float, limits: Limits) -> None:
     axes.set_yscale("symlog", linthresh=linear, linscale=0.7)
     steps = [0.5, 1, 2, 5, 10, 20, 50, 100]
     shown = [s for s in steps if s >= linear / 2]
-    ticks = [t for t in (*(-s for s in reversed(shown)), 0.0, *shown) if limits[0] <= t <= limits[1]]
+    ticks = [
+        t for t in (*(-s for s in reversed(shown)), 0.0, *shown) if limits[0] <= t <= limits[1]
+    ]
     axes.set_yticks(ticks, [f"{t:+g}" if t else "0" for t in ticks])
     axes.minorticks_off()
 

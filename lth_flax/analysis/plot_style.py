@@ -192,7 +192,9 @@ def what_ran(summary: Mapping[str, Any]) -> str:
         CHECKPOINTS[one["primary_checkpoint"]],
     ]
     seeds = {len(other["seeds"]) for other in summary["configurations"]}
-    numbers = count(seeds.pop(), "seed") if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
+    numbers = (
+        count(seeds.pop(), "seed") if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
+    )
     return f"{', '.join(part for part in parts if part)}; {numbers}"
 
 

@@ -26,7 +26,7 @@ from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.workdir import directory_of
-from lth_flax.text_classification import load, prepare_data, text_setups
+from lth_flax.text_tasks import load, prepare_data, text_setups
 from lth_flax.training.loop import Replicate, Span
 
 

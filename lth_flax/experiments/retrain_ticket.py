@@ -36,7 +36,7 @@ from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.setup import build
 from lth_flax.runs.workdir import directory_of
-from lth_flax.text_classification import (
+from lth_flax.text_tasks import (
     files_that_are_read,
     load,
     prepare_data,

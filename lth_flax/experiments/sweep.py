@@ -37,7 +37,7 @@ from lth_flax.experiments.sweep_ray import (
 from lth_flax.runs.choices import chosen_arms, draws_of, seed_block
 from lth_flax.runs.provenance import identity_now
 from lth_flax.runs.workdir import check_identity, lock_work_dir, open_work_dir
-from lth_flax.text_classification import files_that_are_read, load
+from lth_flax.text_tasks import files_that_are_read, load
 from lth_flax.training.host import flags_with
 
 COMMAND = "lth_flax.experiments.sweep"

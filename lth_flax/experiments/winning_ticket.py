@@ -20,7 +20,7 @@ from lth_flax.runs.choices import chosen_arms, chosen_levels, draws_of, seed_blo
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.setup import chosen_optimizer
 from lth_flax.search import search
-from lth_flax.text_classification import load, prepare_data, text_examples, text_task
+from lth_flax.text_tasks import load, prepare_data, text_examples, text_task
 
 
 def main(config: Config) -> None:

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from lth_flax.experiments import interrupt
+from lth_flax import interrupt
 
 
 class Exit(BaseException):

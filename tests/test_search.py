@@ -1,0 +1,258 @@
+"""`find_tickets`: networks of other libraries, other metrics, other places to call it from."""
+
+import asyncio
+import dataclasses
+import threading
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lth_flax as lth
+from lth_flax.errors import UserError
+from lth_flax.pruning import scores
+from lth_flax.pruning.masks import apply_mask, count_kept, count_prunable
+from lth_flax.records import compact_json
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(200, 6)).astype(np.float32)
+LABELS = (X[:, 0] + X[:, 1] > 0).astype(np.int32)
+TRAINING = lth.Training(epochs=3, batch_size=32, learning_rate=0.03)
+
+
+def mean(values, batch):
+    return jnp.sum(values * batch["weight"]) / jnp.maximum(jnp.sum(batch["weight"]), 1)
+
+
+def init(key):
+    first, second = jax.random.split(key)
+    return {
+        "hidden": {"kernel": jax.random.normal(first, (6, 16)) / 2, "bias": jnp.zeros(16)},
+        "out": {"kernel": jax.random.normal(second, (16, 2)) / 4, "bias": jnp.zeros(2)},
+    }
+
+
+def apply(params, x):
+    hidden = jnp.tanh(x @ params["hidden"]["kernel"] + params["hidden"]["bias"])
+    return hidden @ params["out"]["kernel"] + params["out"]["bias"]
+
+
+def cross_entropy(params, batch):
+    logits = apply(params, batch["x"])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+
+
+def mlp():
+    """A network in plain jax.numpy."""
+    return lth.Task(
+        init,
+        lambda params, batch, key: mean(cross_entropy(params, batch), batch),
+        lambda params, batch: {
+            "correct": (apply(params, batch["x"]).argmax(-1) == batch["labels"]).astype(
+                jnp.float32
+            ),
+            "loss": cross_entropy(params, batch),
+        },
+    )
+
+
+def arrays():
+    return lth.Examples.split({"x": X, "labels": LABELS}, stratify="labels")
+
+
+def search(task=None, examples=None, **options):
+    given = {"seeds": 2, "levels": [0.5, 0.8], "training": TRAINING, **options}
+    return lth.find_tickets(task or mlp(), examples or arrays(), **given)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return search()
+
+
+def rows(result):
+    """Records as comparable values (NaN equals NaN)."""
+    return [compact_json({**dataclasses.asdict(r), "loss": repr(r.loss)}) for r in result.records]
+
+
+def test_a_network_in_plain_jax_numpy_has_a_verdict(found):
+    assert "ticket minus reinit" in found.verdict
+    assert found.summary["headline"]["verdict"] in found.summary["headline"]["verdict"]
+    assert "reinit" in found.table()
+    assert found.figure("accuracy").axes
+    assert "<html" in found._repr_html_()
+    with pytest.raises(UserError, match="expected one of accuracy"):
+        found.figure("nothing")
+    # Two seeds, two checkpoints and splits: dense, and two arms at two levels.
+    assert len(found.records) == 2 * 4 * (1 + 2 * 2)
+    accuracies = [r.accuracy for r in found.records if r.arm == "dense" and r.split == "test"]
+    assert min(accuracies) > 0.7  # it learns: the classes are equally frequent
+
+
+def test_tickets_nest_and_are_exactly_as_sparse_as_asked(found):
+    for seed in range(2):
+        half, fifth = found.tickets[seed, 0.5], found.tickets[seed, 0.8]
+        total = count_prunable(half.mask)
+        assert total == 6 * 16 + 16 * 2  # kernels alone
+        assert count_kept(half.mask) == total - round(0.5 * total)
+        assert count_kept(fifth.mask) == total - round(0.8 * total)
+        for more, less in zip(
+            *map(jax.tree_util.tree_leaves, (half.mask, fifth.mask)), strict=True
+        ):
+            assert not (np.asarray(less) & ~np.asarray(more)).any()
+        trained = half.trained_params
+        jax.tree_util.tree_map(
+            np.testing.assert_array_equal, trained, apply_mask(trained, half.mask)
+        )
+
+
+def test_twice_in_a_process_from_a_thread_and_in_an_event_loop(found):
+    assert rows(search()) == rows(found)
+    others = []
+    thread = threading.Thread(target=lambda: others.append(search()))
+    thread.start()
+    thread.join()
+
+    async def in_a_notebook():
+        return search()
+
+    others.append(asyncio.run(in_a_notebook()))
+    for other in others:
+        assert rows(other) == rows(found)
+
+
+class Classifier(nn.Module):
+    """A GRU over padded sequences."""
+
+    @nn.compact
+    def __call__(self, x, lengths):
+        states = nn.RNN(nn.GRUCell(8))(x, seq_lengths=lengths)
+        return nn.Dense(2)(jnp.take_along_axis(states, lengths[:, None, None] - 1, axis=1)[:, 0])
+
+
+def test_a_flax_gru_on_two_length_buckets():
+    model = Classifier()
+
+    def bucket(length):
+        x = RNG.normal(size=(80, length, 3)).astype(np.float32)
+        return {"x": x, "lengths": np.full(80, length, np.int32),
+                "labels": (x[:, 0, 0] > 0).astype(np.int32)}  # fmt: skip
+
+    def losses(params, batch):
+        logits = model.apply({"params": params}, batch["x"], batch["lengths"])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]), logits
+
+    def evaluate(params, batch):
+        loss, logits = losses(params, batch)
+        predicted = logits.argmax(-1)
+        correct = (predicted == batch["labels"]).astype(jnp.float32)
+        return {"loss": loss, "predicted": predicted, "correct": correct}
+
+    task = lth.Task(
+        lambda key: model.init(key, jnp.zeros((1, 2, 3)), jnp.ones(1, jnp.int32))["params"],
+        lambda params, batch, key: mean(losses(params, batch)[0], batch),
+        evaluate,
+    )
+    examples = lth.Examples.split([bucket(3), bucket(5)], stratify="labels")
+    result = search(task, examples, levels=[0.5])
+    assert "ticket minus reinit" in result.verdict
+    assert {r.examples for r in result.records if r.split == "test"} == {32}
+    # The shares of predicted classes, which this task tells.
+    assert all(abs(sum(r.predicted_shares) - 1) < 1e-9 for r in result.records)
+    # Biases of the cell stay; kernels of all gates are pruned.
+    mask = result.tickets[0, 0.5].mask
+    kept = {
+        jax.tree_util.keystr(p): np.ndim(m) for p, m in jax.tree_util.tree_leaves_with_path(mask)
+    }
+    assert all((ndim == 2) == path.endswith("['kernel']") for path, ndim in kept.items())
+
+
+def regression():
+    def squared(params, batch):
+        return (apply(params, batch["x"])[:, 0] - batch["y"]) ** 2
+
+    return lth.Task(
+        init,
+        lambda params, batch, key: mean(squared(params, batch), batch),
+        lambda params, batch: {"squared_error": squared(params, batch)},
+        metrics=lambda outputs, examples: {"mse": outputs["squared_error"].mean()},
+        primary="mse",
+        higher_is_better=False,
+    )
+
+
+def test_a_regression_whose_metric_is_better_when_lower():
+    y = (X[:, 0] * 2).astype(np.float32)
+    result = search(regression(), lth.Examples.split({"x": X, "y": y}), levels=[0.5, 0.9])
+    assert "mse" in result.verdict
+    assert "accuracy" not in result.verdict
+    dense = [r for r in result.records if r.arm == "dense" and r.checkpoint == "last"]
+    for record in dense:
+        assert record.accuracy is None
+        assert record.metrics["mse"] == record.score < np.var(y)
+    # The best epoch is that of the lowest error.
+    for record in result.records:
+        if record.split == "validation" and record.checkpoint == "best":
+            last = next(
+                r for r in result.records
+                if (r.row_id, r.checkpoint, r.split) == (record.row_id, "last", "validation")
+            )  # fmt: skip
+            assert record.score <= last.score
+    # A network with nine tenths of its weights gone fits worse, and that is a positive gap nowhere.
+    table = result.summary["configurations"][0]["checkpoints"]["last"]["table"]
+    by_arm = {(c["arm"], c["target_sparsity"]): c["score"]["mean"] for c in table}
+    assert by_arm["reinit", 0.9] > by_arm["dense", 0.0] > 0
+
+
+def largest(params, *, initial_params=None, loss_fn=None, key=None):
+    """A score from outside the package: the sign is turned."""
+    return jax.tree_util.tree_map(lambda leaf: -leaf, scores.magnitude(params))
+
+
+def halved(seed, mask, level, draw):
+    """An arm from outside the package: half of theta_0."""
+    return jax.tree_util.tree_map(lambda leaf: leaf / 2, seed.initial_params), mask
+
+
+def test_a_score_and_an_arm_from_outside_the_package(found):
+    result = search(score=largest, arms=("ticket", halved), levels=[0.5])
+    assert {r.arm for r in result.records} == {"dense", "ticket", "halved"}
+    assert {r.criterion for r in result.records} == {f"{__name__}:largest"}
+    mine, theirs = (one.tickets[0, 0.5].mask["hidden"]["kernel"] for one in (result, found))
+    # Both keep half of all kernels by the trained dense network's weights: opposite halves.
+    assert np.mean(np.asarray(mine) == np.asarray(theirs)) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"seeds": 0}, "seeds=0"),
+        ({"seeds": [1, 3]}, "in a row"),
+        ({"levels": [0.5, 0.2]}, "increase"),
+        ({"levels": [1.5]}, r"\[0, 1\)"),
+        ({"arms": ("reinit",)}, "ticket"),
+        ({"score": "none"}, "criterion"),
+        ({"rewind": 99}, "no point of training"),
+        ({"prunable": lambda path, leaf: False}, "no parameter is prunable"),
+        ({"work_dir": "somewhere"}, "name= and version="),
+    ],
+)
+def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=words) as refused:
+        search(**options)
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_late_rewinding_starts_from_the_dense_network_of_then(found):
+    result = search(rewind=1, levels=[0.5])
+    ticket = result.tickets[0, 0.5]
+    assert ticket.rewind_params is not None
+    moved = np.abs(
+        ticket.rewind_params["hidden"]["kernel"] - ticket.initial_params["hidden"]["kernel"]
+    )
+    assert moved.max() > 1e-3
