@@ -135,6 +135,8 @@ def test_the_command_says_one_line_and_exits_with_2(arguments, words, place):
         (["--dataset=../etc"], ["../etc", "synthetic", "imdb_reviews"]),
         (["--dataset=financial_tweets"], ["--data_file"]),
         (["--dataset=csv"], ["--data_file"]),
+        (["--weight_decay=0.1"], ["adam has no weight_decay", "0.1", "adamw"]),
+        (["--optimizer=adamw", "--momentum=0.5"], ["adamw has no momentum", "0.5", "sgd"]),
         (["--data_file=tweets.csv"], ["tweets.csv", "--dataset=financial_tweets"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",

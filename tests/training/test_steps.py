@@ -124,7 +124,7 @@ def random_indices(steps=STEPS, batch=8, number=24, seed=2):
     [
         (make_optimizer("adamw", weight_decay=0.1), 2),
         (make_optimizer("sgd", momentum=0.9, weight_decay=0.1), 1),
-        (make_optimizer("adam", weight_decay=0.1, clip_norm=0.05), 2),
+        (make_optimizer("adam", clip_norm=0.05), 2),
         (make_optimizer("sgd", momentum=0.9, clip_norm=0.05), 1),
     ],
     ids=["adamw", "sgd with momentum", "adam clipped", "sgd clipped"],
@@ -351,9 +351,57 @@ def test_weight_decay_is_for_kernels_alone():
     assert not np.asarray(updates["embedding"]["embedding"]).any()
 
 
+def three_steps(optimizer):
+    params = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([0.5])}
+    state = optimizer.init(params)
+    for step in range(3):
+        grads = jax.tree.map(lambda p, step=step: jnp.cos(p + step), params)
+        updates, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+KERNELS = {"kernel": True, "bias": False}
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        (make_optimizer("adam"), optax.adam(0.1)),
+        (make_optimizer("adam", weight_decay=0.0), optax.adam(0.1)),
+        (make_optimizer("adamw"), optax.adamw(0.1, weight_decay=0.01, mask=KERNELS)),
+        (make_optimizer("adamw", weight_decay=0.0), optax.adam(0.1)),
+        (
+            make_optimizer("adamw", weight_decay=0.3),
+            optax.adamw(0.1, weight_decay=0.3, mask=KERNELS),
+        ),
+        (make_optimizer("sgd"), optax.sgd(0.1, momentum=0.9)),
+        (make_optimizer("sgd", momentum=0.5), optax.sgd(0.1, momentum=0.5)),
+    ],
+    ids=["adam", "adam, none", "adamw", "adamw, none", "adamw, given", "sgd", "sgd, given"],
+)
+def test_an_optimizer_by_name_is_that_of_optax_with_its_defaults(mine, theirs):
+    found, expected = three_steps(mine(jnp.float32(0.1))), three_steps(theirs)
+    for name, leaf in expected.items():
+        np.testing.assert_allclose(found[name], leaf, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("adam", {"weight_decay": 0.1}),
+        ("adam", {"momentum": 0.9}),
+        ("adamw", {"momentum": 0.0}),
+    ],
+)
+def test_a_setting_that_an_optimizer_does_not_have_is_refused(name, given):
+    with pytest.raises(ValueError, match=f"optimizer {name} has no {next(iter(given))}"):
+        make_optimizer(name, **given)
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="adam, adamw, sgd"):
-        make_optimizer("adamax")(jnp.float32(0.1))
+        make_optimizer("adamax")
     with pytest.raises(ValueError, match="constant, cosine, linear"):
         make_schedule("step", total_steps=3)
 
