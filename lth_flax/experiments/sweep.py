@@ -51,13 +51,15 @@ def main() -> None:
     tasks = plan(cells, blocks)
     directory = Path(FLAGS.work_dir or f"runs/sweep_{FLAGS.experiment}_{FLAGS.dataset}").absolute()
     todo = [task for task in tasks if not is_finished(directory / "blocks" / task.name)]
-    _check_done(directory, [task for task in tasks if task not in todo])
     resources = Resources(FLAGS.cpus_per_task, FLAGS.gpus_per_task)
     print(
         f"{len(tasks)} tasks of up to {len(blocks[0])} seed{'s' * (len(blocks[0]) > 1)} "
         f"({len(cells)} cell{'s' * (len(cells) > 1)} x {len(blocks)} blocks), each on {resources}; "
         f"{len(tasks) - len(todo)} done before"
     )
+    if len(todo) < len(tasks):
+        open_work_dir(directory, COMMAND, more=sweep_flags.sweep_lines())
+        check_done(directory, [task for task in tasks if task not in todo])
     if todo:
         failed = _run(directory, todo, len(tasks) - len(todo), resources)
         if failed:
@@ -67,12 +69,10 @@ def main() -> None:
                 file=sys.stderr,
             )
             raise SystemExit(1)
-    else:
-        open_work_dir(directory, COMMAND, more=sweep_flags.sweep_lines())
     _merge(directory, tasks)
 
 
-def _check_done(directory: Path, done: Sequence[Task]) -> None:
+def check_done(directory: Path, done: Sequence[Task]) -> None:
     """Raises `UserError` where a finished task is of other data, files, code or numeric settings.
 
     Tasks that are to do find that out themselves.
