@@ -5,11 +5,13 @@ is empty is left out, so that a field that a later Python adds changes nothing.
 """
 
 import ast
+import contextlib
 import functools
 import hashlib
 import importlib.util
 import inspect
 import os
+import sysconfig
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -83,9 +85,8 @@ def function_digest(function: Callable[..., Any]) -> str | None:
     """Of a function's source and of the values that it refers to; None where it has no source.
 
     Values are the defaults, what a closure holds, and the globals that it
-    names: numbers, texts, arrays and containers of them by what they are,
-    functions of the same module by their own digests. Modules and what comes
-    out of other packages count by name.
+    names: numbers, texts, arrays and containers of them by what they are, other
+    functions by their own digests. What is installed counts by its name.
     """
     words: list[str] = []
     try:
@@ -149,7 +150,7 @@ def _add_function(function: Any, add: Callable[[str], None], seen: set[int]) -> 
     seen.add(id(function))
     if isinstance(function, functools.partial):
         add("partial")
-        _add_value([function.func, function.args, function.keywords], add, seen, None)
+        _add_value([function.func, function.args, function.keywords], add, seen)
         return
     function = inspect.unwrap(function)
     if inspect.ismethod(function):
@@ -157,10 +158,27 @@ def _add_function(function: Any, add: Callable[[str], None], seen: set[int]) -> 
     if not inspect.isfunction(function):
         raise TypeError(f"{function!r} has no source")
     _add_words(_trees_of(function), add)
-    named = inspect.getclosurevars(function)
-    values = {**named.globals, **named.nonlocals}
-    _add_value([function.__defaults__, function.__kwdefaults__], add, seen, function.__module__)
-    _add_value(dict(sorted(values.items())), add, seen, function.__module__)
+    _add_value([function.__defaults__, function.__kwdefaults__, _named_by(function)], add, seen)
+
+
+def _named_by(function: types.FunctionType) -> dict[str, Any]:
+    """The globals that a function, or one inside of it, names, and what its closure holds."""
+    codes, names = [function.__code__], set()
+    for code in codes:
+        names |= set(code.co_names)
+        codes += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
+    found = {name: function.__globals__[name] for name in names & function.__globals__.keys()}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # not set yet
+            found[name] = cell.cell_contents
+    return dict(sorted(found.items()))
+
+
+def _is_installed(function: types.FunctionType) -> bool:
+    """Whether a function belongs to Python or to an installed package: versions speak for it."""
+    file = os.path.realpath(function.__code__.co_filename)
+    places = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    return any(file.startswith(os.path.realpath(place) + os.sep) for place in places)
 
 
 def _trees_of(function: types.FunctionType) -> list[ast.AST]:
@@ -183,23 +201,23 @@ def _trees_of(function: types.FunctionType) -> list[ast.AST]:
     return found
 
 
-def _add_value(value: Any, add: Callable[[str], None], seen: set[int], module: str | None) -> None:
-    """Of what a function of `module` refers to."""
+def _add_value(value: Any, add: Callable[[str], None], seen: set[int]) -> None:
+    """Of what a function refers to."""
     if isinstance(value, Mapping):
         add("{")
         for key, item in value.items():
             add(repr(key))
-            _add_value(item, add, seen, module)
+            _add_value(item, add, seen)
         add("}")
     elif isinstance(value, list | tuple):
         add("[")
         for item in value:
-            _add_value(item, add, seen, module)
+            _add_value(item, add, seen)
         add("]")
     elif isinstance(value, bool | int | float | complex | str | bytes | np.generic | None):
         add(f"{type(value).__name__}:{value!r}")
     elif isinstance(value, functools.partial) or (
-        inspect.isfunction(value) and module in (None, value.__module__)
+        inspect.isfunction(value) and not _is_installed(value)
     ):
         _add_function(value, add, seen)
     elif isinstance(value, np.ndarray | jax.Array):

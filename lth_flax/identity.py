@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.metadata
 import os
+import stat
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeGuard
@@ -42,9 +43,11 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     """sha256 of a file, hexadecimal.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: it cannot be read, or is no plain file: a pipe may never end.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise UserError(f"{os.fspath(path)} is not a plain file: give a file")
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:

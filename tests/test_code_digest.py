@@ -184,7 +184,7 @@ def helper(x):
 def make_score(power, table=None):
     def score(params, *, floor=0.0):
         """A score."""
-        return jnp.maximum(helper(params) ** power, floor) if table is None else table
+        return jax.tree.map(lambda w: helper(w) ** power + floor, params), table
 
     return score
 
@@ -201,6 +201,19 @@ def test_a_function_is_its_source_and_what_it_refers_to(monkeypatch):
     assert one != function_digest(other)
     monkeypatch.setitem(globals(), "SCALE", 0.25)  # which a helper reads
     assert one != function_digest(make_score(2))
+
+
+def test_a_helper_of_another_module_of_the_user_counts(tmp_path, monkeypatch):
+    found = []
+    for body in ("x + 1", "x + 2"):
+        scope = {"__name__": "helpers"}
+        file = tmp_path / f"{len(found)}.py"
+        file.write_text(f"def helper(x):\n    return {body}\n")
+        exec(compile(file.read_text(), str(file), "exec"), scope)
+        monkeypatch.setitem(globals(), "helper", scope["helper"])
+        found.append(function_digest(make_score(2)))
+    assert found[0] != found[1]
+    assert None not in found
 
 
 def test_functions_in_other_clothes():

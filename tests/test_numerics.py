@@ -171,8 +171,9 @@ def test_every_option_of_jax_and_flax_is_pinned_harmless_or_told():
     harmless = {name for name in kinds if numerics.is_harmless(name)}
     assert kinds.keys() == {*harmless, *pinned, *told}
     assert not harmless & told.keys()
-    # Switched over in the environment, every other one is told as it is then.
-    switched = [n for n in told if kinds[n] == "bool" and told[n] in ("True", "False")]
+    # Switched over in the environment, every other one is told as it is then. (With one of
+    # them jax 0.5.0 cannot be imported.)
+    switched = [n for n in told if kinds.get(n) == "bool" and n != "jax_sharding_in_types"]
     assert len(switched) > 15
     environment = {name.upper(): str(told[name] != "True") for name in switched}
     _, _, now = say(**environment)

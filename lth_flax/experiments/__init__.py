@@ -1,4 +1,4 @@
-"""The experiments: one command for each question."""
+"""The commands: each module is one experiment and reads as its steps."""
 
 import os
 import sys

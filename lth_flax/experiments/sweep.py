@@ -52,7 +52,6 @@ def main(config: SweepConfig) -> None:
         config.work_dir or f"runs/sweep_{config.experiment}_{config.dataset}"
     ).absolute()
     todo = [task for task in tasks if not is_finished(directory / "blocks" / task.name)]
-    _check_done(config, directory, [task for task in tasks if task not in todo])
     resources = Resources(config.cpus_per_task, config.gpus_per_task)
     print(
         f"{len(tasks)} tasks of up to {len(blocks[0])} seed{'s' * (len(blocks[0]) > 1)} "
@@ -63,6 +62,9 @@ def main(config: SweepConfig) -> None:
         reach = reach_sentence(draws_of(chosen_arms(config)), len(seeds), config.alpha)
         if reach:
             print(reach)
+    if len(todo) < len(tasks):
+        open_work_dir(directory, COMMAND, config)
+        check_done(config, directory, [task for task in tasks if task not in todo])
     if todo:
         failed = _run(config, directory, todo, len(tasks) - len(todo), resources)
         if failed:
@@ -72,12 +74,10 @@ def main(config: SweepConfig) -> None:
                 file=sys.stderr,
             )
             raise SystemExit(1)
-    else:
-        open_work_dir(directory, COMMAND, config)
     _merge(config, directory, tasks)
 
 
-def _check_done(config: SweepConfig, directory: Path, done: Sequence[Task]) -> None:
+def check_done(config: SweepConfig, directory: Path, done: Sequence[Task]) -> None:
     """Raises `UserError` where a finished task is of other data, files, code or numeric settings.
 
     Tasks that are to do find that out themselves.

@@ -1,6 +1,7 @@
 """How XLA uses the cores of a machine: to be said before JAX starts its backend."""
 
 import os
+from pathlib import Path
 
 import jax
 
@@ -26,6 +27,14 @@ def prepare_cpu(devices: int) -> None:
 
 
 def flags_with(said: str) -> str:
-    """The variable XLA_FLAGS of a process that computes, given what the environment says."""
+    """The variable XLA_FLAGS of a process that computes, given what the environment says.
+
+    What does not begin with a dash names a file of flags, for XLA too.
+    """
+    if said.strip() and not said.lstrip().startswith("-"):
+        try:
+            said = Path(said).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            said = ""  # as XLA takes it
     theirs = said.split()
     return " ".join([*(flag for flag in XLA_FLAGS if flag not in theirs), *theirs])

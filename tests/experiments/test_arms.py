@@ -5,9 +5,9 @@ import itertools
 import jax
 import numpy as np
 import pytest
-
 from lth_flax.experiments.arms import ARMS, Seed
 from lth_flax.experiments.choices import pruned
+
 from lth_flax.pruning.levels import from_rate, from_sparsities
 from lth_flax.pruning.masks import full_mask
 

@@ -10,10 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lth_flax import cli
 from lth_flax.analysis import report
+from lth_flax.config import SweepConfig
 from lth_flax.data import synthetic
+from lth_flax.errors import UserError
+from lth_flax.experiments import sweep
+from lth_flax.experiments.sweep_plan import Cell, Task
 from lth_flax.records import read_records
-from lth_flax.runs.provenance import source_revision
+from lth_flax.runs.provenance import identity_now, source_revision
+from lth_flax.text_tasks import files_that_are_read, load
+from lth_flax.training.host import flags_with
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -266,6 +273,33 @@ def test_the_controls_of_a_ticket_start_with_its_vectors(place):
     succeed(retrain("--work_dir=from_old", "--embeddings_file=a.txt"))
     check_refused(retrain("--work_dir=no", "--embeddings_file=b.txt"), "holds other word vectors")
     assert not (place / "no").exists()
+
+
+def test_a_sweep_does_not_take_finished_tasks_of_other_files_or_data(tmp_path):
+    write_vectors(tmp_path / "v.txt", 0)
+    arguments = ["--synthetic_size=120", f"--embeddings_file={tmp_path}/v.txt"]
+    config = cli.parse(SweepConfig, arguments)
+    task = Task("seeds_0_1", Cell("", ()), range(1))
+    smaller = Task("small", Cell("small", (("synthetic_size", "100"),)), range(1))
+    for one in (task, smaller):
+        (tmp_path / "blocks" / one.name).mkdir(parents=True)
+    now = identity_now(
+        config,
+        "winning_ticket",
+        data=load(config).fingerprint,
+        files=files_that_are_read(config),
+        # As in the process of a task.
+        environment={**os.environ, "XLA_FLAGS": flags_with(os.environ.get("XLA_FLAGS", ""))},
+    )
+    content = json.dumps({"identity": now, "finished": True})
+    for one in (task, smaller):
+        (tmp_path / "blocks" / one.name / "provenance.json").write_text(content)
+    sweep.check_done(config, tmp_path, [task])
+    with pytest.raises(UserError, match=r"blocks/small was made with other data fingerprint \("):
+        sweep.check_done(config, tmp_path, [task, smaller])
+    write_vectors(tmp_path / "v.txt", 1)
+    with pytest.raises(UserError, match=r"blocks/seeds_0_1 was made with other word vectors \("):
+        sweep.check_done(config, tmp_path, [task])
 
 
 # Revisions. -----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lth_flax.training.host import XLA_FLAGS, prepare_cpu
+from lth_flax.training.host import XLA_FLAGS, flags_with, prepare_cpu
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,6 +20,12 @@ def test_ours_come_first_and_once_so_that_the_users_win(monkeypatch, said):
     found = os.environ["XLA_FLAGS"].split()
     assert sorted(found) == sorted({*XLA_FLAGS, *said.split()})
     assert found[len(found) - len(said.split()) :] == said.split()
+
+
+def test_flags_may_stand_in_a_file_as_xla_has_it(tmp_path):
+    (tmp_path / "flags").write_text("--xla_a=1\n--xla_b\n")
+    assert flags_with(str(tmp_path / "flags")).split() == [*XLA_FLAGS, "--xla_a=1", "--xla_b"]
+    assert flags_with(str(tmp_path / "none")).split() == list(XLA_FLAGS)
 
 
 def test_every_jax_that_we_run_on_knows_the_flags_and_makes_the_devices():
