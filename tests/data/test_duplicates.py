@@ -12,7 +12,7 @@ from lth_flax.data.batches import SPLITS
 from lth_flax.data.dataset import DatasetOptions, build_dataset
 from lth_flax.data.duplicates import first_copies, left_out
 from lth_flax.data.source import make_source
-from lth_flax.data.text import intern
+from lth_flax.data.text import build_vocabulary, intern
 from lth_flax.errors import UserError
 
 
@@ -40,16 +40,13 @@ def texts_of(dataset, seed, split):
     for bucket, members in zip(dataset.buckets, dataset.members[seed][split], strict=True):
         for row in members:
             length = int(bucket["lengths"][row])
-            # Of a held-out text whose own word is unknown nothing could be said.
             ids = bucket["tokens"][row][:length].tolist()
             found.append((" ".join(words[i] for i in ids), int(bucket["labels"][row])))
     return found
 
 
-# Words of all texts are known, so that texts can be told apart in every split.
 def every_word(source):
-    from lth_flax.data.text import build_vocabulary
-
+    """A vocabulary of all texts, so that they can be told apart in every split."""
     tokenized = intern(source.texts)
     rows = np.arange(len(source.texts))
     return build_vocabulary(tokenized, rows, size=5000, min_count=1)

@@ -188,7 +188,7 @@ def test_one_file_is_not_two_splits(tmp_path):
 
 
 def test_a_bad_line_is_named_with_its_own_file(tmp_path):
-    good = written(tmp_path / "train.csv", [("a", 1), ("b", 0)])
+    good = written(tmp_path / "train.csv", [("a", 1), ("b", 0), ("c", 1), ("d", 0)])
     bad = written(tmp_path / "test.csv", [("a", 1), ("b", "")])
     with pytest.raises(UserError, match=r"test\.csv, line 2: no label"):
         load(data_file=good, test_file=bad, text_column=0, label_column=1)
@@ -197,7 +197,7 @@ def test_a_bad_line_is_named_with_its_own_file(tmp_path):
             data_file=good, validation_file=tmp_path / "missing.csv", text_column=0, label_column=1
         )
     # A class is one class in all files together.
-    other = written(tmp_path / "other.csv", [("a", "1.0"), ("b", "0.0")])
+    other = written(tmp_path / "other.csv", [("a", "1.0"), ("b", "0.0")] * 2)
     with pytest.raises(UserError, match="several spellings"):
         load(data_file=good, test_file=other, text_column=0, label_column=1)
 

@@ -175,7 +175,9 @@ def test_a_set_without_labels(tmp_path):
         VERSION = tfds.core.Version("1.0.0")
 
         def _info(self):
-            features = tfds.features.FeaturesDict({"poem": tfds.features.Text(), "weight": float})
+            features = tfds.features.FeaturesDict(
+                {"poem": tfds.features.Text(), "weight": np.float32}
+            )
             return tfds.core.DatasetInfo(builder=self, features=features)
 
         def _split_generators(self, dl_manager):
