@@ -26,8 +26,9 @@ from lth_flax.analysis.paper import Curve, paper_curves
 from lth_flax.analysis.summary import summarize, summary_text
 from lth_flax.analysis.terminal import diverged_sentence, terminal_table
 from lth_flax.errors import UserError
+from lth_flax.files import make_directory, write_bytes_atomic, write_text_atomic
 from lth_flax.flagfile import value_of
-from lth_flax.records import Record, write_bytes_atomic, write_text_atomic
+from lth_flax.records import Record
 
 REPORT = "report"
 COMPARED = ("prune_after_training", "post_prune_training")
@@ -66,7 +67,7 @@ def write_report(
     summaries = [summarize(g, margin=margin, alpha=alpha) for g in split_groups(records)]
     folder = directory / REPORT
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
     except OSError as error:
         raise UserError(
             f"cannot make {folder} ({error.strerror}): give another directory for the report"
@@ -165,7 +166,7 @@ def write_merged(
     With `flags` off, flags.txt is left as it is.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
     except OSError as error:
         raise UserError(
             f"cannot make {directory} ({error.strerror}): give another directory"

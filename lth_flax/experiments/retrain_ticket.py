@@ -35,8 +35,7 @@ from lth_flax.experiments.results import Entry, Method
 from lth_flax.experiments.run import Run
 from lth_flax.experiments.setup import SETTING_FLAGS, SOURCE_FLAGS, build, load, prepare_data
 from lth_flax.records import compact_json
-from lth_flax.ticket_files import METADATA_FILE
-from lth_flax.ticket_metadata import read_metadata
+from lth_flax.ticket_metadata import METADATA_FILE, read_metadata
 from lth_flax.tickets import load_ticket
 from lth_flax.training.loop import Replicate
 

@@ -36,6 +36,7 @@ from lth_flax.experiments.workdir import (
     write_flags,
     write_json,
 )
+from lth_flax.files import remove_temporaries
 from lth_flax.flagfile import MACHINE_FLAGS
 from lth_flax.predictions import read_predictions, write_predictions
 from lth_flax.records import (
@@ -44,7 +45,6 @@ from lth_flax.records import (
     compact_json,
     read_curves,
     read_records,
-    remove_temporaries,
     write_curves,
     write_records,
 )

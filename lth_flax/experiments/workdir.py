@@ -16,8 +16,8 @@ from absl import flags
 
 from lth_flax.errors import UserError
 from lth_flax.experiments.flags import FLAGS
+from lth_flax.files import is_temporary, make_directory, write_text_atomic
 from lth_flax.flagfile import FLAGS_FILE, MACHINE_FLAGS, differences, lines_by_name
-from lth_flax.records import is_temporary, write_text_atomic
 
 
 def result_flags() -> dict[str, str]:
@@ -63,7 +63,7 @@ def open_work_dir(
         if file.exists():
             _check_same(path, file.read_text(encoding="utf-8"), text, same_flags)
             return directory
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         write_text_atomic(file, text)
     except OSError as error:
         raise UserError(
