@@ -22,7 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from lth_flax.files import make_directory, sync, sync_tree, write_text_atomic
+from lth_flax.files import (
+    make_directory,
+    remove_temporaries,
+    sync,
+    sync_tree,
+    write_text_atomic,
+)
 from lth_flax.orbax_arrays import (
     Arrays,
     Damaged,
@@ -65,6 +71,7 @@ def save(file: Path, meta: Mapping[str, Any], arrays: Arrays) -> None:
     text = _json(content)
     with storage_errors(reading=False):
         make_directory(directory)
+        remove_temporaries(directory)
         _remove(directory, free)
         # Asked before, as orbax on a full disk fails slowly and at length.
         if shutil.disk_usage(directory).free < sum(array.nbytes for array in arrays.values()):

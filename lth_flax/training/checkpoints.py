@@ -175,8 +175,9 @@ class Checkpoints:
         started = monotonic()
         position = Position(table, slice_, 0, 0)
         self._store(self._finished_file(table, slice_), position, arrays)
-        for *_, file in self._saves():
-            storage.remove_saved(file)
+        for *owner, _, file in self._saves():
+            if owner == [table, slice_]:  # it is never trained again
+                storage.remove_saved(file)
         self._last = monotonic()
         self.seconds_saving += self._last - started
 
