@@ -124,7 +124,8 @@ class Checkpoints:
         def write() -> None:
             self._store(self._running / name / _FILE, position, copies)
             # Only now: until then those before are the newest that can be read.
-            for file in [file for *_, file in self._saves()][:-KEPT]:
+            mine = [file for *owner, _, file in self._saves() if owner == [*position[:2]]]
+            for file in mine[:-KEPT]:
                 storage.remove_saved(file)
             self._cost = monotonic() - started
 
