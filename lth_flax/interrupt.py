@@ -49,11 +49,15 @@ def deferred() -> Iterator[None]:
         _state.saving = False
 
 
-def leave(signum: int) -> None:
-    """Ends the process with one line and the shell's status for this signal."""
+def leave(signum: int, *, saved: bool = True) -> None:
+    """Ends the process with one line and the shell's status for this signal.
+
+    saved: whether the last save is on disk.
+    """
     name = signal.Signals(signum).name
+    what = "what was done is saved" if saved else "the last save was not done in time"
     print(
-        f"\nstopped by {name}: what was done is saved; the same command continues from there",
+        f"\nstopped by {name}: {what}; the same command continues from what was saved",
         file=sys.stderr,
         flush=True,
     )
@@ -67,7 +71,7 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     if _state.received is not None:
         os._exit(128 + signum)
     _state.received = signum
-    timer = threading.Timer(PATIENCE_SECONDS, leave, [signum])
+    timer = threading.Timer(PATIENCE_SECONDS, leave, [signum], {"saved": False})
     timer.daemon = True
     timer.start()
     if not _state.saving:

@@ -9,7 +9,8 @@ from io import BytesIO
 import numpy as np
 
 from lth_flax.errors import UserError
-from lth_flax.records import MAX_FILE_BYTES, write_bytes_atomic
+from lth_flax.files import write_bytes_atomic
+from lth_flax.records import MAX_FILE_BYTES
 
 Predictions = dict[str, np.ndarray]
 """\"row id/checkpoint\" -> classes, in the order of the test split; and its labels, by seed."""

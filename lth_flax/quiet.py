@@ -1,40 +1,58 @@
 """Keeps orbax's own words from the terminal: what matters of them becomes one line of ours."""
 
 import contextlib
-import errno
 import logging
-import os
 import sys
+import threading
 from collections.abc import Iterator
+from typing import Any
+
+
+class _State:
+    lock = threading.Lock()
+    users = 0
+    undo = contextlib.ExitStack()
+    hook: Any = None
 
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Inside, orbax logs nothing, and what it leaves behind after a failure is not shown.
+    """Inside, in every thread, orbax logs nothing.
 
-    Given a damaged file, one of its reads fails at once and the others find their
-    event loop closed: that is printed as an ignored exception, at any later time.
     Given a full disk, one of its writes is reported to us and the others may be to
     nobody: asyncio logs them, with a traceback, when they are collected.
     """
-    logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    disabled = [log.disabled for log in logs]
-    for log in logs:
-        log.disabled = True
+    with _State.lock:
+        _State.users += 1
+        if _State.users == 1:
+            for log in (logging.getLogger("absl"), logging.getLogger("asyncio")):
+                _State.undo.callback(setattr, log, "disabled", log.disabled)
+                log.disabled = True
+        _hide_late_reads()
+    try:
+        yield
+    finally:
+        with _State.lock:
+            _State.users -= 1
+            if not _State.users:
+                _State.undo.close()
+
+
+def _hide_late_reads() -> None:
+    """From now on, reads that end after the one that failed are not shown.
+
+    Given a damaged file, one of orbax's reads fails at once and the others find their
+    event loop closed. Each is printed as an ignored exception, at any later time.
+    """
     before = sys.unraisablehook
+    if before is _State.hook:
+        return
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        for log, was in zip(logs, disabled, strict=True):
-            log.disabled = was
-        if sys.unraisablehook is hook:
-            sys.unraisablehook = before
+    _State.hook = sys.unraisablehook = hook
 
 
 def quiet_process() -> None:
@@ -46,14 +64,3 @@ def quiet_process() -> None:
 
 
 _for_good = contextlib.ExitStack()
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def write_fault(error: BaseException) -> str:
-    """Why something could not be written, in a few words: orbax wraps it in many."""
-    text = " ".join(str(error).split())
-    for code in _NO_ROOM:
-        if os.strerror(code) in text:
-            return os.strerror(code)
-    return getattr(error, "strerror", None) or text[:160] or type(error).__name__

@@ -7,20 +7,18 @@ None is an empty cell. Rows are sorted on writing, so blocks of seeds that are
 merged give the same bytes as one run over all seeds.
 """
 
-import contextlib
 import csv
 import io
 import json
 import math
 import os
-import re
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from lth_flax.errors import UserError
+from lth_flax.files import write_text_atomic
 
 ARMS = ("dense", "ticket", "reinit", "shuffled", "random")
 CHECKPOINTS = ("last", "best")
@@ -441,62 +439,3 @@ def _read_text(path: str | os.PathLike[str]) -> str:
         line = text.count("\n") + 1
         raise UserError(f"{path}: line {line}: cut short (no end of line); restore the whole file")
     return text
-
-
-def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
-    """`write_bytes_atomic` of UTF-8 text, with the newlines it has."""
-    write_bytes_atomic(path, text.encode("utf-8"))
-
-
-def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> None:
-    """Puts `content` at `path` so that a reader, or a crash, sees the old file or the new one.
-
-    Written beside the target, flushed to the disk, then renamed over it. Raises
-    `UserError` where that fails (a full disk, no permission); the old file stays.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        try:
-            with open(temporary, "xb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); nothing was changed there"
-        ) from None
-
-
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
-
-
-def is_temporary(path: Path) -> bool:
-    """Whether it is what `write_bytes_atomic` writes before it renames."""
-    return bool(_TEMPORARY.fullmatch(path.name))
-
-
-def remove_temporaries(directory: Path) -> None:
-    """Takes away what a process that was killed while it wrote has left under a directory.
-
-    For the only writer there: another's file in the making would be taken away too.
-    """
-    for path in directory.rglob(".*.tmp"):
-        if is_temporary(path) and path.is_file() and not path.is_symlink():
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def _sync_directory(directory: Path) -> None:
-    """Makes the rename itself survive a power cut, where the file system can promise that."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

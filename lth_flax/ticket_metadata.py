@@ -1,35 +1,33 @@
 """`ticket.json`: what a ticket says about itself, read as if a stranger had written it."""
 
-import json
 import math
 import reprlib
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lth_flax import storage
 from lth_flax.errors import UserError
+from lth_flax.orbax_arrays import Damaged, Leaves, Unusable
 from lth_flax.types import READOUTS
 
-FORMAT_VERSION = 1
-MOST_JSON_BYTES = 2**28
+METADATA_FILE = "ticket.json"
+
+FORMAT_VERSION = 2
+FIRST_FORMAT = 1
+"""Of the first edition: its checksum, where it has one, covers the arrays alone."""
+
 MOST_ARRAY_BYTES = 8 * 2**30
 """A ticket whose stated shapes need more memory than this is refused."""
 
-ARRAY_FOLDERS = ("arrays", "arrays_2")
-"""Saving over a ticket fills the one that is not in use, then switches."""
-
 TREES = ("initial_params", "mask", "trained_params", "rewind_params")
 OPTIONAL_TREES = ("rewind_params",)
-FORMAT_KEYS = ("format_version", "arrays", "arrays_in", "sha256", "files")
+FORMAT_KEYS = ("format_version", "files", *storage.FORMAT_KEYS)
 """Keys of the file that belong to the format, not to the ticket's own metadata."""
 
 _SIZES = ("vocabulary_size", "embedding_size", "hidden_size", "num_layers", "num_classes")
 _MOST_SIZE = 2**31 - 1
 _MOST_LAYERS = 1000
-
-Leaves = Mapping[str, tuple[tuple[int, ...], str]]
-"""Path of a leaf -> (shape, dtype name)."""
 
 
 def read_metadata(file: Path) -> dict[str, Any]:
@@ -40,39 +38,43 @@ def read_metadata(file: Path) -> dict[str, Any]:
         not describe a ticket of this format version.
     """
     try:
-        found = file.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{file} is not a plain file: expected a ticket's JSON")
-        if found.st_size > MOST_JSON_BYTES:
-            raise UserError(f"{file} is larger than 256 MiB: expected a ticket's JSON")
-        text = file.read_bytes().decode("utf-8")
-        metadata = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-        # What is escaped in JSON can be half a character, which no file or terminal takes.
-        json.dumps(metadata, ensure_ascii=False).encode("utf-8")
-    except OSError as error:
+        metadata = storage.read_json(file)
+    except FileNotFoundError as error:
         raise UserError(
-            f"{file.parent} is no ticket: cannot read ticket.json ({error.strerror}); "
+            f"{file.parent} is no ticket: cannot read {file.name} ({error.strerror}); "
             "give a directory such as WORK_DIR/tickets/seed_0/level_0.8"
         ) from error
-    except UserError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not valid JSON: expected a saved ticket") from error
+    except Unusable as error:
+        raise UserError(f"ticket {file.parent} cannot be read ({error})") from error
+    except Damaged as error:
+        raise UserError(f"{file.parent}: {error}: expected a saved ticket") from error
+    if metadata.get("format_version") == FIRST_FORMAT:
+        metadata = _of_first_format(metadata)
     check_metadata(metadata, str(file))
     return metadata
 
 
+def _of_first_format(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """As it is written now: leaves of all trees by one path, and the folder always named."""
+    trees = metadata.get("arrays")
+    if isinstance(trees, dict) and all(isinstance(leaves, dict) for leaves in trees.values()):
+        trees = {
+            f"{tree}/{path}": leaf
+            for tree, leaves in trees.items()
+            for path, leaf in leaves.items()
+        }
+    return {"arrays_in": "arrays", **metadata, "arrays": trees}
+
+
 def check_metadata(metadata: Any, where: str) -> None:
     """Raises `UserError`, beginning with `where`, unless this describes a ticket."""
-    if not isinstance(metadata, dict):
-        raise UserError(f"{where} holds no JSON object: expected a saved ticket")
     version = metadata.get("format_version")
-    if type(version) is not int or version != FORMAT_VERSION:
+    if type(version) is not int or version not in (FIRST_FORMAT, FORMAT_VERSION):
         raise UserError(
             f"{where} has format_version {reprlib.repr(version)}: this version reads "
-            f"{FORMAT_VERSION}; update lth_flax, or save the ticket again"
+            f"{FIRST_FORMAT} and {FORMAT_VERSION}; update lth_flax, or save the ticket again"
         )
-    kinds = {"model": dict, "arrays": dict, "vocabulary": list, "class_names": list}
+    kinds = {"model": dict, "vocabulary": list, "class_names": list}
     for name, kind in kinds.items():
         if not isinstance(metadata.get(name), kind):
             raise UserError(f"{where} is damaged: {name} is missing or of another type")
@@ -85,17 +87,10 @@ def check_metadata(metadata: Any, where: str) -> None:
         raise UserError(f"{where} is damaged: the vocabulary does not fit its model")
     if len(metadata["class_names"]) != metadata["model"]["num_classes"]:
         raise UserError(f"{where} is damaged: class_names do not fit its model")
-    if metadata.get("arrays_in", ARRAY_FOLDERS[0]) not in ARRAY_FOLDERS:
-        raise UserError(f"{where} is damaged: arrays_in must be one of {', '.join(ARRAY_FOLDERS)}")
-    if not isinstance(metadata.get("sha256", ""), str):
-        raise UserError(f"{where} is damaged: sha256 is of another type")
-    files = metadata.get("files", {})
-    if not (isinstance(files, dict) and all(isinstance(item, str) for item in files.values())):
-        raise UserError(f"{where} is damaged: files must map names to digests")
 
 
-def expected_leaves(metadata: Mapping[str, Any], where: str) -> dict[str, Leaves]:
-    """Leaves of every tree of the ticket, as its model settings say they must be.
+def expected_leaves(metadata: Mapping[str, Any], where: str) -> Leaves:
+    """Leaves of every tree of the ticket, as its model settings say they must be: "mask/head/bias".
 
     Computed from numbers alone, so that no array is made for a claim. In the
     mask a leaf may be 0-d instead, which only the file can say.
@@ -104,38 +99,34 @@ def expected_leaves(metadata: Mapping[str, Any], where: str) -> dict[str, Leaves
       UserError: the stated leaves are others, or need too much memory.
     """
     shapes = _parameter_shapes(metadata["model"])
-    arrays = metadata["arrays"]
+    try:
+        stated = storage.leaves_of(metadata)
+    except Damaged as error:
+        raise UserError(f"{where} is damaged: {error}") from error
+    trees = {path.partition("/")[0] for path in stated}
     allowed = set(TREES)
-    if not allowed - set(OPTIONAL_TREES) <= arrays.keys() <= allowed:
+    if not allowed - set(OPTIONAL_TREES) <= trees <= allowed:
         raise UserError(f"{where} is damaged: arrays must be {', '.join(TREES)}")
-    size = 4 * len(arrays) * sum(math.prod(shape) for shape in shapes.values())
+    size = 4 * len(trees) * sum(math.prod(shape) for shape in shapes.values())
     if size > MOST_ARRAY_BYTES:
         raise UserError(
             f"{where} states a model of {size} bytes: at most {MOST_ARRAY_BYTES} are read"
         )
-    trees: dict[str, Leaves] = {}
-    for name in arrays:
-        stated = arrays[name]
-        if not isinstance(stated, dict) or stated.keys() != shapes.keys():
+    expected = {
+        f"{tree}/{path}": (shape, "bool" if tree == "mask" else "float32")
+        for tree in trees
+        for path, shape in shapes.items()
+    }
+    for path in sorted(expected.keys() | stated.keys()):
+        leaf, found = expected.get(path), stated.get(path)
+        if found != leaf and not (leaf and path.startswith("mask/") and found == ((), "bool")):
             raise UserError(
-                f"{where} is damaged: {name} does not have the parameters of its model settings"
+                f"{where} is damaged: {path} is {reprlib.repr(found)}, expected {leaf} from its "
+                "model settings"
             )
-        dtype = "bool" if name == "mask" else "float32"
-        leaves = {}
-        for path, shape in shapes.items():
-            if stated[path] == [list(shape), dtype]:
-                leaves[path] = (shape, dtype)
-            elif name == "mask" and stated[path] == [[], dtype]:
-                leaves[path] = ((), dtype)
-            else:
-                raise UserError(
-                    f"{where} is damaged: {name} {path} is {reprlib.repr(stated[path])}, expected "
-                    f"{[list(shape), dtype]} from its model settings"
-                )
-        trees[name] = leaves
-    if not any(shape for shape, _ in trees["mask"].values()):
+    if not any(shape for path, (shape, _) in stated.items() if path.startswith("mask/")):
         raise UserError(f"{where} is damaged: its mask covers no parameter")
-    return trees
+    return stated
 
 
 def _check_model(model: Mapping[str, Any], where: str) -> None:
@@ -186,14 +177,3 @@ def _parameter_shapes(model: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             shapes[f"{name}/recurrent_kernel"] = (hidden, 4 * hidden)
             shapes[f"{name}/bias"] = (4 * hidden,)
     return shapes
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):  # 1e999 is JSON, and reads as infinity
-        raise ValueError(text)
-    return value
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(text)  # NaN and Infinity, which Python would let through

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lth_flax import records as rec
 from lth_flax.errors import UserError
+from lth_flax.files import write_bytes_atomic, write_text_atomic
 
 SHARES = st.floats(0, 1)
 COUNTS = st.integers(0, 10**9)
@@ -279,12 +280,12 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_return(
 
 def test_writing_into_an_absent_folder_is_one_line(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
-        rec.write_text_atomic(tmp_path / "absent" / "x.txt", "x")
+        write_text_atomic(tmp_path / "absent" / "x.txt", "x")
 
 
 def test_text_and_bytes_are_written_as_they_are(tmp_path):
-    rec.write_text_atomic(tmp_path / "t", "a\r\nb ±\n")
-    rec.write_bytes_atomic(tmp_path / "b", b"\x00\xff")
+    write_text_atomic(tmp_path / "t", "a\r\nb ±\n")
+    write_bytes_atomic(tmp_path / "b", b"\x00\xff")
     assert (tmp_path / "t").read_bytes() == b"a\r\nb \xc2\xb1\n"
     assert (tmp_path / "b").read_bytes() == b"\x00\xff"
 

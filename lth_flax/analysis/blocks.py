@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from lth_flax.analysis.merge import FACTORS, group_blocks, join_records
 from lth_flax.errors import UserError
+from lth_flax.files import write_text_atomic
 from lth_flax.flagfile import (
     FLAGS_FILE,
     MACHINE_FLAGS,
@@ -31,7 +32,6 @@ from lth_flax.records import (
     read_records,
     write_curves,
     write_records,
-    write_text_atomic,
 )
 
 PROVENANCE_FILE = "provenance.json"

@@ -341,7 +341,7 @@ def _finding(claim: Claim, runs: Runs, evidence: Evidence) -> Finding:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit status."""
     from lth_flax.analysis.claims_page import claims_page
-    from lth_flax.records import write_text_atomic
+    from lth_flax.files import write_text_atomic
 
     parser = argparse.ArgumentParser(description="Writes DIR/README.md from the records in DIR.")
     parser.add_argument("directory", metavar="DIR", help="holds one directory for each run")

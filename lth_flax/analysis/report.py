@@ -22,9 +22,9 @@ from lth_flax.analysis.result import Options, summary_text
 from lth_flax.analysis.summary import summarize
 from lth_flax.analysis.terminal import terminal_text
 from lth_flax.errors import UserError
+from lth_flax.files import make_directory, write_bytes_atomic, write_text_atomic
 from lth_flax.flagfile import value_of
 from lth_flax.identity import digest, is_identity
-from lth_flax.records import write_bytes_atomic, write_text_atomic
 
 REPORT = "report"
 
@@ -58,7 +58,7 @@ def write_report(
     summary = summary_of(block, Options(margin_points=margin, alpha=alpha))
     folder = directory / REPORT
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_directory(folder)
     except OSError as error:
         raise UserError(
             f"cannot make {folder} ({error.strerror}): give another directory for the report"
@@ -137,7 +137,7 @@ def write_merged(
     With `flags` off, flags.txt is left as it is.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
     except OSError as error:
         raise UserError(
             f"cannot make {directory} ({error.strerror}): give another directory"

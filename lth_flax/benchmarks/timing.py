@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lth_flax.records import write_text_atomic
+from lth_flax.files import write_text_atomic
 
 
 def interleave(

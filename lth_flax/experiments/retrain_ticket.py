@@ -44,8 +44,7 @@ from lth_flax.text_tasks import (
     text_task,
     word_vectors,
 )
-from lth_flax.ticket_files import METADATA_FILE
-from lth_flax.ticket_metadata import read_metadata
+from lth_flax.ticket_metadata import METADATA_FILE, read_metadata
 from lth_flax.tickets import Ticket, load_ticket
 from lth_flax.training.loop import Replicate
 

@@ -17,6 +17,7 @@ from lth_flax.analysis.blocks import Block, read_block, read_provenance
 from lth_flax.analysis.report import page_of, summary_of, write_report
 from lth_flax.analysis.result import Options
 from lth_flax.config import settings_of
+from lth_flax.files import remove_temporaries
 from lth_flax.flagfile import MACHINE_FLAGS
 from lth_flax.identity import PACKAGES, PARTS, Identity, digest, package_version
 from lth_flax.predictions import labels_name, read_predictions, write_predictions
@@ -26,7 +27,6 @@ from lth_flax.records import (
     compact_json,
     read_curves,
     read_records,
-    remove_temporaries,
     write_curves,
     write_records,
 )

@@ -14,9 +14,9 @@ except ImportError:  # not on Windows: there, one writer is the user's to see to
 
 from lth_flax.config import Config
 from lth_flax.errors import UserError
+from lth_flax.files import is_temporary, make_directory, write_text_atomic
 from lth_flax.flagfile import FLAGS_FILE, MACHINE_FLAGS, differences, lines_by_name
 from lth_flax.identity import PARTS, Identity, is_identity, what_differs
-from lth_flax.records import is_temporary, write_text_atomic
 from lth_flax.runs.results import Method
 
 
@@ -52,7 +52,7 @@ def open_work_dir(
         if file.exists():
             _check_same(path, file.read_text(encoding="utf-8"), text, same_flags)
             return directory
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         write_text_atomic(file, text)
     except OSError as error:
         raise UserError(

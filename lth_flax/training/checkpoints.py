@@ -1,42 +1,42 @@
 """What a run keeps so that it can be killed at any moment and go on.
 
-Two kinds of files under one directory:
+Two kinds of saved directories (`storage`) under one directory:
 
-- `training/`: an orbax `CheckpointManager`. The slice that is in training:
-  parameters, optimizer state, best parameters, curves and the position. Saved
-  in the background every few minutes and at the ends of epochs, the last few kept.
-- `tables/`: one file per finished slice, with its outcomes. Never trained again.
+- `running/`: the slice that is in training: parameters, optimizer state, best
+  parameters, curves and the position. Saved in the background every few minutes
+  and at the ends of epochs, the last few kept.
+- `finished/`: one per finished slice, with its outcomes. Never trained again.
 
-Nothing is trusted on the way back: arrays and positions carry a SHA-256, and
-what does not match is skipped with a line that says so. A slice whose files are
-all damaged is trained again from its start, to the same bits.
+Nothing is trusted on the way back: what does not match its checksum is skipped
+with a line that says so. A slice whose files are all damaged is trained again
+from its start, to the same bits.
 """
 
 import contextlib
-import hashlib
-import io
-import json
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+import re
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
+from lth_flax import storage
 from lth_flax.errors import UserError
-from lth_flax.quiet import quiet_orbax, write_fault
-from lth_flax.records import write_bytes_atomic
-
-Arrays = Mapping[str, np.ndarray]
+from lth_flax.files import make_directory
+from lth_flax.orbax_arrays import Arrays, Damaged, Unusable
+from lth_flax.quiet import quiet_orbax
 
 KEPT = 3
 SHARE = 0.01
 """Epoch ends save only while saving takes at most this share of the time."""
 
-_DIGEST_BYTES = 32
+_FILE = "checkpoint.json"
+_RUNNING = re.compile(r"(\d{3,})_(\d{4,})_(\d{6,})")  # table, slice, number of the save
+_FIRST_EDITION = ("training", "tables")
 
 
 class Position(NamedTuple):
@@ -67,62 +67,71 @@ class Checkpoints:
         minutes: float,
         say: Callable[[str], None] = print,
     ) -> None:
-        self._tables = directory.absolute() / "tables"
+        self._directory = directory.absolute()
+        self._running = self._directory / "running"
+        self._finished = self._directory / "finished"
         self._identity = identity
         self._seconds = 60 * minutes
         self._say = say
         self.seconds_saving = 0.0
         self._last = monotonic()
         self._cost = 0.0
+        self._writing: Future[None] | None = None
+        try:
+            make_directory(self._running)
+            make_directory(self._finished)
+            for name in _FIRST_EDITION:
+                if (self._directory / name).is_dir():
+                    say(f"ignored {self._directory / name}: an earlier version saved it")
+            for entry in self._running.iterdir():  # saves that were killed
+                if _RUNNING.fullmatch(entry.name) and not (entry / _FILE).exists():
+                    shutil.rmtree(entry, ignore_errors=True)
+            self._number = 1 + max((number for *_, number, _ in self._saves()), default=-1)
+        except OSError as error:
+            raise self._cannot_save(error.strerror or str(error)) from error
         self._open = contextlib.ExitStack()
         self._open.enter_context(quiet_orbax())
-        try:
-            self._tables.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(
-                directory.absolute() / "training",
-                options=ocp.CheckpointManagerOptions(max_to_keep=KEPT, create=True),
-            )
-        except OSError as error:
-            self._open.close()
-            raise _cannot_save(directory, error) from error
-        self._open.callback(self._manager.close)
-        self._step = max(self._steps(), default=-1) + 1
+        # One thread: saves are on disk in the order in which they were asked for.
+        self._thread = self._open.enter_context(ThreadPoolExecutor(1, "checkpoint"))
 
     # The slice in training.
 
     def due(self, *, epoch_end: bool) -> bool:
-        """Whether it is time to save."""
+        """Whether it is time to save; never while the save before is still being written.
+
+        Raises:
+          UserError: the save before could not be written.
+        """
+        if self._writing is not None:
+            if not self._writing.done():
+                return False
+            self.wait()
         waited = monotonic() - self._last
         return waited >= self._seconds or (epoch_end and waited >= self._cost / SHARE)
 
     def save(self, position: Position, arrays: Arrays) -> None:
-        """Copies the arrays and writes them in the background.
+        """Copies the arrays and writes them in the background, once what was asked before is done.
 
         Raises:
-          UserError: this save, or the one before, could not be written.
+          UserError: the save before could not be written.
         """
+        self.wait()
         started = monotonic()
         copies = {name: np.array(array) for name, array in arrays.items()}
-        meta = {
-            "identity": self._identity,
-            "position": list(position),
-            "position_sha256": _digest(self._identity, position, {}),
-            "sha256": _digest(self._identity, position, copies),
-        }
-        try:
-            self._manager.check_for_errors()
-            self._manager.save(
-                self._step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(copies), meta=ocp.args.JsonSave(meta)
-                ),
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise _cannot_save(self._manager.directory, error) from error
-        self._step += 1
+        name = f"{position.table:03d}_{position.slice:04d}_{self._number:06d}"
+        self._number += 1
+
+        def write() -> None:
+            self._store(self._running / name / _FILE, position, copies)
+            # Only now: until then those before are the newest that can be read.
+            mine = [file for *owner, _, file in self._saves() if owner == [*position[:2]]]
+            for file in mine[:-KEPT]:
+                storage.remove_saved(file)
+            self._cost = monotonic() - started
+
+        self._writing = self._thread.submit(write)
         self._last = monotonic()
-        self._cost = self._last - started
-        self.seconds_saving += self._cost
+        self.seconds_saving += self._last - started
 
     def restore(
         self, table: int, slice_: int, like: Arrays
@@ -132,51 +141,28 @@ class Checkpoints:
         `like` gives names, shapes and dtypes; its values are not used.
 
         Raises:
-          UserError: a save before this could not be written.
+          UserError: a save before this could not be written, or one is there
+            that cannot be read for another reason than damage.
         """
-        # A save in flight would be missed, by us and by orbax when it removes old ones.
         self.wait()
-        for step in sorted(self._steps(), reverse=True):
-            try:
-                position, arrays = self._load(step, (table, slice_), like)
-            except _OtherSlice:
-                return None
-            except Exception as error:  # orbax raises many kinds for damaged files
-                reason = " ".join(str(error).split())[:120] or type(error).__name__
-                self._say(f"skipped checkpoint {step}: {reason}")
-                continue
-            return position, arrays
+        for *owner, _, file in reversed(self._saves()):
+            if owner == [table, slice_]:
+                found = self._load(file, (table, slice_))
+                if found is not None and storage.stated(found[1]) == storage.stated(like):
+                    return found
+                if found is not None:
+                    self._say(f"skipped {_shown(file)}: its arrays are not those of this slice")
         return None
 
-    def _load(
-        self, step: int, slice_: tuple[int, int], like: Arrays
-    ) -> tuple[Position, dict[str, np.ndarray]]:
-        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-        meta = meta["meta"]
-        if meta["identity"] != self._identity:
-            raise ValueError("it belongs to other data, flags or versions")
-        position = Position(*(int(number) for number in meta["position"]))
-        if _digest(self._identity, position, {}) != meta["position_sha256"]:
-            raise ValueError("its position does not match its checksum")
-        # Before its arrays: those of another slice may have other shapes.
-        if (position.table, position.slice) != slice_:
-            raise _OtherSlice
-        target = {name: np.zeros(array.shape, array.dtype) for name, array in like.items()}
-        restored = self._manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        )["state"]
-        arrays = {name: np.asarray(restored[name]) for name in target}
-        if _digest(self._identity, position, arrays) != meta["sha256"]:
-            raise ValueError("its contents do not match their checksum")
-        return position, arrays
-
-    def _steps(self) -> Sequence[int]:
-        try:
-            self._manager.reload()
-            return [int(step) for step in self._manager.all_steps()]
-        except (OSError, ValueError) as error:
-            self._say(f"skipped all checkpoints: {' '.join(str(error).split())[:120]}")
-            return []
+    def _saves(self) -> list[tuple[int, int, int, Path]]:
+        """(table, slice, number, file) of all that is there, in the order of their numbers."""
+        found = []
+        for entry in self._running.iterdir():
+            match = _RUNNING.fullmatch(entry.name)
+            if match and (entry / _FILE).exists():
+                table, slice_, number = map(int, match.groups())
+                found.append((table, slice_, number, entry / _FILE))
+        return sorted(found, key=lambda save: save[2])
 
     # Finished slices.
 
@@ -184,39 +170,64 @@ class Checkpoints:
         """Keeps a finished slice; on return it is on disk.
 
         Raises:
-          UserError: it cannot be written.
+          UserError: it, or a save before, cannot be written.
         """
+        self.wait()
         started = monotonic()
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
-        content = buffer.getvalue()
-        write_bytes_atomic(self._file(table, slice_), self._seal(table, slice_, content) + content)
+        position = Position(table, slice_, 0, 0)
+        self._store(self._finished_file(table, slice_), position, arrays)
+        for *owner, _, file in self._saves():
+            if owner == [table, slice_]:  # it is never trained again
+                storage.remove_saved(file)
         self._last = monotonic()
         self.seconds_saving += self._last - started
 
     def finished_slice(self, table: int, slice_: int) -> dict[str, np.ndarray] | None:
-        """The arrays of a finished slice, or None where it has to be trained."""
-        file = self._file(table, slice_)
-        if not file.exists():
-            return None
+        """The arrays of a finished slice, or None where it has to be trained.
+
+        Raises:
+          UserError: it cannot be read for another reason than damage.
+        """
+        found = self._load(self._finished_file(table, slice_), (table, slice_))
+        return None if found is None else found[1]
+
+    def _finished_file(self, table: int, slice_: int) -> Path:
+        return self._finished / f"table_{table:03d}_slice_{slice_:04d}" / _FILE
+
+    # Both.
+
+    def _store(self, file: Path, position: Position, arrays: Arrays) -> None:
+        """Saves under numbers: names of arrays may be anything, orbax's may not."""
+        meta = {
+            "identity": self._identity,
+            "position": position._asdict(),
+            "names": list(arrays),
+        }
+        numbered = {f"{number:06d}": array for number, array in enumerate(arrays.values())}
         try:
-            content = file.read_bytes()
-            seal, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
-            if seal != self._seal(table, slice_, content):
-                raise ValueError("its contents do not match their checksum")
-            with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-                return dict(archive)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            self._say(f"skipped {file.name}: {error}")
+            storage.save(file, meta, numbered)
+        except Unusable as error:
+            raise self._cannot_save(str(error)) from error
+
+    def _load(
+        self, file: Path, slice_: tuple[int, int]
+    ) -> tuple[Position, dict[str, np.ndarray]] | None:
+        """What `_store` saved; None, and a line that says so, where it is no use."""
+        try:
+            meta, numbered = storage.load(file)
+            if meta.get("identity") != self._identity:
+                raise Damaged("it belongs to other data, flags or versions")
+            position = Position(**meta["position"])
+            if position[:2] != slice_:
+                raise Damaged("it is of another slice")
+        except FileNotFoundError:
             return None
-
-    def _file(self, table: int, slice_: int) -> Path:
-        return self._tables / f"table_{table:03d}_slice_{slice_:04d}.bin"
-
-    def _seal(self, table: int, slice_: int, content: bytes) -> bytes:
-        digest = hashlib.sha256(f"{self._identity}|{table}|{slice_}|".encode())
-        digest.update(content)
-        return digest.digest()
+        except Damaged as error:
+            self._say(f"skipped {_shown(file)}: {error}")
+            return None
+        except Unusable as error:
+            raise UserError(f"{file.parent} cannot be read ({error})") from error
+        return position, dict(zip(meta["names"], numbered.values(), strict=True))
 
     def wait(self) -> None:
         """Returns when everything is on disk.
@@ -224,10 +235,10 @@ class Checkpoints:
         Raises:
           UserError: the last save could not be written.
         """
-        try:
-            self._manager.wait_until_finished()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise _cannot_save(self._manager.directory, error) from error
+        if self._writing is not None:
+            # It is reported once: what was saved before it is what counts.
+            writing, self._writing = self._writing, None
+            writing.result()
 
     def close(self) -> None:
         """Waits, and lets go of the directory.
@@ -238,25 +249,15 @@ class Checkpoints:
         with self._open:
             self.wait()
 
-
-class _OtherSlice(Exception):
-    """A sound checkpoint of another slice: there is none newer for this one."""
-
-
-def _digest(identity: str, position: Position, arrays: Arrays) -> str:
-    digest = hashlib.sha256(json.dumps([identity, list(position)]).encode())
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name}|{array.shape}|{array.dtype}|".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    def _cannot_save(self, reason: str) -> UserError:
+        return UserError(
+            f"cannot save to {self._directory} ({reason}): make room or give another --work_dir; "
+            "what was saved before is still valid, and the same command continues from it"
+        )
 
 
-def _cannot_save(directory: Any, error: BaseException) -> UserError:
-    return UserError(
-        f"cannot save to {directory} ({write_fault(error)}): make room or give another --work_dir; "
-        "what was saved before is still valid, and the same command continues from it"
-    )
+def _shown(file: Path) -> str:
+    return f"checkpoint {file.parent.parent.name}/{file.parent.name}"
 
 
 def flatten(tree: Any, prefix: str) -> dict[str, np.ndarray]:

@@ -3,15 +3,18 @@
 import dataclasses
 import itertools
 import shutil
+import threading
 from functools import cache
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from counting import BUCKETS, EPOCHS, MEMBERS
 
+from lth_flax import storage
 from lth_flax.errors import UserError
 from lth_flax.training import loop
 from lth_flax.training.checkpoints import KEPT, Checkpoints, Position
@@ -77,16 +80,21 @@ def assert_same(outcomes):
         jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def stop_after(calls):
-    """A `stop` hook that asks for the end once so many calls are done."""
+def stop_after(calls, kept):
+    """A `stop` hook that asks for the end once so many calls are done, each with its save."""
     count = itertools.count(1)
-    return lambda: next(count) >= calls
+
+    def stop():
+        kept.wait()
+        return next(count) >= calls
+
+    return stop
 
 
 def train_until(directory, calls, **options):
     kept = Checkpoints(directory, **({"identity": "a run", "minutes": 0} | options))
     with pytest.raises(Stopped):
-        trainer().train(TABLE, hooks=Hooks(checkpoints=kept, stop=stop_after(calls)))
+        trainer().train(TABLE, hooks=Hooks(checkpoints=kept, stop=stop_after(calls, kept)))
     kept.close()
 
 
@@ -137,10 +145,12 @@ def test_it_may_go_on_with_calls_of_another_length(tmp_path, monkeypatch):
 
 def test_only_the_last_few_are_kept(tmp_path):
     train_until(tmp_path, 11)
-    assert len(list((tmp_path / "training").iterdir())) == KEPT
-    # Also where the last save of a slice is in flight as the next slice looks for its own.
+    assert len(list((tmp_path / "running").iterdir())) == KEPT
+    # Those of a slice that is finished are not needed any more.
     train_until(tmp_path, CALLS_PER_EPOCH * EPOCHS + 2)
-    assert len(list((tmp_path / "training").iterdir())) == KEPT
+    names = sorted(path.name for path in (tmp_path / "running").iterdir())
+    assert 1 <= len(names) <= KEPT
+    assert all(name.startswith("000_0001_") for name in names)
 
 
 def test_checkpoints_of_another_run_are_not_used(tmp_path):
@@ -184,8 +194,10 @@ def files_of(directory):
     "damage", [truncate, flip, Path.unlink], ids=["truncate", "flip", "delete"]
 )
 def test_any_file_damaged_costs_time_and_nothing_else(stopped, tmp_path, damage):
-    names = [path.relative_to(stopped) for path in files_of(stopped)]
-    assert len(names) > KEPT * 3
+    newest = max((stopped / "running").iterdir(), key=lambda path: int(path.name.split("_")[-1]))
+    files = files_of(stopped / "finished") + files_of(newest)
+    names = [path.relative_to(stopped) for path in files]
+    assert len(names) > 10
     skipped = 0
     for number, name in enumerate(names):
         directory = tmp_path / str(number)
@@ -216,8 +228,7 @@ def test_half_a_directory(stopped, tmp_path, step):
     directory = tmp_path / "run"
     shutil.copytree(stopped, directory)
     steps = sorted(
-        (p for p in (directory / "training").iterdir() if p.name.isdigit()),
-        key=lambda p: int(p.name),
+        (directory / "running").iterdir(), key=lambda path: int(path.name.split("_")[-1])
     )
     for entry in sorted(steps[step].iterdir())[::2]:
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -230,14 +241,39 @@ def test_half_a_directory(stopped, tmp_path, step):
 def test_strange_files_beside_the_checkpoints_do_no_harm(stopped, tmp_path):
     directory = tmp_path / "run"
     shutil.copytree(stopped, directory)
-    training = directory / "training"
-    (training / "notes.txt").write_text("mine")
-    (training / "99.orbax-checkpoint-tmp").mkdir()
-    (training / "1000").mkdir()
-    (directory / "tables" / "table_000_slice_0001.bin").write_bytes(b"")
+    running = directory / "running"
+    (running / "notes.txt").write_text("mine")
+    (running / "1000").mkdir()
+    killed = running / "000_0001_001000" / "arrays.orbax-checkpoint-tmp"
+    killed.mkdir(parents=True)
+    finished = directory / "finished" / "table_000_slice_0001"
+    finished.mkdir()
+    (finished / "checkpoint.json").write_bytes(b"")
     outcomes, said, _ = resume(directory)
     assert_same(outcomes)
-    assert any("table_000_slice_0001" in line for line in said)
+    assert len(said) == 1
+    assert "table_000_slice_0001: checkpoint.json is not valid JSON" in said[0]
+    assert (running / "notes.txt").read_text() == "mine"
+    assert not killed.exists()
+
+
+def test_what_the_first_edition_kept_is_ignored_in_one_line(tmp_path):
+    """Its layout: an orbax manager's steps, and finished slices as one file each."""
+    options = ocp.CheckpointManagerOptions(create=True)
+    with ocp.CheckpointManager(tmp_path / "training", options=options) as manager:
+        state = {"state_0000": np.ones((2, 2), np.float32)}
+        manager.save(
+            0,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave({"identity": "a run"})
+            ),
+        )
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "table_000_slice_0000.bin").write_bytes(b"sealed")
+    outcomes, said, _ = resume(tmp_path)
+    assert_same(outcomes)
+    assert [line.split()[0] for line in said] == ["ignored", "ignored"]
+    assert all("an earlier version" in line for line in said)
 
 
 def test_a_value_that_was_exchanged_is_found_by_its_checksum(tmp_path):
@@ -247,9 +283,9 @@ def test_a_value_that_was_exchanged_is_found_by_its_checksum(tmp_path):
     for value in range(2):
         kept.save(Position(0, 0, 1, value), {**arrays, "a": arrays["a"] + value})
     kept.close()
-    old, new = tmp_path / "training" / "0", tmp_path / "training" / "1"
-    shutil.rmtree(new / "state")
-    shutil.copytree(old / "state", new / "state")
+    old, new = sorted((tmp_path / "running").iterdir())
+    shutil.rmtree(new / "arrays")
+    shutil.copytree(old / "arrays", new / "arrays")
     said = []
     kept = Checkpoints(tmp_path, identity="x", minutes=0, say=said.append)
     position, found = kept.restore(0, 0, arrays)
@@ -270,19 +306,113 @@ def test_a_directory_that_cannot_be_made(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def fail(*_):
+    raise OSError(28, "No space left on device")
+
+
 def test_a_failed_save_is_one_line_and_what_was_there_stays(tmp_path, monkeypatch):
     train_until(tmp_path, 3)
     before = {path: path.read_bytes() for path in files_of(tmp_path)}
     kept = Checkpoints(tmp_path, identity="a run", minutes=0)
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(kept._manager, "save", full)
+    monkeypatch.setattr(storage, "write_arrays", fail)
     with pytest.raises(UserError, match="No space left on device") as refused:
         trainer().train(TABLE, hooks=Hooks(checkpoints=kept))
     assert "\n" not in str(refused.value)
+    assert "the same command continues" in str(refused.value)
     monkeypatch.undo()
     kept.close()
     assert {path: path.read_bytes() for path in files_of(tmp_path)} == before
     assert_same(resume(tmp_path)[0])
+
+
+@pytest.mark.parametrize("reports", ["due", "save", "finish_slice", "restore", "wait", "close"])
+def test_a_last_save_that_fails_in_the_background_is_reported(tmp_path, monkeypatch, reports):
+    """Whatever comes next says so, once, and the save before it is the newest."""
+    arrays = {"a": np.arange(3.0)}
+    kept = Checkpoints(tmp_path, identity="x", minutes=1e9)
+    kept.save(Position(0, 0, 1, 0), arrays)
+    kept.wait()
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "write_arrays", fail)
+        kept.save(Position(0, 0, 2, 0), {"a": arrays["a"] + 1})
+        kept._thread.submit(int).result()  # it has failed by now
+    after = {
+        "due": lambda: kept.due(epoch_end=False),
+        "save": lambda: kept.save(Position(0, 0, 3, 0), arrays),
+        "finish_slice": lambda: kept.finish_slice(0, 0, arrays),
+        "restore": lambda: kept.restore(0, 0, arrays),
+        "wait": kept.wait,
+        "close": kept.close,
+    }[reports]
+    with pytest.raises(UserError, match="No space left on device"):
+        after()
+    kept.close()
+    kept = Checkpoints(tmp_path, identity="x", minutes=1e9, say=pytest.fail)
+    found = kept.restore(0, 0, arrays)
+    kept.close()
+    assert found is not None
+    assert found[0] == Position(0, 0, 1, 0)
+    np.testing.assert_array_equal(found[1]["a"], arrays["a"])
+
+
+def test_a_save_stops_training_no_longer_than_a_copy_takes(tmp_path, monkeypatch):
+    """While it is written nothing is due, and it does not count before it is verified."""
+    arrays = {"a": np.arange(3.0)}
+    kept = Checkpoints(tmp_path, identity="x", minutes=0)
+    kept.save(Position(0, 0, 1, 0), arrays)
+    kept.wait()
+    go, write = threading.Event(), storage.write_arrays
+
+    def slow(*arguments):
+        assert go.wait(60)
+        write(*arguments)
+
+    monkeypatch.setattr(storage, "write_arrays", slow)
+    newest = {"a": arrays["a"] + 1}
+    kept.save(Position(0, 0, 2, 0), newest)  # returns at once
+    newest["a"][:] = -1  # as training overwrites its arrays
+    assert not kept.due(epoch_end=False)
+    assert not kept.due(epoch_end=True)
+    other = Checkpoints(tmp_path / "read", identity="x", minutes=0, say=pytest.fail)
+    shutil.copytree(tmp_path / "running", tmp_path / "read" / "running", dirs_exist_ok=True)
+    assert other.restore(0, 0, arrays)[0] == Position(0, 0, 1, 0)
+    other.close()
+    go.set()
+    assert kept.restore(0, 0, arrays)[0] == Position(0, 0, 2, 0)
+    np.testing.assert_array_equal(kept.restore(0, 0, arrays)[1]["a"], arrays["a"] + 1)
+    assert kept.due(epoch_end=False)
+    kept.close()
+
+
+def test_what_cannot_be_read_for_another_reason_than_damage_is_not_trained_again(
+    tmp_path, monkeypatch
+):
+    train_until(tmp_path, CALLS_PER_EPOCH * EPOCHS + 3)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(storage, "read_arrays", refuse)
+    with pytest.raises(UserError, match=r"table_000_slice_0000 cannot be read .Permission denied"):
+        resume(tmp_path)
+
+
+def test_arrays_of_any_name_shape_and_type_come_back(tmp_path):
+    """A user's own `predict_fn` names its outputs, and an optimizer keeps what it wants."""
+    arrays = {
+        "output|last|test|top.5": np.float16([1, np.nan]),
+        "a/b": np.zeros((0, 3), np.float32),
+        "a": np.array(True),
+        "": np.int8([-1]),
+        "..": np.uint32([2**32 - 1]),
+        "\N{SNOWMAN}": np.zeros((2, 1), jnp.bfloat16),
+        "F": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    }
+    kept = Checkpoints(tmp_path, identity="x", minutes=0)
+    kept.finish_slice(0, 0, arrays)
+    found = kept.finished_slice(0, 0)
+    kept.close()
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)

@@ -1,0 +1,114 @@
+"""Files that are whole or not there, also after a power cut.
+
+A power cut loses what was not flushed: the content of a file, and, apart from
+it, the entry of a file in its directory. So a file is flushed before it gets
+its name, and its directory after that.
+"""
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+from pathlib import Path
+
+from lth_flax.errors import UserError
+
+
+def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
+    """`write_bytes_atomic` of UTF-8 text, with the newlines it has."""
+    write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> None:
+    """Puts `content` at `path` so that a reader, or a crash, sees the old file or the new one.
+
+    Written beside the target, flushed to the disk, then renamed over it.
+
+    Raises:
+      UserError: that fails (a full disk, no permission).
+    """
+    path = Path(path)
+    # Cut, as a name that is as long as can be has no room for more.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            with open(temporary, "xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); nothing was changed there"
+        ) from None
+    try:
+        sync(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"{path}: the disk does not confirm that it is written ({error.strerror})"
+        ) from None
+
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether it is what `write_bytes_atomic` writes before it renames."""
+    return bool(_TEMPORARY.fullmatch(path.name))
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Takes away what a process that was killed while it wrote has left under a directory.
+
+    For the only writer there: another's file in the making would be taken away too.
+    """
+    for path in directory.rglob(".*.tmp"):
+        if is_temporary(path) and path.is_file() and not path.is_symlink():
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def make_directory(path: Path) -> None:
+    """Makes a directory and what is missing above it, if need be; on return they are on disk.
+
+    Raises:
+      OSError: it cannot be made, or something else has its name.
+    """
+    made = [path]
+    while not made[-1].parent.is_dir():
+        made.append(made[-1].parent)
+    path.mkdir(parents=True, exist_ok=True)
+    for directory in reversed(made):
+        sync(directory.parent)
+
+
+def sync_tree(directory: Path) -> None:
+    """Flushes everything under a directory, whoever wrote it, and the directory itself."""
+    for parent, _, files in os.walk(directory, topdown=False):
+        for name in files:
+            sync(Path(parent, name))
+        sync(Path(parent))
+
+
+def sync(path: Path) -> None:
+    """Flushes a file, or the names in a directory, as far as its file system can promise that.
+
+    Raises:
+      OSError: the disk could not.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # of a directory: one that may be written in, but not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
