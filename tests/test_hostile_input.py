@@ -409,7 +409,7 @@ def test_records_without_rows(fresh, capsys):
 # A handful through the command line. --------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive(sample=2)
 @pytest.mark.parametrize("number", range(4))
 def test_through_the_command_line(tmp_path, number, tfds_files, ticket_files):
     module, options, files = [

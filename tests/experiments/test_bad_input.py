@@ -9,6 +9,7 @@ import pytest
 
 from lth_flax import cli
 from lth_flax.config import Config, SweepConfig, settings_of
+from lth_flax.data.sources import SourceOptions, load_source
 from lth_flax.errors import UserError
 from lth_flax.experiments import winning_ticket
 from lth_flax.runs.workdir import open_work_dir
@@ -77,7 +78,9 @@ COMMAND_LINES = [
     (["--dataset=financial_tweets", "--data_file=missing.csv"], ["missing.csv", "--data_file"]),
 ]
 # One is refused as flags are parsed, one by the command; the others are of the same two kinds.
-COMMAND_LINES[2:] = [pytest.param(*case, marks=pytest.mark.slow) for case in COMMAND_LINES[2:]]
+COMMAND_LINES[2:] = [
+    pytest.param(*case, marks=pytest.mark.exhaustive(sample=2)) for case in COMMAND_LINES[2:]
+]
 
 
 @pytest.mark.parametrize(("arguments", "words"), COMMAND_LINES, ids=lambda value: value[0])
@@ -229,13 +232,18 @@ def test_a_data_file_that_is_a_directory(place, refuse):
     refuse(TWEETS_FILE, "data.csv", "directory", "--data_file")
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may read every file"
-)
-def test_a_data_file_that_may_not_be_read(place, refuse):
+def test_a_data_file_that_may_not_be_read(place):
     (place / "data.csv").write_text(TWEETS)
     (place / "data.csv").chmod(0)
-    refuse(TWEETS_FILE, "data.csv", "Permission denied", "--data_file")
+    user = os.geteuid()
+    if user == 0:  # who may read every file, and may be another user
+        os.seteuid(65534)
+    try:
+        with pytest.raises(UserError) as refused:
+            load_source("financial_tweets", SourceOptions(data_file=str(place / "data.csv")))
+    finally:
+        os.seteuid(user)
+    check_line(str(refused.value), "data.csv", "Permission denied", "--data_file")
 
 
 def test_word_vectors_of_another_size(place, refuse):

@@ -21,7 +21,7 @@ class Device:
         self.platform = platform
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive(sample=1)
 @pytest.mark.parametrize("platform", ["cuda", "metal", "mps"])
 def test_a_platform_that_is_not_there_is_one_line(tmp_path, platform):
     if any(device.platform != "cpu" for device in jax.devices()):
