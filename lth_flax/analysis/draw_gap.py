@@ -31,7 +31,7 @@ from lth_flax.analysis.plot_style import (
 from lth_flax.analysis.words import arm_name, factor_value, factor_values, plain
 
 Summary = Mapping[str, Any]
-_MARKS = {
+_MARKS: dict[str | None, dict[str, Any]] = {
     "better": {"marker": "^", "markersize": 5.0},
     "worse": {"marker": "v", "markersize": 5.0},
     None: {"marker": "o", "markerfacecolor": "white"},
@@ -56,7 +56,13 @@ def gap_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
             handle(text, {"color": GREY, "markeredgecolor": GREY, **_MARKS[way]}, linestyle="")
             for way, text in words.items()
         ]
-        return _draw(summary, panels, handles, f"{plain(treatment).capitalize()} minus control\n(points)", width_mm)
+        return _draw(
+            summary,
+            panels,
+            handles,
+            f"{plain(treatment).capitalize()} minus control\n(points)",
+            width_mm,
+        )
 
 
 def retraining_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
@@ -100,6 +106,8 @@ def _draw(
     limits = limits_of(points, [-2 * margin, 2 * margin])
     linear = max(2.0, 2 * margin)
     squeezed = max(map(abs, limits)) > 4 * linear
+    if squeezed:
+        limits = (min(1.15 * limits[0], limits[0]), max(1.15 * limits[1], limits[1]))
     rows = -(-len(panels) // columns_for(len(panels), width_mm))
     figure = new_figure()
     scale = SparsityScale(sorted({p.level for p in points}))
@@ -123,17 +131,16 @@ def _found(one: Mapping[str, Any]) -> dict[str, Any]:
     return one["checkpoints"][one["primary_checkpoint"]]
 
 
-def _gaps(comparison: Mapping[str, Any], colours: Mapping[Any, str] | None = None) -> list[Point]:
-    """`colours` by direction, where colour does not name the series."""
-    found = []
-    for level in comparison["levels"]:
-        marks = dict(_MARKS[level["direction"]])
-        if colours:
-            marks["color"] = marks["markeredgecolor"] = colours[level["direction"]]
-        elif level["direction"] is None:
-            marks["markeredgecolor"] = None
-        found += point(level["target_sparsity"], level["gap"], **marks)
-    return found
+def _gaps(comparison: Mapping[str, Any]) -> list[Point]:
+    return [
+        p
+        for level in comparison["levels"]
+        for p in point(level["target_sparsity"], level["gap"], **_marks(level["direction"]))
+    ]
+
+
+def _marks(direction: str | None) -> dict[str, Any]:
+    return _MARKS[direction] if direction else {**_MARKS[None], "markeredgecolor": None}
 
 
 def _control_gaps(summary: Summary) -> tuple[list[Panel], list[Any]]:

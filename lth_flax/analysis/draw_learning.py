@@ -33,7 +33,9 @@ def learning_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
         few = width_mm <= COLUMN_MM
         columns, handles = _grid_columns(summary) if summary["factors"] else _levels(summary, few)
         rows = {
-            "validation_accuracy": score_label(summary["metric"], "Validation").replace(" ", "\n", 1),
+            "validation_accuracy": score_label(summary["metric"], "Validation").replace(
+                " ", "\n", 1
+            ),
             "train_loss": "Training\nloss",
             "validation_loss": "Validation\nloss",
         }

@@ -122,9 +122,7 @@ def draw_panels(
     return cut
 
 
-def _draw(
-    axes: Axes, panel: Panel, scale: SparsityScale, limits: Limits, axes_mm: float
-) -> bool:
+def _draw(axes: Axes, panel: Panel, scale: SparsityScale, limits: Limits, axes_mm: float) -> bool:
     cut = False
     if panel.dense:
         dense = panel.dense
@@ -156,12 +154,12 @@ def _draw_series(
     bars = [(at, *p.interval, p.mean) for at, p in zip(x, points, strict=True) if p.interval]
     cut = False
     if bars:
-        at, bottom, top, mean = map(np.array, zip(*bars, strict=True))
-        axes.vlines(at, np.clip(bottom, low, high), np.clip(top, low, high), linewidth=0.9,
+        places, bottom, top, mean = map(np.array, zip(*bars, strict=True))
+        axes.vlines(places, np.clip(bottom, low, high), np.clip(top, low, high), linewidth=0.9,
                     zorder=3, **aside)  # fmt: skip
         inside = (low <= mean) & (mean <= high)
         for end, marker, beyond in ((low, "v", bottom < low), (high, "^", top > high)):
-            for x_cut in at[inside & beyond]:
+            for x_cut in places[inside & beyond]:
                 axes.plot([x_cut], [end], marker, markersize=3, clip_on=False, zorder=5, **aside)
                 cut = True
     seeds = [(at, value) for at, p in zip(x, points, strict=True) for value in p.seeds]
@@ -181,7 +179,9 @@ def _symlog(axes: Axes, linear: float, limits: Limits) -> None:
     axes.set_yscale("symlog", linthresh=linear, linscale=0.7)
     steps = [0.5, 1, 2, 5, 10, 20, 50, 100]
     shown = [s for s in steps if s >= linear / 2]
-    ticks = [t for t in (*(-s for s in reversed(shown)), 0.0, *shown) if limits[0] <= t <= limits[1]]
+    ticks = [
+        t for t in (*(-s for s in reversed(shown)), 0.0, *shown) if limits[0] <= t <= limits[1]
+    ]
     axes.set_yticks(ticks, [f"{t:+g}" if t else "0" for t in ticks])
     axes.minorticks_off()
 

@@ -46,7 +46,7 @@ _SPARE = [
         ("#999933", "X", (0, (1, 2))),
     )
 ]
-_RC: dict[str, Any] = {
+_RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 7.0,
     "axes.titlesize": 7.5,
@@ -192,7 +192,9 @@ def what_ran(summary: Mapping[str, Any]) -> str:
         CHECKPOINTS[one["primary_checkpoint"]],
     ]
     seeds = {len(other["seeds"]) for other in summary["configurations"]}
-    numbers = count(seeds.pop(), "seed") if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
+    numbers = (
+        count(seeds.pop(), "seed") if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)} seeds"
+    )
     return f"{', '.join(part for part in parts if part)}; {numbers}"
 
 
