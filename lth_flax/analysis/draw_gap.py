@@ -10,7 +10,6 @@ from lth_flax.analysis.panels import (
     Panel,
     Point,
     Series,
-    columns_for,
     draw_panels,
     handle,
     limits_of,
@@ -108,10 +107,9 @@ def _draw(
     squeezed = max(map(abs, limits)) > 4 * linear
     if squeezed:
         limits = (min(1.15 * limits[0], limits[0]), max(1.15 * limits[1], limits[1]))
-    rows = -(-len(panels) // columns_for(len(panels), width_mm))
     figure = new_figure()
     scale = SparsityScale(sorted({p.level for p in points}))
-    cut = draw_panels(
+    cut, height = draw_panels(
         figure, panels, scale, [limits], width_mm=width_mm, ylabel=ylabel,
         symlog=linear if squeezed else None,
     )  # fmt: skip
@@ -122,8 +120,6 @@ def _draw(
     note = interval_note(summary, cut)
     if squeezed:
         note += f"\nthe scale is linear up to ±{linear:g} points and logarithmic beyond"
-    rows = -(-len(panels) // columns_for(len(panels), width_mm))
-    height = rows * {1: 52.0, 2: 42.0}.get(rows, 36.0) + 10
     return finish(figure, width_mm, height, handles, note)
 
 

@@ -20,7 +20,7 @@ def scored(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def configuration_name(summary: Summary, one: Mapping[str, Any]) -> str:
     """The configuration in words, nothing where there is one only."""
-    return factor_values(one["factors"], summary["factors"])
+    return factor_values(one["factors"], summary["factors"]) or one["name"]
 
 
 def accuracy(summary: Summary, one: Mapping[str, Any]) -> dict[str, Any]:
