@@ -10,7 +10,6 @@ from lth_flax.analysis.panels import (
     Limits,
     Panel,
     Series,
-    columns_for,
     draw_panels,
     handle,
     limits_of,
@@ -56,9 +55,8 @@ def accuracy_figure(
             label = f"always the most frequent class: {majority:.1f}%"
             handles.append(handle(label + " (below)" * (not shown), _MAJORITY))
         limits = [whole, near] if near else [whole]
-        rows = -(-len(panels) // columns_for(len(panels), width_mm)) * len(limits)
         figure = new_figure()
-        cut = draw_panels(
+        cut, height = draw_panels(
             figure, panels, scale, limits, width_mm=width_mm, ylabel=score_label(summary["metric"])
         )
         for axes in figure.axes:
@@ -69,7 +67,6 @@ def accuracy_figure(
             handle(f"the paper: {name}", _paper_style(number))
             for number, name in enumerate(sorted(paper or {}))
         ]
-        height = rows * {1: 58.0, 2: 44.0, 3: 36.0}.get(rows, 31.0) + 8
         return finish(figure, width_mm, height, handles, interval_note(summary, cut))
 
 

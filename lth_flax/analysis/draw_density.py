@@ -100,7 +100,7 @@ def _in_words(name: str) -> str:
 
 
 def _reading_order(name: str) -> list[tuple[int, int, str]]:
-    """Layers by number, forward before backward, a matrix before its gates i, f, g, o, head last."""
+    """Layers by number, forward before backward, a matrix before its gates, the head last."""
     order = ("forward", "backward", "input_kernel", "recurrent_kernel", "i", "f", "g", "o")
     key = [(0 if name.startswith("lstm_") else 1, 0, "")]
     for part in name.split("/"):

@@ -10,7 +10,6 @@ from lth_flax.analysis.panels import (
     Panel,
     Point,
     Series,
-    columns_for,
     draw_panels,
     handle,
     limits_of,
@@ -31,7 +30,7 @@ from lth_flax.analysis.plot_style import (
 from lth_flax.analysis.words import arm_name, factor_value, factor_values, plain
 
 Summary = Mapping[str, Any]
-_MARKS = {
+_MARKS: dict[str | None, dict[str, Any]] = {
     "better": {"marker": "^", "markersize": 5.0},
     "worse": {"marker": "v", "markersize": 5.0},
     None: {"marker": "o", "markerfacecolor": "white"},
@@ -106,10 +105,11 @@ def _draw(
     limits = limits_of(points, [-2 * margin, 2 * margin])
     linear = max(2.0, 2 * margin)
     squeezed = max(map(abs, limits)) > 4 * linear
-    rows = -(-len(panels) // columns_for(len(panels), width_mm))
+    if squeezed:
+        limits = (min(1.15 * limits[0], limits[0]), max(1.15 * limits[1], limits[1]))
     figure = new_figure()
     scale = SparsityScale(sorted({p.level for p in points}))
-    cut = draw_panels(
+    cut, height = draw_panels(
         figure, panels, scale, [limits], width_mm=width_mm, ylabel=ylabel,
         symlog=linear if squeezed else None,
     )  # fmt: skip
@@ -120,8 +120,6 @@ def _draw(
     note = interval_note(summary, cut)
     if squeezed:
         note += f"\nthe scale is linear up to ±{linear:g} points and logarithmic beyond"
-    rows = -(-len(panels) // columns_for(len(panels), width_mm))
-    height = rows * {1: 52.0, 2: 42.0}.get(rows, 36.0) + 10
     return finish(figure, width_mm, height, handles, note)
 
 
@@ -129,17 +127,16 @@ def _found(one: Mapping[str, Any]) -> dict[str, Any]:
     return one["checkpoints"][one["primary_checkpoint"]]
 
 
-def _gaps(comparison: Mapping[str, Any], colours: Mapping[Any, str] | None = None) -> list[Point]:
-    """`colours` by direction, where colour does not name the series."""
-    found = []
-    for level in comparison["levels"]:
-        marks = dict(_MARKS[level["direction"]])
-        if colours:
-            marks["color"] = marks["markeredgecolor"] = colours[level["direction"]]
-        elif level["direction"] is None:
-            marks["markeredgecolor"] = None
-        found += point(level["target_sparsity"], level["gap"], **marks)
-    return found
+def _gaps(comparison: Mapping[str, Any]) -> list[Point]:
+    return [
+        p
+        for level in comparison["levels"]
+        for p in point(level["target_sparsity"], level["gap"], **_marks(level["direction"]))
+    ]
+
+
+def _marks(direction: str | None) -> dict[str, Any]:
+    return _MARKS[direction] if direction else {**_MARKS[None], "markeredgecolor": None}
 
 
 def _control_gaps(summary: Summary) -> tuple[list[Panel], list[Any]]:

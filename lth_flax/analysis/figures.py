@@ -4,7 +4,7 @@
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -30,31 +30,47 @@ __all__ = [
     "retraining_figure",
 ]
 
+Summary = Mapping[str, Any]
+
 
 def figures_of(
-    summary: Mapping[str, Any],
+    summary: Summary,
     paper: Mapping[str, Curve] | None = None,
     width_mm: float = PAGE_MM,
 ) -> dict[str, Figure]:
-    """Every figure that the summary has data for, by file name without suffix."""
+    """Every figure that the summary has data for, by file name without suffix.
+
+    Configurations that are no grid (of other data sets, say) have figures of their own:
+    "accuracy", "accuracy_2" and so on.
+    """
+    ones = summary["configurations"]
+    if summary["factors"] or len(ones) == 1:
+        return _figures(summary, paper, width_mm)
+    return {
+        f"{name}_{number}" if number > 1 else name: figure
+        for number, one in enumerate(ones, start=1)
+        for name, figure in _figures({**summary, "configurations": [one]}, paper, width_mm).items()
+    }
+
+
+def _figures(
+    summary: Summary, paper: Mapping[str, Curve] | None, width_mm: float
+) -> dict[str, Figure]:
     ones = summary["configurations"]
     found = [one["checkpoints"][one["primary_checkpoint"]] for one in ones]
-    figures: dict[str, Callable[[], Figure]] = {
-        "accuracy": lambda: accuracy_figure(summary, paper, width_mm)
-    }
+    figures = {"accuracy": accuracy_figure(summary, paper, width_mm)}
     if any(gaps["levels"] for one in found for gaps in one["comparisons"].values()):
-        figures["gap"] = lambda: gap_figure(summary, width_mm)
+        figures["gap"] = gap_figure(summary, width_mm)
     if any(one["learning_curves"] for one in ones):
-        figures["learning"] = lambda: learning_figure(summary, width_mm)
+        figures["learning"] = learning_figure(summary, width_mm)
     if any(one["retraining"] for one in found):
-        figures["retraining"] = lambda: retraining_figure(summary, width_mm)
+        figures["retraining"] = retraining_figure(summary, width_mm)
     if has_breakdown(summary):
-        figures["breakdown"] = lambda: breakdown_figure(summary, width_mm)
-    with_masks = [one for one in ones if masks_of(one)]
+        figures["breakdown"] = breakdown_figure(summary, width_mm)
+    with_masks = next((one for one in ones if masks_of(one)), None)
     if with_masks:
-        arm = summary["options"]["treatment"]
-        figures["density"] = lambda: density_figure(with_masks[0], arm, width_mm)
-    return {name: draw() for name, draw in figures.items()}
+        figures["density"] = density_figure(with_masks, summary["options"]["treatment"], width_mm)
+    return figures
 
 
 def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:

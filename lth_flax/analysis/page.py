@@ -1,254 +1,253 @@
 """The answer in a browser: one self-contained HTML page. A pure function of the summary.
 
-Style and pictures are inside, there is no script, and nothing is fetched. All
-text that comes from data or flags goes through `html.escape`. Accuracies are
-in percent, gaps in percentage points.
+Style and pictures are inside, there is no script, and nothing is fetched. The
+templates escape all text that comes from data or flags. Accuracies are in
+percent, gaps in percentage points.
 """
 
 import base64
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+import contextlib
+import functools
+from collections.abc import Mapping
 from typing import Any
 
-from lth_flax.analysis.page_style import CSS, METHOD_NOTES
+import jinja2
+
+from lth_flax.analysis.page_tables import (
+    Rows,
+    Summary,
+    accuracy,
+    class_names,
+    classes,
+    configuration_name,
+    confusions,
+    crossings,
+    failures,
+    gaps,
+    measures,
+    other_verdicts,
+    scored,
+)
 from lth_flax.analysis.statistics import level_name
 from lth_flax.analysis.terminal import (
     CHECKPOINT_NAMES,
-    accuracy_rows,
     confidence_name,
-    plus_minus,
-    terminal_table,
+    overview_rows,
+    retraining_rows,
+    sentences,
     verdict_sentence,
 )
-
-__all__ = ["report_html", "terminal_table", "verdict_sentence"]
-
-_CAPTIONS = {
-    "accuracy": "Test accuracy against sparsity.",
-    "gap": "Paired gap, ticket minus control of the same seed, at each level.",
-    "density": "Share of weights that the masks keep, per matrix and gate.",
-}
+from lth_flax.analysis.words import (
+    FACTORS,
+    SCHEDULES,
+    count,
+    dataset_name,
+    meaning,
+    plain,
+)
 
 
 def report_html(
-    summary: Mapping[str, Any],
+    summary: Summary,
     figures: Mapping[str, bytes],
     settings: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
 ) -> str:
-    """The report page; `figures` maps "accuracy", "gap", "density" and any others to PNG bytes."""
-    primary = summary["primary_checkpoint"]
-    found = summary["checkpoints"][primary]
-    title = f"{summary['experiment']} on {summary['dataset']}"
-    n = len(summary["seeds"])
-    parts = [
-        f"<h1>{escape(title)}</h1>",
-        f"<p class=question>{escape(_question(summary))}</p>",
-        f"<p class=verdict>{escape(verdict_sentence(summary))}</p>",
-        *_other_verdicts(summary),
-        _figure("accuracy", figures),
-        "<h2>Accuracy</h2>",
-        f"<p>Test accuracy in percent at the {escape(CHECKPOINT_NAMES[primary])}: mean ± half of "
-        f"the {confidence_name(summary)} t interval over {n} seed{'s' * (n != 1)}.</p>",
-        table_html(accuracy_rows(summary)),
-        *_gaps(found, summary, figures),
-        *_crossings(found),
-        *_failures(found, summary),
-    ]
-    if "density" in figures:
-        parts += ["<h2>Density per matrix and gate</h2>", _figure("density", figures)]
-    parts += [_figure(name, figures) for name in figures if name not in _CAPTIONS]
-    parts += [
-        "<h2>Settings</h2>",
-        table_html([["name", "value"], *pairs(settings)], kind="pairs"),
-        "<h2>Provenance</h2>",
-        table_html([["name", "value"], *pairs(provenance)], kind="pairs"),
-        "<h2>How to read this</h2>",
-        METHOD_NOTES,
-    ]
-    return html_page(title, parts)
+    """The report page; `figures` maps names as of `figures_of`, and any others, to PNG bytes.
+
+    Settings that equal those of `defaults` are folded away; without them, all are.
+    """
+    ones, headline = summary["configurations"], summary["headline"]
+    grid = len(ones) > 1
+    data = provenance.get("data", {})
+    names = class_names(data)
+    changed = {
+        name: value
+        for name, value in settings.items()
+        if defaults is not None and name in defaults and not _same(value, defaults[name])
+    }
+    first = ones[0]
+    return _templates().get_template("report.html").render(
+        title=_title(summary),
+        question=_question(summary),
+        verdict=_verdict(summary),
+        story=headline["story"] if headline else "",
+        sentence=verdict_sentence(summary),
+        figures={name: base64.b64encode(png).decode("ascii") for name, png in figures.items()},
+        terms=_terms(summary),
+        overview=overview_rows(summary) if grid else [],
+        factors=", ".join(FACTORS.get(name, plain(name)) for name in summary["factors"]),
+        findings=[s for s in sentences(summary)[1:] if s != (headline or {}).get("story")],
+        breakdown_points=_points(summary["options"]["breakdown_points"]),
+        table_note=_table_note(summary),
+        checkpoint=CHECKPOINT_NAMES[first["primary_checkpoint"]],
+        configurations=[
+            {"name": configuration_name(summary, one), **accuracy(summary, one)} for one in ones
+        ],
+        measures=measures(summary),
+        range=" to ".join(level_name(end) for end in summary["options"]["primary_sparsity"]),
+        gaps=gaps(summary),
+        others=other_verdicts(summary),
+        retraining=[
+            (configuration_name(summary, one), retraining_rows(one))
+            for one in ones
+            if scored(one)["retraining"]
+        ],
+        crossings=crossings(summary),
+        classes=classes(summary, names),
+        confusions=confusions(summary, names),
+        failures=failures(ones),
+        data=[["", ""], *pairs(data)] if isinstance(data, Mapping) else [],
+        changed=[["setting", "value"], *pairs(changed)],
+        settings=[
+            ["setting", "value"],
+            *pairs({name: value for name, value in settings.items() if name not in changed}),
+        ],
+        provenance=[["", ""], *pairs({k: v for k, v in provenance.items() if k != "data"})],
+        interval=_interval(summary),
+    )  # fmt: skip
 
 
-def html_page(title: str, parts: Iterable[str]) -> str:
-    """A whole document of the parts that are not empty."""
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n"
-        f"<body><main>\n{body}\n</main></body>\n</html>\n"
+@functools.cache
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("lth_flax.analysis"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
-def _question(summary: Mapping[str, Any]) -> str:
+def _arms(summary: Summary) -> list[str]:
+    return list(dict.fromkeys(arm for one in summary["configurations"] for arm in one["arms"]))
+
+
+def _title(summary: Summary) -> str:
+    arms, data = _arms(summary), dataset_name(summary["dataset"])
+    if summary["options"]["treatment"] in arms:
+        return f"Lottery tickets on {data}"
+    if "retrained" in arms:
+        return f"Pruning and training on, {data}"
+    if set(arms) - {"dense"}:
+        return f"Pruning a trained network, {data}"
+    return f"One network on {data}"
+
+
+def _question(summary: Summary) -> str:
+    """What was asked, with the words that the verdict uses."""
+    headline, arms = summary["headline"], _arms(summary)
+    pruned = (
+        "A network was trained and the weights that matter least were removed (pruned); sparsity "
+        "is the share of weights removed, and which ones are removed is called a mask."
+    )
+    if headline and headline["control"]:
+        return (
+            f"{pruned} {meaning(summary['options']['treatment'])} Is it better than its control, "
+            f"{headline['control']}? {meaning(headline['control'])}"
+        )
+    if summary["factors"]:
+        words = " and ".join(FACTORS.get(name, plain(name)) for name in summary["factors"])
+        return f"{pruned} What does the choice of {words} change?"
+    if set(arms) - {"dense"}:
+        return f"{pruned} How much can go before accuracy suffers?"
+    return "How accurate is the network when nothing is removed from it?"
+
+
+def _verdict(summary: Summary) -> str:
     if not summary["headline"]:
-        return "How accurate is the network?"
-    return (
-        f"Does the {summary['options']['treatment']}, pruned and set back to its own initial "
-        f"weights, learn better than its control, {summary['headline']['control']}?"
-    )
+        return "Nothing was compared"
+    text = summary["headline"]["verdict"]
+    where = summary["headline"]["where"]
+    return text[:1].upper() + text[1:] + (f" ({where})" if where else "")
 
 
-def _other_verdicts(summary: Mapping[str, Any]) -> Iterable[str]:
-    """The other controls, and the same questions at the other checkpoint."""
-    items = []
-    for checkpoint, found in summary["checkpoints"].items():
-        for control, one in found["comparisons"].items():
-            where = (checkpoint, control)
-            if where != (summary["primary_checkpoint"], (summary["headline"] or {}).get("control")):
-                label = f"{control}, {CHECKPOINT_NAMES[checkpoint]}"
-                sentence = escape(one["verdict"]["sentence"])
-                items.append(f"<li><b>{escape(label)}.</b> {sentence}</li>")
-    if items:
-        yield "<details><summary>Other controls and checkpoints</summary><ul>"
-        yield from items
-        yield "</ul></details>"
-
-
-def _gaps(
-    found: Mapping[str, Any], summary: Mapping[str, Any], figures: Mapping[str, bytes]
-) -> Iterable[str]:
-    if not found["comparisons"]:
-        return
-    yield "<h2>Paired gaps and tests</h2>"
-    yield _figure("gap", figures)
-    treatment = summary["options"]["treatment"]
-    for control, one in found["comparisons"].items():
-        draws = f"{one['draws']} draw{'s' * (one['draws'] != 1)} per seed"
-        yield f"<h3>{escape(treatment)} minus {escape(control)} ({draws})</h3>"
-        if one["seeds_left_out"]:
-            left_out = escape("; ".join(one["seeds_left_out"]))
-            yield f"<p class=note>Incomplete seeds, left out: {left_out}.</p>"
-        yield table_html(
-            [
-                [
-                    "sparsity",
-                    "gap (points)",
-                    "p, ticket better",
-                    "adjusted",
-                    "p, control better",
-                    "adjusted",
-                ],
-                *(
-                    [
-                        level_name(entry["target_sparsity"]) + "*" * entry["in_primary"],
-                        plus_minus(entry, sign="+"),
-                        *(
-                            _p(entry[f"p_{side}_better{kind}"])
-                            for side in ("treatment", "control")
-                            for kind in ("", "_adjusted")
-                        ),
-                    ]
-                    for entry in one["levels"]
-                ),
-            ]
-        )
-        yield _primary(one, summary)
-
-
-def _primary(one: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
-    test, close = one["primary"], one["equivalence"]
-    if test is None:
-        return f"<p class=note>No primary test: {escape(one['verdict']['reason'])}.</p>"
-    method = "exact" if test["exact"] else "Monte Carlo"
-    text = (
-        f"* Levels of the primary test. Their mean gap is {plus_minus(test, sign='+')} points; "
-        f"{method} permutation test over {test['relabellings']} relabellings, "
-        f"p = {_p(test['p_treatment_better'])} that the {summary['options']['treatment']} is "
-        f"better, {_p(test['p_control_better'])} that the control is "
-        f"(smallest possible {_p(test['smallest_p'])}). "
-    )
-    if close["p"] is None:
-        text += "Equivalence cannot be tested with one seed."
-    else:
-        text += (
-            f"Equivalence within ±{close['margin_points']:g} points: p = {_p(close['p'])}, "
-            f"{'passes' if close['passes'] else 'does not pass'}; smallest margin that passes "
-            f"±{close['smallest_margin_points']:.2f}."
-        )
-    return f"<p class=note>{escape(text)}</p>"
-
-
-def _crossings(found: Mapping[str, Any]) -> Iterable[str]:
-    kinds = [("breakdown", "Breakdown sparsity"), ("crater", "Crater sparsity")]
-    for name, heading in kinds:
-        arms, differences = found[name]["arms"], found[name]["differences"]
-        if not arms:
-            continue
-        yield f"<h2>{heading}</h2>"
-        rows = [
-            ["arm", "mean over runs", "never reached", "ticket minus this (points of sparsity)"]
+def _terms(summary: Summary) -> list[tuple[str, str]]:
+    """The arms and the way of pruning; each with what it means."""
+    one = summary["configurations"][0]
+    terms = [(plain(arm), meaning(arm)) for arm in _arms(summary)]
+    terms.append(("seed", meaning("seed")))
+    if one["levels"]:
+        terms.insert(0, ("arm", "One of the kinds of network below, trained at every sparsity."))
+        where = "over the whole network" if one["scope"] == "global" else "within each matrix"
+        goes = f"Those with the lowest {plain(one['criterion'])} go first, compared {where}."
+        schedule = one["schedule"]
+        terms += [
+            (SCHEDULES.get(schedule, plain(schedule)), meaning(schedule)),
+            ("which weights go", goes),
+            ("gap, points", meaning("gap")),
         ]
-        for arm, runs in arms.items():
-            censored = sum(run["censored"] for run in runs)
-            mean = sum(run["sparsity"] for run in runs) / len(runs)
-            one = differences.get(arm, {})
-            points = {
-                "mean": None if one.get("mean") is None else 100 * one["mean"],
-                "interval": one.get("interval") and [100 * bound for bound in one["interval"]],
-            }
-            rows.append(
-                [
-                    arm,
-                    ("≥ " if censored else "") + f"{100 * mean:.1f}%",
-                    f"{censored} of {len(runs)} runs",
-                    plus_minus(points, sign="+")
-                    + " (bound)" * any(one.get("censored_seeds", {}).values()),
-                ]
-            )
-        yield table_html(rows)
+    if any(cell["draws"] > 1 for cell in scored(one)["table"]):
+        terms.append(("draw", meaning("draw")))
+    return [term for term in terms if term[1]]
 
 
-def _failures(found: Mapping[str, Any], summary: Mapping[str, Any]) -> Iterable[str]:
-    yield "<h2>Collapsed and diverged networks</h2>"
-    kinds = [
-        ("No path from input to output is left in the mask", found["collapsed"]["disconnected"]),
-        ("At least 99.9% of predictions are one class", found["collapsed"]["one_class"]),
-        (f"Diverged ({summary['diverged']['treatment']})", summary["diverged"]["rows"]),
-    ]
-    for label, rows in kinds:
-        names = ", ".join(f"<code>{escape(row['row_id'])}</code>" for row in rows)
-        yield f"<p>{escape(label)}: {len(rows) or 'none'}.</p>"
-        if names:
-            yield f"<details><summary>Which</summary><p>{names}</p></details>"
-
-
-def _figure(name: str, figures: Mapping[str, bytes]) -> str:
-    if name not in figures:
-        return ""
-    return figure_html(figures[name], _CAPTIONS.get(name, name))
-
-
-def figure_html(png: bytes, text: str) -> str:
-    """A picture inside the page, with its caption."""
-    caption = escape(text)
-    data = base64.b64encode(png).decode("ascii")
+def _table_note(summary: Summary) -> str:
+    one = summary["configurations"][0]
+    n = len(one["seeds"])
+    spread = f", mean ± half of the {confidence_name(summary)} interval" if n > 1 else ""
     return (
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f"Test accuracy in percent at the {CHECKPOINT_NAMES[one['primary_checkpoint']]}{spread}; "
+        f"{count(n, 'seed')}. “dense” is the network with nothing pruned."
     )
 
 
-def table_html(rows: Sequence[Sequence[str]], kind: str = "numbers") -> str:
-    """An HTML table of plain text, the first row its head."""
-    head, *body = (
-        [f"<{tag}>{escape(cell)}</{tag}>" for cell in row]
-        for tag, row in zip(["th", *["td"] * (len(rows) - 1)], rows, strict=True)
-    )
-    lines = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in body)
+def _interval(summary: Summary) -> str:
+    words = dict.fromkeys(one["variance"]["words"] for one in summary["configurations"])
+    return f"Intervals: {'; '.join(words)}."
+
+
+def pairs(values: Mapping[str, Any], above: str = "") -> Rows:
+    """Names and values as rows of text; what is inside of a value has its name in front.
+
+    >>> pairs({"sizes": {"train": 10, "test": 4}, "edges": [3, 9]})
+    [['sizes: train', '10'], ['sizes: test', '4'], ['edges', '3, 9']]
+    """
+    rows: Rows = []
+    for name, value in values.items():
+        label = f"{above}: {name}" if above else str(name)
+        if isinstance(value, Mapping):
+            rows += pairs(value, label)
+        else:
+            rows.append([label, shown(value)])
+    return rows
+
+
+def shown(value: Any) -> str:
+    """A value as text: lists with commas, fractions not longer than need be."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(map(shown, value))
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {shown(inner)}" for name, inner in value.items())
     return (
-        f"<div class=scroll><table class={kind}><thead><tr>{''.join(head)}</tr></thead>\n"
-        f"<tbody>{lines}</tbody></table></div>"
+        f"{value:,}"
+        if isinstance(value, int)
+        else f"{value:.6g}"
+        if isinstance(value, float)
+        else str(value)
     )
 
 
-def pairs(values: Mapping[str, Any]) -> list[list[str]]:
-    return [
-        [str(name), value if isinstance(value, str) else json.dumps(value, default=str)]
-        for name, value in values.items()
-    ]
+def _same(value: Any, default: Any) -> bool:
+    """Whether a setting, perhaps as the text of a flagfile, is at its default."""
+    texts = []
+    for one in (value, default):
+        if isinstance(one, list | tuple):
+            one = ",".join(map(str, one))
+        text = "" if one is None else str(one).strip().lower()
+        with contextlib.suppress(ValueError):
+            text = repr(float(text))
+        texts.append(text)
+    return texts[0] == texts[1]
 
 
-def _p(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}"
+def _points(number: float) -> str:
+    """ "1 point", "0.5 points"."""
+    return f"{number:g} point{'s' * (number != 1)}"

@@ -86,16 +86,21 @@ def draw_panels(
     width_mm: float,
     ylabel: str,
     symlog: float | None = None,
-) -> bool:
-    """Every panel once for each of the limits, one above the other; whether an interval was cut.
+) -> tuple[bool, float]:
+    """Every panel once for each of the limits, one above the other.
 
-    symlog: the scale is linear up to this and logarithmic beyond.
+    Args:
+      symlog: the scale is linear up to this and logarithmic beyond.
+
+    Returns:
+      whether an interval was cut, and the height in mm that the panels need.
     """
     columns = columns_for(len(panels), width_mm)
     bands = -(-len(panels) // columns)
     kinds = len(rows_of_limits)
     grid = figure.subplots(bands * kinds, columns, squeeze=False, sharex=True, sharey=False)
     axes_mm = (width_mm - 13) / columns - 3
+    titles = [wrapped(panel.title, axes_mm, 7.5) for panel in panels]
     cut = False
     for number in range(bands * columns):
         band, column = divmod(number, columns)
@@ -112,14 +117,17 @@ def draw_panels(
             scale.label(axes, axes_mm, name=lowest)
             axes.tick_params(labelbottom=lowest, labelleft=column == 0)
             if kind == 0:
-                axes.set_title(wrapped(panels[number].title, axes_mm, 7.5))
+                axes.set_title(titles[number])
             if kind + 1 < kinds:
                 axes.axhspan(*rows_of_limits[kind + 1], color="#0072B2", alpha=0.06, linewidth=0)
             elif kinds > 1:
                 axes.set_title("enlarged: the shaded part", color="#555555", fontsize=6.5)
             if column == 0:
                 axes.set_ylabel(ylabel)
-    return cut
+    rows = bands * kinds
+    lines = max(title.count("\n") for title in titles)
+    height = rows * {1: 52.0, 2: 42.0, 3: 36.0}.get(rows, 32.0) + bands * 3.3 * lines + 10
+    return cut, height
 
 
 def _draw(axes: Axes, panel: Panel, scale: SparsityScale, limits: Limits, axes_mm: float) -> bool:
@@ -154,12 +162,12 @@ def _draw_series(
     bars = [(at, *p.interval, p.mean) for at, p in zip(x, points, strict=True) if p.interval]
     cut = False
     if bars:
-        at, bottom, top, mean = map(np.array, zip(*bars, strict=True))
-        axes.vlines(at, np.clip(bottom, low, high), np.clip(top, low, high), linewidth=0.9,
+        places, bottom, top, mean = map(np.array, zip(*bars, strict=True))
+        axes.vlines(places, np.clip(bottom, low, high), np.clip(top, low, high), linewidth=0.9,
                     zorder=3, **aside)  # fmt: skip
         inside = (low <= mean) & (mean <= high)
         for end, marker, beyond in ((low, "v", bottom < low), (high, "^", top > high)):
-            for x_cut in at[inside & beyond]:
+            for x_cut in places[inside & beyond]:
                 axes.plot([x_cut], [end], marker, markersize=3, clip_on=False, zorder=5, **aside)
                 cut = True
     seeds = [(at, value) for at, p in zip(x, points, strict=True) for value in p.seeds]

@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lth_flax.analysis.words import CHECKPOINTS, SCHEDULES, count, dataset_name, percent, plain
@@ -46,7 +47,7 @@ _SPARE = [
         ("#999933", "X", (0, (1, 2))),
     )
 ]
-_RC: dict[str, Any] = {
+_RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 7.0,
     "axes.titlesize": 7.5,
@@ -86,7 +87,9 @@ def style() -> Iterator[None]:
 
 def new_figure() -> Figure:
     """An empty figure whose parts are laid out so that nothing overlaps; see `finish`."""
-    return Figure(layout="constrained")
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def finish(
@@ -188,6 +191,7 @@ def what_ran(summary: Mapping[str, Any]) -> str:
     schedule = one["schedule"]
     parts = [
         dataset_name(one["dataset"]),
+        one["name"] if not summary["factors"] else "",
         SCHEDULES.get(schedule, plain(schedule)) if one["levels"] else "",
         CHECKPOINTS[one["primary_checkpoint"]],
     ]

@@ -66,4 +66,32 @@ def percent(sparsity: float) -> str:
 
 def score_label(metric: Mapping[str, Any], split: str = "Test") -> str:
     """Of an axis: "Test accuracy (%)"."""
-    return f"{split} {plain(metric['name'])}" + " (%)" * (metric["unit"] == "points")
+    return f"{split} {plain(metric['name'])}".replace("\n ", "\n") + " (%)" * (
+        metric["unit"] == "points"
+    )
+
+
+MEANINGS = {
+    "dense": "The network with nothing pruned.",
+    "ticket": "The ticket is what remains after pruning, set back to its own initial values and "
+    "trained again.",
+    "reinit": "In reinit the same weights remain, but they start from new random values.",
+    "shuffled": "In shuffled the initial values stay, but which weights are kept is shuffled "
+    "within each weight matrix.",
+    "random": "In random the initial values stay, but just as many weights are kept at random.",
+    "pruned": "The trained network with weights removed, and no training after.",
+    "retrained": "The pruned network, trained on.",
+    "dense_retrained": "The network with nothing pruned, trained on for just as long.",
+    "oneshot": "All weights are removed at once, after one training.",
+    "seed": "One start of the random numbers: initial weights, order of the texts and, where there "
+    "is no official test set, which texts are trained on. Networks of one seed are compared in "
+    "pairs.",
+    "draw": "One of several random versions of a control within a seed.",
+    "gap": "The difference in accuracy, in percentage points, between two arms of one seed.",
+    "iterative": "Weights are removed in rounds: train, remove some, set the rest back, and again.",
+}
+
+
+def meaning(name: str) -> str:
+    """What an arm, a schedule or another term is; nothing for one that is not known here."""
+    return MEANINGS.get(name, "")

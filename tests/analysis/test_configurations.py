@@ -7,9 +7,9 @@ import random
 import numpy as np
 import pytest
 from analysis_fakes import record
-
 from lth_flax.analysis.configurations import comparable, compare_configurations
 from lth_flax.analysis.factor_test import EXACT_LIMIT, factor_test, sign_flip_p
+
 from lth_flax.errors import UserError
 
 LEVELS = (0.5, 0.8)

@@ -1,45 +1,137 @@
-"""Figures repeat to the byte and say n; the page is one safe, self-contained file."""
+"""Figures repeat to the byte and show what was measured; the page is one safe, whole file."""
 
 import dataclasses
 import io
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
 import pytest
-from analysis_fakes import plausible_run
+from analysis_fakes import plausible_run, record
 
-from lth_flax.analysis.figures import accuracy_figure, figure_bytes, figures_of, gap_figure
-from lth_flax.analysis.page import report_html, terminal_table, verdict_sentence
+from lth_flax.analysis.figures import (
+    COLUMN_MM,
+    PAGE_MM,
+    accuracy_figure,
+    breakdown_figure,
+    figure_bytes,
+    figures_of,
+    gap_figure,
+    learning_figure,
+    retraining_figure,
+)
+from lth_flax.analysis.page import pairs, report_html
+from lth_flax.analysis.plot_style import SparsityScale, ordered_styles
 from lth_flax.analysis.summary import summarize
+from lth_flax.records import CurvePoint
 
 HOSTILE = "<script>alert('x')</script>&\"</title>"
 VOID = {"meta", "img", "br"}
 
 
+def curves(rows, epochs=3):
+    """Training loss 1/epoch, validation accuracy 0.5 + 0.1 * epoch, of every run."""
+    runs = {(r.row_id, r.arm, r.seed, r.draw, r.target_sparsity) for r in rows}
+    return [
+        CurvePoint(*run, epoch, 1 / epoch, 0.7, 0.5 + 0.1 * epoch)
+        for run in sorted(runs)
+        for epoch in range(1, epochs + 1)
+    ]
+
+
 @pytest.fixture(scope="module")
 def summary():
-    return summarize(plausible_run(seeds=3, levels=4))
+    rows = plausible_run(seeds=3, levels=4)
+    return summarize(rows, curves=curves(rows))
+
+
+@pytest.fixture(scope="module")
+def grid():
+    """Two depths and two rates; the rate is in the row's id and settings."""
+    rows = [
+        dataclasses.replace(
+            row,
+            row_id=f"{row.row_id}/{layers}/{rate}",
+            settings={**row.settings, "num_layers": layers, "learning_rate": rate, "epochs": 5},
+        )
+        for layers in (2, 4)
+        for rate in (0.001, 0.01)
+        for row in plausible_run(seeds=3, levels=3)
+    ]
+    return summarize(rows, curves=curves(rows))
+
+
+@pytest.fixture(scope="module")
+def retrained():
+    """Seeds of dense, pruned and trained on; the gain of training on is far wider in one seed."""
+    rows = []
+    for seed, gain in enumerate((0.01, 0.02, 0.2)):
+        rows.append(record(arm="dense", seed=seed, target_sparsity=0.0, level=0, accuracy=0.8))
+        rows.append(record(arm="dense_retrained", seed=seed, target_sparsity=0.0, level=0))
+        for level in (0.5, 0.9):
+            for arm, accuracy in (("pruned", 0.7), ("retrained", 0.7 + gain)):
+                rows.append(record(arm=arm, seed=seed, target_sparsity=level, accuracy=accuracy))
+    return summarize(rows)
 
 
 def texts(figure) -> str:
     return " | ".join(text.get_text() for text in figure.findobj(matplotlib.text.Text))
 
 
+def pictures(summary, dpi=50):
+    return {name: figure_bytes(figure, dpi=dpi) for name, figure in figures_of(summary).items()}
+
+
+# Figures.
+
+
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_figures_repeat_to_the_byte(summary, kind):
-    first = {
-        name: figure_bytes(figure, kind, dpi=60) for name, figure in figures_of(summary).items()
-    }
-    again = {
-        name: figure_bytes(figure, kind, dpi=60) for name, figure in figures_of(summary).items()
-    }
-    assert set(first) == {"accuracy", "gap", "density"}
+    first, again = (
+        {name: figure_bytes(figure, kind, dpi=50) for name, figure in figures_of(summary).items()}
+        for _ in range(2)
+    )
+    assert set(first) == {"accuracy", "gap", "learning", "breakdown", "density"}
     assert first == again
     start = b"\x89PNG" if kind == "png" else b"<?xml"
     assert all(content.startswith(start) for content in first.values())
     assert all(b"<dc:date>" not in content for content in first.values())
+
+
+def test_the_users_settings_change_no_byte_and_are_kept(summary):
+    plain = figure_bytes(accuracy_figure(summary), "svg")
+    theirs = {"font.size": 30.0, "text.usetex": True, "lines.linewidth": 9.0, "savefig.dpi": 10,
+              "savefig.bbox": "tight", "axes.facecolor": "red"}  # fmt: skip
+    with matplotlib.rc_context(theirs):
+        before = dict(matplotlib.rcParams)
+        assert figure_bytes(accuracy_figure(summary), "svg") == plain
+        assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [{"MPLBACKEND": "module://no.such.backend"}, {"MATPLOTLIBRC": "matplotlibrc"}],
+    ids=lambda surroundings: next(iter(surroundings)),
+)
+def test_a_backend_or_matplotlibrc_that_matplotlib_refuses_ends_nothing(tmp_path, surroundings):
+    (tmp_path / "rc").mkdir()
+    (tmp_path / "rc" / "matplotlibrc").write_bytes(b"\xff\xfe\x00")
+    if "MATPLOTLIBRC" in surroundings:
+        surroundings = {"MATPLOTLIBRC": str(tmp_path / "rc")}
+    code = (
+        "import os, lth_flax.analysis.figures as f; from matplotlib.figure import Figure; "
+        "assert f.figure_bytes(Figure()).startswith(b'\\x89PNG'); "
+        f"assert all(os.environ[k] == v for k, v in {surroundings!r}.items())"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **surroundings}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("change", [{"dataset": "a$\\frac{$b"}, {"target_sparsity": 1.0}])
@@ -54,108 +146,221 @@ def test_what_records_say_can_always_be_drawn(change):
         assert figure_bytes(figure, "svg")
 
 
-def test_figures_leave_matplotlib_as_it_was(summary):
-    before = dict(matplotlib.rcParams)
-    figure_bytes(accuracy_figure(summary), dpi=50)
-    assert dict(matplotlib.rcParams) == before
+@pytest.mark.parametrize("width", [COLUMN_MM, PAGE_MM])
+@pytest.mark.parametrize("which", ["summary", "grid", "retrained"])
+def test_figures_have_the_width_and_nothing_leaves_them(which, width, request):
+    """Panels with their labels, the note and the legend lie inside, and none on another."""
+    for name, figure in figures_of(request.getfixturevalue(which), width_mm=width).items():
+        figure.draw_without_rendering()  # lays it out
+        assert figure.get_size_inches()[0] * 25.4 == pytest.approx(width)
+        renderer = figure.canvas.get_renderer()
+        parts = [axes for axes in figure.axes if axes.get_visible()]
+        parts += [*figure.legends, figure._suptitle]
+        boxes = [part.get_tightbbox(renderer).padded(-1.0) for part in parts]
+        page = figure.bbox
+        for number, box in enumerate(boxes):
+            inside = (page.x0 <= box.x0, box.x1 <= page.x1, page.y0 <= box.y0, box.y1 <= page.y1)
+            assert all(inside), (name, parts[number])
+            for other, part in zip(boxes[:number], parts, strict=False):
+                assert not box.overlaps(other), (name, parts[number], part)
+
+
+@pytest.mark.parametrize("width", [COLUMN_MM, PAGE_MM])
+@pytest.mark.parametrize(
+    "levels", [[0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98], [k / 20 for k in range(20)],
+               [1 - 0.8**k for k in range(24)], [0.5, 0.9995, 1.0]],
+)  # fmt: skip
+def test_every_level_has_its_label_and_none_lies_on_another(levels, width):
+    rows = [record(arm=arm, seed=seed, target_sparsity=x, row_id=f"{arm}{seed}{x}", accuracy=0.7)
+            for arm in ("ticket", "reinit") for seed in range(2) for x in levels]  # fmt: skip
+    figure = accuracy_figure(summarize(rows), width_mm=width)
+    figure.draw_without_rendering()
+    axes = figure.axes[-1]
+    labels = [label for label in axes.get_xticklabels() if label.get_text()]
+    assert [float(label.get_text()) for label in labels] == pytest.approx(
+        [100 * x for x in levels], abs=0.051
+    )
+    renderer = figure.canvas.get_renderer()
+    lines = []  # where the last line of each label is: those above it are empty
+    for label in labels:
+        box = label.get_window_extent(renderer)
+        height = 0.9 * box.height / (1 + label.get_text().count("\n"))
+        line = matplotlib.transforms.Bbox.from_bounds(box.x0, box.y0, box.width, height)
+        assert not any(line.overlaps(other) for other in lines), label.get_text()
+        lines.append(line)
+
+
+def test_the_axis_is_the_logarithm_of_what_remains():
+    scale = SparsityScale([0.0, 0.5, 0.75, 1.0])
+    assert scale(0.75) == pytest.approx(2 * scale(0.5)) == pytest.approx(2 * np.log(2))
+    assert scale(1.0) > scale(0.75)
 
 
 def test_accuracy_figure_says_what_it_shows(summary):
     figure = accuracy_figure(summary)
     said = texts(figure)
-    assert "n = 3 seeds" in said
-    assert "Test accuracy (%)" in said
-    assert "Sparsity of prunable weights (%)" in said
+    for part in ("3 seeds", "Test accuracy (%)", "Sparsity: weights removed (%)"):
+        assert part in said
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend[:3] == ["dense", "ticket", "reinit (3 draws per seed)"]
-    assert any("majority class (55.0%" in label for label in legend)
+    assert legend[:3] == [
+        "dense: nothing pruned",
+        "ticket: its own initial weights",
+        "reinit: same mask, new random weights (3 draws per seed)",
+    ]
+    assert any("most frequent class: 55.0%" in label for label in legend)
 
 
 def test_arms_differ_in_colour_marker_and_line(summary):
     handles = accuracy_figure(summary).legends[0].legend_handles
-    arms = [
-        h for h in handles if h.get_label().split()[0] in {"ticket", "reinit", "shuffled", "random"}
-    ]
+    arms = [h for h in handles if h.get_label().partition(":")[0] in
+            {"ticket", "reinit", "shuffled", "random"}]  # fmt: skip
     assert len(arms) == 4
     for feature in ("get_color", "get_marker", "_unscaled_dash_pattern"):
         values = [getattr(handle, feature) for handle in arms]
         assert len({str(value() if callable(value) else value) for value in values}) == 4
 
 
-def test_the_mean_is_drawn_where_it_is(summary):
-    axes = accuracy_figure(summary).axes[0]
-    table = summary["checkpoints"]["last"]["table"]
-    ticket = [(1 - e["target_sparsity"], e["mean"]) for e in table if e["arm"] == "ticket"]
-    lines = [line for line in axes.get_lines() if line.get_marker() == "o"]
-    assert len(lines) == 1
-    np.testing.assert_allclose(np.transpose(lines[0].get_data()), ticket)
-    assert axes.get_xscale() == "log"
-    assert axes.get_xlim()[0] > axes.get_xlim()[1]  # dense on the left
-
-
-def test_gap_figure_has_a_panel_per_control(summary):
-    figure = gap_figure(summary)
-    titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert [title.split("\n")[0] for title in titles] == [
-        "ticket − reinit (3 draws per seed)", "ticket − shuffled", "ticket − random",
+def points_drawn(axes, marker, color=None):
+    return [
+        point
+        for line in axes.get_lines()
+        if line.get_marker() == marker and line.get_markersize() > 2
+        and (color is None or line.get_color() == color)
+        for point in np.transpose(line.get_data())
     ]  # fmt: skip
-    assert "n = 3 seeds" in texts(figure)
 
 
-@pytest.mark.parametrize(
-    "keep",
-    [
-        lambda r: r.seed == 0,
-        lambda r: r.arm == "dense",
-        lambda r: r.arm == "ticket",
-        lambda r: r.target_sparsity in (0.0, 0.29),
-        lambda r: r.checkpoint == "best",
-    ],
-)
-def test_partial_data_still_draws_and_prints(keep):
-    found = summarize([row for row in plausible_run(seeds=2, levels=2) if keep(row)])
-    pictures = {name: figure_bytes(figure, dpi=50) for name, figure in figures_of(found).items()}
-    page = report_html(found, pictures, {}, {})
-    assert page.count("data:image/png;base64,") == len(pictures) >= 1
-    assert terminal_table(found)
-    assert verdict_sentence(found)
-    assert not re.search(r"\bnan\b", re.sub(r"base64,[^\"]*", "", page))
-
-
-def test_terminal_table_holds_the_numbers_and_fits(summary):
-    table = terminal_table(summary)
-    lines = table.splitlines()
-    assert max(map(len, lines)) <= 100
-    assert lines[0].split() == [
-        "sparsity",
-        "ticket",
-        "reinit",
-        "shuffled",
-        "random",
-        "ticket",
-        "−",
-        "reinit",
+def test_means_are_drawn_where_they_are(summary):
+    axes = accuracy_figure(summary).axes[0]
+    table = summary["configurations"][0]["checkpoints"]["last"]["table"]
+    expected = [
+        (-np.log(1 - cell["target_sparsity"]), cell["score"]["mean"])
+        for cell in table
+        if cell["arm"] == "ticket"
     ]
-    rows = {e["target_sparsity"]: e for e in summary["checkpoints"]["last"]["table"]
-            if e["arm"] == "shuffled"}  # fmt: skip
-    half = (rows[0.29]["interval"][1] - rows[0.29]["interval"][0]) / 2
-    assert f"{rows[0.29]['mean']:.2f} ± {half:.2f}" in next(
-        line for line in lines if " 29%" in line
+    np.testing.assert_allclose(points_drawn(axes, "o"), expected)
+
+
+def crater_records(low=0.56):
+    return [
+        record(arm=arm, seed=seed, target_sparsity=x, row_id=f"{arm}{seed}{x}",
+               accuracy=(low if x == 0.95 else 0.8) + 0.004 * seed)
+        for arm in ("dense", "ticket", "reinit") for seed in range(3)
+        for x in ([0.0] if arm == "dense" else [0.5, 0.8, 0.95])
+    ]  # fmt: skip
+
+
+def test_what_stays_near_dense_is_enlarged_beside_a_crater():
+    whole, near = accuracy_figure(summarize(crater_records())).axes
+    assert whole.get_ylim()[0] < 55 < 80 < whole.get_ylim()[1]
+    assert 70 < near.get_ylim()[0] < 80 < near.get_ylim()[1]
+    assert near.get_xlim() == whole.get_xlim()
+    shallow = accuracy_figure(summarize(crater_records(low=0.79)))
+    assert len(shallow.axes) == 1
+
+
+def test_an_interval_that_is_cut_ends_in_an_arrow_and_the_caption_says_so(retrained):
+    figure = accuracy_figure(retrained)
+    wide = max(
+        cell["score"]["interval"][1]
+        for cell in retrained["configurations"][0]["checkpoints"]["last"]["table"]
     )
-    assert "n = 3 seeds" in lines[-1]
+    assert wide > figure.axes[0].get_ylim()[1]  # 77.7 ± 26.6: more than can be
+    assert "interval goes on beyond the axis" in texts(figure)
+    assert len(points_drawn(figure.axes[0], "^")) == 2  # the two levels of "retrained"
+    assert "goes on" not in texts(accuracy_figure(summarize(crater_records())))
 
 
-def test_many_arms_wrap_within_the_width():
-    rows = [row for row in plausible_run(seeds=2, levels=2) if row.arm in ("dense", "ticket")]
-    tickets = [row for row in rows if row.arm == "ticket"]
-    extra = [
-        type(row)(**{**vars(row), "arm": f"criterion_{k}", "row_id": f"{row.row_id}/{k}"})
-        for row in tickets
-        for k in range(9)
-    ]
-    table = terminal_table(summarize(rows + extra))
-    assert max(map(len, table.splitlines())) <= 100
-    assert all(f"criterion_{k}" in table for k in range(9))
+def test_gap_figure_has_a_panel_per_control_on_one_scale(summary):
+    figure = gap_figure(summary)
+    titles = [" ".join(axes.get_title(loc="left").split()) for axes in figure.axes]
+    assert [title.partition(":")[0] for title in titles] == [
+        "minus reinit", "minus shuffled", "minus random",
+    ]  # fmt: skip
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    assert len({axes.get_xlim() for axes in figure.axes}) == 1
+
+
+def test_shown_differences_point_up_or_down():
+    """8 seeds: better by 8 points at 90%, worse by 3 at 50%, noise of either sign at 70%."""
+    rows = []
+    for seed in range(8):
+        noise = 0.01 * (-1) ** seed
+        for level, gap in ((0.5, -0.03), (0.7, noise), (0.9, 0.08)):
+            for arm, accuracy in (("ticket", 0.75 + gap), ("reinit", 0.75)):
+                rows.append(record(arm=arm, seed=seed, target_sparsity=level,
+                                   row_id=f"{arm}{seed}{level}",
+                                   accuracy=accuracy + 0.0001 * seed))  # fmt: skip
+    axes = gap_figure(summarize(rows)).axes[0]
+    (up,), (down,), (ring,) = (points_drawn(axes, marker) for marker in "^vo")
+    np.testing.assert_allclose(up, (-np.log(0.1), 8), atol=1e-9)
+    np.testing.assert_allclose(down, (-np.log(0.5), -3), atol=1e-9)
+    np.testing.assert_allclose(ring, (-np.log(0.3), 0), atol=1e-9)
+
+
+def test_wide_gaps_are_compressed_and_the_figure_says_so(retrained, summary):
+    assert "logarithmic beyond" in texts(retraining_figure(retrained))
+    first, second = retraining_figure(retrained).axes
+    assert first.get_yscale() == second.get_yscale() == "symlog"
+    assert first.get_ylim() == second.get_ylim()
+    assert gap_figure(summary).axes[0].get_yscale() == "linear"
+
+
+def test_ordered_factors_have_ordered_colours(grid):
+    figure = accuracy_figure(grid)
+    labels = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {"2 layers", "4 layers"} < labels  # words, not names of flags
+    colours = [style["color"] for style in ordered_styles([2, 4, 6, 8])]
+    light = [sum(matplotlib.colors.to_rgb(colour)) for colour in colours]
+    assert light == sorted(light)
+    assert len({axes.get_ylim() for axes in figure.axes}) <= 2  # whole and enlarged
+    assert "num_layers" not in texts(figure)
+    assert "learning_rate" not in texts(figure)
+
+
+def test_learning_curves_are_drawn_per_arm_at_chosen_levels(summary):
+    figure = learning_figure(summary)
+    grid = np.reshape(figure.axes, (3, -1))
+    assert [axes.get_title(loc="left") for axes in grid[0]] == ["49.6% sparsity", "74.6% sparsity"]
+    for row, expected in zip(grid, ([60, 70, 80], [1, 1 / 2, 1 / 3], [0.7] * 3), strict=True):
+        for axes in row:
+            lines = axes.get_lines()
+            assert len(lines) == 5  # dense, ticket and three controls
+            for line in lines:
+                np.testing.assert_allclose(line.get_ydata(), expected)
+                assert list(line.get_xdata()) == [20, 40, 60]  # 100 steps in 5 epochs
+    assert "Training steps" in texts(figure)
+
+
+def test_a_run_of_dense_networks_has_no_empty_titles_or_levels():
+    rows = [record(arm="dense", seed=s, level=0, target_sparsity=0.0, accuracy=0.8 + s / 100)
+            for s in range(2)]  # fmt: skip
+    found = figures_of(summarize(rows, curves=curves(rows)))
+    assert set(found) == {"accuracy", "learning"}
+    said = texts(found["accuracy"]) + texts(found["learning"])
+    assert "iterative" not in said
+    assert "one-shot" not in said
+    assert "sparsity" not in texts(found["learning"])
+    assert points_drawn(found["accuracy"].axes[0], "o")[0][1] == pytest.approx(80.5)
+
+
+def test_breakdowns_that_were_not_reached_are_arrows():
+    flat = [dataclasses.replace(row, accuracy=0.8) for row in plausible_run(seeds=2, levels=2)]
+    axes = breakdown_figure(summarize(flat)).axes[0]
+    markers = {line.get_marker() for line in axes.get_lines()}
+    assert ">" in markers
+    assert "o" not in markers
+
+
+def test_settings_that_are_no_grid_have_figures_of_their_own():
+    rows = plausible_run(seeds=2, levels=1)
+    other = [dataclasses.replace(row, mask_from="elsewhere", row_id=row.row_id + "/b")
+             for row in rows]  # fmt: skip
+    found = figures_of(summarize(rows + other))
+    assert {"accuracy", "accuracy_2", "gap", "gap_2"} <= set(found)
+
+
+# The page.
 
 
 class Checker(HTMLParser):
@@ -166,6 +371,7 @@ class Checker(HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict]] = []
         self.text = io.StringIO()
+        self.folded = io.StringIO()
         self.feed(page)
         self.close()
         assert self.open == []
@@ -180,17 +386,24 @@ class Checker(HTMLParser):
 
     def handle_data(self, data):
         self.text.write(data)
+        if "details" in self.open:
+            self.folded.write(data)
 
 
-def test_page_is_whole_and_self_contained(summary):
-    pictures = {name: figure_bytes(f, dpi=50) for name, f in figures_of(summary).items()}
+@pytest.mark.parametrize("which", ["summary", "grid", "retrained"])
+def test_page_is_whole_and_self_contained(which, request):
+    summary = request.getfixturevalue(which)
+    images = {name: b"png of " + name.encode() for name in figures_of(summary)}
     settings = {"num_layers": 2, "levels": [0.5, 0.9]}
-    page = report_html(summary, pictures, settings, {"jax": "0.5.0"})
+    page = report_html(summary, images, settings, {"jax": "0.5.0"})
     checked = Checker(page)
     text = checked.text.getvalue()
-    assert summary["headline"]["sentence"] in text
-    for part in ("num_layers", "[0.5, 0.9]", "0.5.0", "Breakdown sparsity", "How to read this"):
+    if summary["headline"]:
+        assert summary["headline"]["sentence"] in text
+        assert text.index(summary["headline"]["sentence"]) < text.index("Settings")
+    for part in ("num_layers", "0.5, 0.9", "0.5.0", "How to read this"):
         assert part in text
+    assert page.count("data:image/png;base64,") == len(images)
     for tag, attributes in checked.tags:
         assert tag not in {"script", "link", "iframe", "object"}
         assert not any(name.startswith("on") for name in attributes)
@@ -198,31 +411,149 @@ def test_page_is_whole_and_self_contained(summary):
         assert "href" not in attributes
     assert "url(" not in page
     assert "@import" not in page
-    assert text.index(summary["headline"]["sentence"]) < text.index("Settings")
-    assert page == report_html(summary, pictures, settings, {"jax": "0.5.0"})
+    assert page == report_html(summary, images, settings, {"jax": "0.5.0"})
+
+
+def test_the_page_begins_with_one_verdict_then_story_figure_table_measure(summary):
+    page = report_html(summary, {"accuracy": b"x"}, {}, {})
+    headline = summary["headline"]
+    assert page.count("class=verdict") == 1
+    order = ["class=verdict", headline["story"], headline["sentence"][:40], "data:image/png",
+             "Accuracy at every sparsity", "The measure"]  # fmt: skip
+    places = [page.index(part) for part in order]
+    assert places == sorted(places)
+    comparison = summary["configurations"][0]["checkpoints"]["last"]["comparisons"]["reinit"]
+    assert len(comparison["without"]) > 1
+    for part in comparison["without"]:
+        row = (
+            f"<td>without {round(100 * part['left_out'], 1):g}%</td><td>{part['gap']['mean']:+.2f}"
+        )
+        assert row in page
+
+
+def test_a_grid_puts_its_main_finding_first(grid):
+    text = Checker(report_html(grid, {}, {}, {})).text.getvalue()
+    first = text.index(grid["headline"]["sentence"])
+    assert first < text.index("All configurations")
+    for test in grid["factor_tests"]:
+        assert first < text.index(test["sentence"])
+
+
+def test_terms_are_explained_before_the_first_table(summary):
+    text = Checker(report_html(summary, {}, {}, {})).text.getvalue()
+    before = text[: text.index("Accuracy at every sparsity")]
+    verdict = text.index(summary["headline"]["sentence"])
+    for meaning in ("sparsity is the share of weights removed", "The ticket is what remains",
+                    "In reinit the same weights remain"):  # fmt: skip
+        assert text.index(meaning) < verdict
+    before = " ".join(before.split())
+    for meaning in (
+        "All weights are removed at once",
+        "which weights are kept is shuffled",
+        "One of the kinds",
+        "just as many weights are kept at random",
+        "One start of the random",
+    ):
+        assert meaning in before
+
+
+def test_settings_at_their_default_are_folded_away(summary):
+    settings = {"epochs": "7", "alpha": "0.05", "arms": "ticket,reinit", "dense_only": "false"}
+    defaults = {"epochs": 5, "alpha": 0.05, "arms": ("ticket", "reinit"), "dense_only": False}
+    checked = Checker(report_html(summary, {}, settings, {}, defaults))
+    folded, text = checked.folded.getvalue(), checked.text.getvalue()
+    folded = folded[folded.index("Settings at their default") :]
+    assert "epochs" in text[text.index("differs from the default") :]
+    assert "epochs" not in folded
+    assert all(name in folded for name in ("alpha", "arms", "dense_only"))
+
+
+def three_classes():
+    """12 texts, 4 per class, of which dense finds 4, 3 and 2; its predictions and true labels."""
+    true = np.repeat(np.arange(3), 4).astype(np.uint8)
+    predicted = np.array([0, 0, 0, 0, 1, 1, 1, 0, 2, 2, 0, 1], np.uint8)
+    row = record(arm="dense", level=0, target_sparsity=0.0, examples=12, accuracy=9 / 12,
+                 balanced_accuracy=9 / 12, predicted_shares=(6 / 12, 4 / 12, 2 / 12))  # fmt: skip
+    return row, true, predicted
+
+
+def test_classes_have_recall_f1_and_a_confusion_matrix(summary):
+    classes = {
+        "confusion": [[4 / 12, 0, 0], [1 / 12, 3 / 12, 0], [1 / 12, 1 / 12, 2 / 12]],
+        "recall": [100.0, 75.0, 50.0],
+        "f1": [80.0, 75.0, 66.66666],
+        "macro_f1": 73.88888,
+    }
+    one = summary["configurations"][0]
+    table = [{**cell, "classes": classes if cell["arm"] == "dense" else None}
+             for cell in one["checkpoints"]["last"]["table"]]  # fmt: skip
+    last = {**one["checkpoints"]["last"], "table": table}
+    found = {**summary, "configurations": [{**one, "checkpoints": {"last": last}}]}
+    provenance = {"data": {"classes": {"bad": 4, "so so": 4, "good": 4}, "unknown": {"test": 0.1}}}
+    page = report_html(found, {}, {}, provenance)
+    for row in ("<td>true good</td><td>8.3</td><td>8.3</td><td>16.7</td>", "<th>recall so so</th>",
+                "<th>F1 good</th>", "<td>73.9</td>", "<td>100.0</td><td>75.0</td><td>50.0</td>",
+                "<td>classes: so so</td><td>4</td>",
+                "<td>unknown: test</td><td>0.1</td>"):  # fmt: skip
+        assert row in page
+    nameless = report_html(found, {}, {}, {})
+    assert "<td>true class 2</td>" in nameless
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, "words", [], {}, {"classes": 3}, {"classes": None, "deep": {"a": {"b": [1, {}]}}}],
+)
+def test_any_account_of_the_data_is_shown(summary, data):
+    Checker(report_html(summary, {}, {}, {"data": data}))
+
+
+def test_nested_values_are_rows_with_the_names_above():
+    assert pairs({"a": {"b": {"c": 1234}, "d": [1, 2]}, "e": None, "f": 0.30000001}) == [
+        ["a: b: c", "1,234"], ["a: d", "1, 2"], ["e", "–"], ["f", "0.3"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [
+        lambda r: r.seed == 0,
+        lambda r: r.arm == "dense",
+        lambda r: r.arm == "ticket",
+        lambda r: r.target_sparsity in (0.0, 0.29),
+        lambda r: r.checkpoint == "best",
+    ],
+)
+def test_partial_data_still_draws_and_prints(keep):
+    found = summarize([row for row in plausible_run(seeds=2, levels=2) if keep(row)])
+    images = pictures(found)
+    page = report_html(found, images, {}, {})
+    assert page.count("data:image/png;base64,") == len(images) >= 1
+    Checker(page)
+    plain = re.sub(r"base64,[^\"]*", "", page)
+    assert not re.search(r"\b(nan|None)\b", plain)
 
 
 def test_hostile_text_is_escaped():
     rows = plausible_run(seeds=2, levels=2, dataset=HOSTILE, experiment=HOSTILE)
     rows = [
-        type(row)(**{**vars(row), "row_id": HOSTILE + row.row_id, "connected": False,
-                     "arm": row.arm if row.arm != "random" else HOSTILE,
-                     "diverged_epoch": 1})
+        dataclasses.replace(
+            row,
+            row_id=HOSTILE + row.row_id,
+            connected=False,
+            arm=row.arm if row.arm != "random" else HOSTILE,
+            diverged_epoch=1,
+        )
         for row in rows
-    ]  # fmt: skip
+    ]
     found = summarize(rows)
-    page = report_html(found, {HOSTILE: b"x"}, {HOSTILE: HOSTILE}, {HOSTILE: [HOSTILE]})
+    data = {HOSTILE: HOSTILE, "classes": [HOSTILE, "b"]}
+    page = report_html(
+        found, {HOSTILE: b"x"}, {HOSTILE: HOSTILE}, {HOSTILE: [HOSTILE], "data": data}, {HOSTILE: 1}
+    )
     checked = Checker(page)
     assert "script" not in [tag for tag, _ in checked.tags]
     assert "<script" not in page
     assert checked.text.getvalue().count("alert('x')") > 10
     for figure in figures_of(found).values():
         assert b"<script" not in figure_bytes(figure, "svg")
-
-
-def test_differences_with_censored_curves_are_marked_as_bounds():
-    rows = [row for row in plausible_run(seeds=2, levels=2) if row.checkpoint == "last"]
-    flat = [type(row)(**{**vars(row), "accuracy": 0.8}) for row in rows]
-    page = report_html(summarize(flat), {}, {}, {})
-    assert "<td>≥ 49.6%</td><td>2 of 2 runs</td>" in page
-    assert page.count("+0.00 ± 0.00 (bound)") == 6  # three controls, breakdown and crater
