@@ -175,6 +175,27 @@ _METRICS = _kind(
 
 
 @dataclass(frozen=True)
+class Metric:
+    """What networks are compared by; an accuracy is shown in percent, its gaps in points."""
+
+    name: str = "accuracy"
+    higher_is_better: bool = True
+
+    @property
+    def unit(self) -> str:
+        """ "points", or the metric's own."""
+        return "points" if self.name.endswith("accuracy") else self.name
+
+    def gap(self, value: float, sign: str = "+") -> str:
+        """A difference, as much better as it says: "+0.42 points", "+0.031 mse"."""
+        return (
+            f"{value:{sign}.2f} points"
+            if self.unit == "points"
+            else f"{value:{sign}.3g} {self.name}"
+        )
+
+
+@dataclass(frozen=True)
 class Record:
     """One replicate, scored at one checkpoint on one split.
 
@@ -233,6 +254,11 @@ class Record:
         """The primary metric: in percent where it is an accuracy, else in its own unit."""
         value = self.metrics[self.primary] if self.metrics else float(self.accuracy or 0.0)
         return 100 * value if self.primary.endswith("accuracy") else value
+
+    @property
+    def metric(self) -> Metric:
+        """What `score` is."""
+        return Metric(self.primary, self.higher_is_better)
 
     @property
     def majority(self) -> float:

@@ -34,6 +34,7 @@ from lth_flax.analysis.terminal import (
     confidence_name,
     overview_rows,
     retraining_rows,
+    score_name,
     sentences,
     verdict_sentence,
 )
@@ -188,7 +189,7 @@ def _table_note(summary: Summary) -> str:
     n = len(one["seeds"])
     spread = f", mean ± half of the {confidence_name(summary)} interval" if n > 1 else ""
     return (
-        f"Test accuracy in percent at the {CHECKPOINT_NAMES[one['primary_checkpoint']]}{spread}; "
+        f"{score_name(summary['metric']).capitalize()} at the {CHECKPOINT_NAMES[one['primary_checkpoint']]}{spread}; "
         f"{count(n, 'seed')}. “dense” is the network with nothing pruned."
     )
 

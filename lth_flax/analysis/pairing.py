@@ -22,7 +22,7 @@ from lth_flax.analysis.permutation import (
 from lth_flax.analysis.statistics import Design, Estimate, estimate, level_name
 from lth_flax.errors import UserError
 from lth_flax.predictions import Predictions
-from lth_flax.records import Record
+from lth_flax.records import Metric, Record
 
 PRIMARY_SPARSITY = (0.5, 0.96)
 _SAME_LEVEL = 1e-9
@@ -83,7 +83,8 @@ class Pairs:
     """Runs of the same seeds: run 0 is the treatment, the others are draws of its control.
 
     `dropped` names, in words, the seeds that are not here because a cell of
-    theirs is missing. Percent; `rates` are learning rates, one or several.
+    theirs is missing. Scores in percent or the metric's unit, with their sign turned where
+    lower is better: a gap says how much better. `rates` are learning rates, one or several.
     """
 
     treatment: str
@@ -95,6 +96,7 @@ class Pairs:
     validation: Float[np.ndarray, "seeds runs rates levels"] | None
     row_ids: np.ndarray
     dropped: tuple[str, ...] = ()
+    metric: Metric = Metric()
 
     @property
     def draws(self) -> int:
@@ -248,6 +250,8 @@ def pair(
     grid = [(s, run, r, v) for s in seeds for run in runs for r in rates for v in levels]
     chooses = found["validation"]
     complete = len(rates) > 1 and all(cell in chooses for cell in grid)
+    metric = next((record.metric for record in cells.values()), Metric())
+    sign = 1 if metric.higher_is_better else -1
     row_ids = np.array([f"{cells[cell].row_id}/{checkpoint}" for cell in grid], object)
     return Pairs(
         treatment,
@@ -255,10 +259,11 @@ def pair(
         tuple(levels),
         tuple(seeds),
         tuple(rates),
-        np.array([percent(cells[cell]) for cell in grid], float).reshape(shape),
-        np.array([percent(chooses[cell]) for cell in grid], float).reshape(shape)
+        np.array([sign * percent(cells[cell]) for cell in grid], float).reshape(shape),
+        np.array([sign * percent(chooses[cell]) for cell in grid], float).reshape(shape)
         if complete
         else None,
         row_ids.reshape(shape),
         tuple(dropped),
+        metric,
     )

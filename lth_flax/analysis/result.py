@@ -299,9 +299,7 @@ class Result:
     factor_tests: list[FactorTest] = field(default_factory=list)
     chosen_rates: ChosenRates | None = None
     average: dict[str, list[dict[str, float]]] = field(default_factory=dict)
-    metric: dict[str, Any] = field(
-        default_factory=lambda: {"name": "accuracy", "unit": "points", "higher_is_better": True}
-    )
+    metric: dict[str, Any] = field(default_factory=dict)
     units: str = UNITS
     format_version: int = FORMAT_VERSION
 

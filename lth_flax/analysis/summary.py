@@ -4,6 +4,7 @@ The same records give the same bytes, in whatever order they come.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ def summarize(
     groups = [g for g in split_groups(records) if any(row.split == "test" for row in g)]
     if not groups:
         raise UserError("no record of the test split; nothing to analyze")
+    metric = groups[0][0].metric
     one_grid = comparable(row for group in groups for row in group)
     factors = grid.factors(groups) if one_grid else {}
     names = _names(groups, factors)
@@ -78,6 +80,7 @@ def summarize(
             factor_tests=tests,
             chosen_rates=chosen,
             average=grid.average(configurations) if one_grid else {},
+            metric={**asdict(metric), "unit": metric.unit},
         )
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from lth_flax.analysis.statistics import level_name, reach
 
-CHECKPOINT_NAMES = {"last": "last epoch", "best": "epoch with the best validation accuracy"}
+CHECKPOINT_NAMES = {"last": "last epoch", "best": "epoch with the best validation score"}
 _WIDTH = 100
 
 Configuration = Mapping[str, Any]
@@ -67,10 +67,19 @@ def terminal_table(summary: Mapping[str, Any], configuration: Configuration | No
     n = len(one["seeds"])
     spread = f" ± half of the {confidence_name(summary)} interval" if n > 1 else ""
     epoch = CHECKPOINT_NAMES[one["primary_checkpoint"]]
-    lines.append(f"test accuracy in %, mean{spread}, n = {n} seed{'s' * (n != 1)}, {epoch}")
+    what = score_name(summary["metric"])
+    lines.append(f"{what}, mean{spread}, n = {n} seed{'s' * (n != 1)}, {epoch}")
     if n > 1:
         lines.append(f"interval: {one['variance']['words']}")
     return "\n".join(lines)
+
+
+def score_name(metric: Mapping[str, Any]) -> str:
+    """What a table shows."""
+    name = f"test {metric['name'].replace('_', ' ')}"
+    if metric["unit"] == "points":
+        return f"{name} in %"
+    return name if metric["higher_is_better"] else f"{name} (lower is better)"
 
 
 def _fit(widths: Sequence[int]) -> list[list[int]]:
@@ -95,7 +104,7 @@ def accuracy_rows(
     arms = [arm for arm in one["arms"] if arm != "dense"]
     dense = cells.get(("dense", 0.0))
     if not arms:
-        return [["", "accuracy"], ["dense", plus_minus(dense)]]
+        return [["", summary["metric"]["name"]], ["dense", plus_minus(dense)]]
     header = ["sparsity", *arms]
     gaps: dict[float, Any] = {}
     control = summary["options"]["headline_control"]
@@ -103,7 +112,9 @@ def accuracy_rows(
         iter(found["comparisons"].values()), None
     )
     if comparison:
-        header.append(f"{summary['options']['treatment']} − {comparison['control']}")
+        pair = [summary["options"]["treatment"], comparison["control"]]
+        # A gap says how much better.
+        header.append(" − ".join(pair if summary["metric"]["higher_is_better"] else pair[::-1]))
         gaps = {entry["target_sparsity"]: entry["gap"] for entry in comparison["levels"]}
     rows = [header]
     if dense:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from lth_flax.analysis.pairing import Pairs
 from lth_flax.analysis.result import Comparison, LevelGap, Options, Primary, Verdict
 from lth_flax.analysis.statistics import Design, level_name, reach
+from lth_flax.records import Metric
 
 
 def decide(
@@ -46,7 +47,9 @@ def decide(
         said = ". ".join([f"{unknown.capitalize()}: {reason}", *notes])
         return Verdict(unknown, "unknown", f"{said}.", story, reason)
 
-    within = f"within ±{options.margin_points:g} points"
+    metric = pairs.metric
+    within = f"within ±{options.margin_points:g} {metric.unit}"
+    minus = f"{name} minus {other}" if metric.higher_is_better else f"{other} minus {name}"
     if nothing_learned:
         kind, verdict, reason = "unknown", unknown, nothing_learned
     elif better and worse:
@@ -73,27 +76,34 @@ def decide(
     if kind in ("treatment", "control", "unknown") and (better or worse):
         reason += f"; adjusted over levels, {_shown(name, better, worse)}"
     sentence = (
-        f"{verdict[0].upper()}{verdict[1:]}: {name} minus {other} is "
-        f"{_numbers(primary, design, options)} over {level_name(found.range[0])} to "
+        f"{verdict[0].upper()}{verdict[1:]}: {minus} is "
+        f"{_numbers(primary, design, options, metric)} over {level_name(found.range[0])} to "
         f"{level_name(found.range[1])} sparsity ({_measured(levels)}), with {seeds} and "
         f"{_count(pairs.draws, 'control draw')} each{_own_rates(pairs)}; {reason}"
     )
     return Verdict(verdict, kind, ". ".join([sentence, *notes]) + ".", story, reason)
 
 
-def _numbers(primary: Primary, design: Design, options: Options) -> str:
+def _numbers(primary: Primary, design: Design, options: Options, metric: Metric) -> str:
     """The gap with its interval and its p-value."""
     if primary.gap.interval is None:
         spread = "no interval from one seed"
     else:
         low, high = primary.gap.interval
         corrected = " corrected for re-splits" if design.kind == "resplits" else ""
-        spread = f"{100 * options.confidence:g}% interval{corrected} {low:+.2f} to {high:+.2f}"
+        ends = " to ".join(metric.gap(end).split()[0] for end in (low, high))
+        spread = f"{100 * options.confidence:g}% interval{corrected} {ends}"
     method = "exact" if primary.exact else "Monte Carlo"
     return (
-        f"{primary.gap.mean:+.2f} points of test accuracy ({spread}; {method} two-sided "
+        f"{metric.gap(primary.gap.mean or 0.0)} {_of_test(metric)} ({spread}; {method} two-sided "
         f"permutation test p = {primary.p:.2g})"
     )
+
+
+def _of_test(metric: Metric) -> str:
+    if metric.unit == "points":
+        return f"of test {metric.name.replace('_', ' ')}"
+    return "on test" if metric.higher_is_better else "on test, where lower is better"
 
 
 def _why_unknown(pairs: Pairs, primary: Primary, found: Comparison, options: Options) -> str:
@@ -112,12 +122,12 @@ def _why_unknown(pairs: Pairs, primary: Primary, found: Comparison, options: Opt
         reason = f"no difference at p = {options.alpha:g}"
         if close is not None and close.smallest_margin_points is not None:
             reason += (
-                f", nor equivalence within ±{close.margin_points:g} points at every level (the "
+                f", nor equivalence within ±{close.margin_points:g} {pairs.metric.unit} at every level (the "
                 f"smallest margin that would pass is ±{close.smallest_margin_points:.2f})"
             )
     if needed and needed > len(pairs.seeds):
         reason += (
-            f"; with the spread seen here, a gap of {options.margin_points:g} points needs about "
+            f"; with the spread seen here, a gap of {options.margin_points:g} {pairs.metric.unit} needs about "
             f"{needed} seeds (80% power)"
         )
     return reason
@@ -161,7 +171,7 @@ def _own_rates(pairs: Pairs) -> str:
     apart = (pairs.chosen[0] != pairs.chosen[1]).any()
     masks = ", so their masks may come from different rates" if apart else ""
     return (
-        f", each arm at the learning rate that its validation accuracy chose per level, chosen "
+        f", each arm at the learning rate that its validation score chose per level, chosen "
         f"again in every relabelling{masks}"
     )
 
