@@ -49,7 +49,8 @@ def pytest_collection_modifyitems(items):
         if mark := item.get_closest_marker("exhaustive"):
             sets[item.nodeid.partition("[")[0], mark.kwargs.get("sample", 0)].append(item)
     for (name, size), members in sets.items():
-        for item in random.Random(f"{os.environ[SEED]} {name}").sample(members, size):
+        rng = random.Random(f"{os.environ[SEED]} {name}")
+        for item in rng.sample(members, min(size, len(members))):
             item.add_marker(pytest.mark.slow)
     ranks = {name: rank for rank, name in enumerate(FIRST)}
     items.sort(key=lambda item: ranks.get(item.path.name, len(FIRST)))
