@@ -38,6 +38,14 @@ FLAX_PINNED: Mapping[str, Any] = {
 }
 """Options of Flax: which draws dropout makes, and what parameters are called."""
 
+_ALARMS: Mapping[str, Any] = {
+    **{f"jax_error_checking_behavior_{kind}": "ignore" for kind in ("nan", "divide", "oob")},
+    **{f"jax_transfer_guard{way}": "allow" for way in (
+        "", "_host_to_device", "_device_to_device", "_device_to_host"
+    )},
+}  # fmt: skip
+"""Options that change no bits but raise where nothing is wrong: commands do without them."""
+
 _HARMLESS_WORDS = {
     "cache", "check", "checks", "checking", "debug", "dump", "dumps", "explain", "export", "guard",
     "include", "log", "logging", "platform", "platforms", "pprint", "timeout", "traceback",
@@ -107,8 +115,10 @@ def pin_process() -> None:
     """The same for a whole process, all of its threads included: for commands."""
     from flax import config
 
-    for name, value in PINNED.items():
-        jax.config.update(name, value)
+    known = jax.config.values
+    for name, value in {**PINNED, **_ALARMS}.items():
+        if name in known:
+            jax.config.update(name, value)
     for name, value in FLAX_PINNED.items():
         config.update(name, value)
 

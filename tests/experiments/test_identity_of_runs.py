@@ -141,7 +141,10 @@ AMBIENT = {
     "FLAX_RETURN_FROZENDICT": "1",
     "FLAX_PRESERVE_ADOPTED_NAMES": "1",
     "OMP_NUM_THREADS": "3",
-    "JAX_LOG_COMPILES": "0",
+    "JAX_ERROR_CHECKING_BEHAVIOR_NAN": "raise",
+    "JAX_ERROR_CHECKING_BEHAVIOR_OOB": "raise",
+    "JAX_TRANSFER_GUARD": "disallow_explicit",
+    "JAX_TRANSFER_GUARD_HOST_TO_DEVICE": "disallow_explicit",
     "JAX_TRACEBACK_FILTERING": "off",
 }
 """What is pinned, or changes nothing: with all of it the bytes are the same."""
