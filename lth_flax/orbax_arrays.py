@@ -110,8 +110,6 @@ def _fault_of_the_machine(error: BaseException) -> str | None:
     if isinstance(error, MemoryError):
         return "not enough memory"
     text = str(error)
-    if "Unable to initialize backend" in text:
-        return f"JAX has no such backend here: {_line(error)}; JAX_PLATFORMS=cpu is always there"
     for code in _OF_THE_MACHINE:
         if getattr(error, "errno", None) == code or os.strerror(code) in text:
             return os.strerror(code)
@@ -132,7 +130,13 @@ def _line(error: BaseException) -> str:
 @contextlib.contextmanager
 def _checkpointer() -> Iterator[tuple[Any, Any]]:
     """Orbax, and a checkpointer of it that raises in this thread what went wrong."""
-    jax.process_index()  # orbax asks too, where what it raises is harder to tell
+    try:
+        jax.process_index()  # orbax asks too, where what it raises is harder to tell
+    except Exception as error:  # an assertion, where the platform's plugin is not installed
+        platform = getattr(jax.config, "jax_platforms", None)
+        raise Unusable(
+            f"JAX cannot start platform {platform!r}: JAX_PLATFORMS=cpu works everywhere"
+        ) from error
     import orbax.checkpoint as ocp
 
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as checkpointer:

@@ -5,7 +5,7 @@ the file, its name by `os.fsync` of its directory. The rest may be there or not,
 so at every moment three disks are made up:
   "lost": nothing that was not flushed;
   "names": every name, but of content only what was flushed (files may be empty);
-  "mixed": in every directory, by a coin, all names or those that were flushed.
+  "mixed": every name by a coin, as it is or as it was flushed.
 What C++ flushes by itself is not seen and does not count; what it writes is, as
 it is found when something is flushed. Moments are before and after every flush,
 and before every rename, removal and new directory of Python.
@@ -106,9 +106,12 @@ class Disk:
             with contextlib.suppress(FileNotFoundError), os.scandir(now) as entries:
                 there = {entry.name: entry.inode() for entry in entries}
         flushed = self._names.get(number, {})
-        current = kind == "names" or (kind == "mixed" and self._rng.random() < 0.5)
         tree: dict[str, bytes | Tree] = {}
-        for name, inner in (there if current else flushed).items():
+        for name in sorted(there.keys() | flushed.keys()):
+            current = kind == "names" or (kind == "mixed" and self._rng.random() < 0.5)
+            inner = (there if current else flushed).get(name)
+            if inner is None:
+                continue
             path = now / name if now is not None and there.get(name) == inner else None
             if inner in self._names or (path is not None and path.is_dir()):
                 tree[name] = self._tree(inner, path, kind)

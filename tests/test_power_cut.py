@@ -111,14 +111,14 @@ def test_a_ticket_is_saved_again_after_any_power_cut(tmp_path):
         else:
             names = list(sound)
             assert found in [sound[name] for name in names[names.index(cut.done) :]]
-        if number % 25 == 0:  # a save takes a while
+        if number % 60 == 0:  # a save takes a while
             save_ticket(place, make_ticket(seed=2))
             assert bits(load_ticket(place)) == bits(make_ticket(seed=2))
             assert len(list(place.iterdir())) == 2
 
 
 def test_a_run_goes_on_from_the_newest_save_that_was_done(tmp_path):
-    """Five saves, a finished slice, a save of the next; `done` is the last that was waited for."""
+    """Four saves, a finished slice, a save of the next; `done` is the last that was waited for."""
     root = tmp_path / "root"
     root.mkdir()
 
@@ -128,7 +128,7 @@ def test_a_run_goes_on_from_the_newest_save_that_was_done(tmp_path):
     disk = Disk(root)
     with disk.watch():
         kept = Checkpoints(root / "checkpoints", identity="x", minutes=0)
-        saves = [Position(0, 0, 1, call) for call in range(5)] + [Position(0, 1, 1, 1)]
+        saves = [Position(0, 0, 1, call) for call in range(4)] + [Position(0, 1, 1, 1)]
         for position in saves:
             if position.slice == 1:
                 kept.finish_slice(0, 0, arrays(Position(0, 0, 1, 9)))
@@ -150,7 +150,7 @@ def test_a_run_goes_on_from_the_newest_save_that_was_done(tmp_path):
         if finished is not None:
             np.testing.assert_array_equal(finished["a"], np.arange(4.0) + 9)
         assert cut.done is None or reached >= cut.done
-        if number % 16 == 0:
+        if number % 60 == 0:
             after.save(Position(0, current, 9, 9), arrays(saves[0]))
             assert after.restore(0, current, arrays(saves[0]))[0] == Position(0, current, 9, 9)
         after.close()
