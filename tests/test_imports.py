@@ -40,6 +40,7 @@ KEEPERS = {
     "absl": ("experiments", "benchmarks", "analysis.report"),
     "orbax": ("tickets", "training.checkpoints"),
     "matplotlib": ("analysis",),
+    "jinja2": ("analysis",),
     "scipy": ("analysis",),
     "tensorflow_datasets": ("data",),
     "tqdm": ("data", "experiments", "benchmarks"),
