@@ -67,6 +67,7 @@ KEEPERS = {
     "absl": ("cli",),
     "orbax": ("orbax_arrays",),
     "matplotlib": ("analysis", "result"),
+    "jinja2": ("analysis",),
     "scipy": ("analysis",),
     "tensorflow_datasets": ("data",),
     "tqdm": ("data", "runs", "benchmarks"),

@@ -18,7 +18,8 @@ from lth_flax.analysis.evidence import FIRST_SEED, Evidence, Finding, Missing, T
 from lth_flax.errors import UserError
 
 NOT_RECORDED = "not recorded yet"
-FIXED = "2026-11-26, after the first edition's records were seen, before the second's"
+FIXED = "2026-11-26"
+"""After the first edition's records were seen, before the second's."""
 
 CAREFUL, PAPER = "careful", "the paper's own"
 
@@ -26,7 +27,7 @@ Runs = tuple[tuple[str, ...], ...]
 """For each run that a rule takes, the names of directories it may be in, the first one first."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Claim:
     """A sub-claim of the paper, its rule in words and as a function, and the runs that speak of it.
 
@@ -333,7 +334,7 @@ def _finding(claim: Claim, runs: Runs, evidence: Evidence) -> Finding:
     try:
         return claim.rule(*(evidence.run(*names) for names in runs))
     except Missing as missing:
-        return Finding(NOT_RECORDED, f"`{missing}` is not recorded yet")
+        return Finding(NOT_RECORDED, f"needs `{missing}`")
     except TooFew as few:
         return Finding(rules.UNKNOWN, str(few))
 

@@ -5,18 +5,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lth_flax.analysis.claims import FIRST_EDITION, First, Judged
+from lth_flax.analysis.claims import FIRST_EDITION, FIXED, NOT_RECORDED, Claim, First, Judged
 from lth_flax.analysis.evidence import FIRST_SEED
 from lth_flax.errors import UserError
 
 MOST_BYTES = 2**26
+
+COLUMNS = (
+    "",
+    "sub-claim",
+    "protocol",
+    "n",
+    "effect",
+    "verdict",
+    "rule fixed",
+    "changed since",
+    "verdict of the first edition",
+)
 
 HEAD = f"""# Records, and the paper's claims put to the test
 
 Made by `python -m lth_flax.analysis.claims experiments`; verdicts follow from the records in the
 folders by rules that were fixed before them, and none is typed by hand. Only seeds from
 {FIRST_SEED} up count: nobody had seen them when the rules were fixed. Each sub-claim is judged
-under the careful protocol and, where that is recorded, under the paper's own.
+under the careful protocol and, where that is recorded, under the paper's own. Rules were fixed on
+{FIXED}: after the first edition's records were seen, before those that they judge.
 """
 
 FIRST = """
@@ -43,32 +56,30 @@ data), `provenance.json`, `records.csv`, `curves.csv`, `predictions.npz`, `summa
 
 def claims_page(directory: Path, judged: Sequence[Judged]) -> str:
     """The page: a table of verdicts, the rule and the evidence of each, and the runs."""
-    lines = [
-        HEAD,
-        "| | sub-claim | protocol | n | verdict | first edition |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = [HEAD, _row(COLUMNS), _row(["---"] * len(COLUMNS))]
     for one in judged:
-        first = first_edition(one.claim.number)
+        claim, finding, first = one.claim, one.finding, first_edition(one.claim.number)
         cells = [
-            one.claim.number,
-            one.claim.text,
+            claim.number,
+            claim.text,
             one.protocol,
-            "–" if one.finding.n is None else str(one.finding.n),
-            f"**{one.finding.verdict}**",
+            "–" if finding.n is None else str(finding.n),
+            finding.effect,
+            f"**{finding.verdict}**",
+            claim.fixed,
+            claim.changed or "no",
             "–" if first is None else first.verdict,
         ]
         lines.append(_row(cells))
-    shown = set()
-    for one in judged:
-        claim = one.claim
-        if claim.number not in shown:
-            shown.add(claim.number)
-            lines += ["", f"## {claim.number}: {claim.text}", "", _rule(one), ""]
-        n = "" if one.finding.n is None else f" (n = {one.finding.n})"
-        links = " ".join(_links(directory, names) for names in one.runs)
-        verdict, effect = one.finding.verdict, _sentence(one.finding.effect)
-        lines.append(f"- {one.protocol}: **{verdict}**{n}. {effect} {links}")
+    for claim in dict.fromkeys(one.claim for one in judged):
+        lines += ["", f"## {claim.number}: {claim.text}", "", _rule(claim), ""]
+        for one in judged:
+            if one.claim is claim:
+                links = " ".join(_links(directory, names) for names in one.runs)
+                seen = f"(Seeds below {FIRST_SEED} alone, which do not count.) "
+                old = one.finding.verdict == NOT_RECORDED and "records.csv" in links
+                verdict = f"**{one.finding.verdict}**. {seen if old else ''}"
+                lines.append(f"- {one.protocol}: {verdict}{links}")
     lines.append(FIRST)
     lines += [_row([n, one.text, one.verdict, one.wrong]) for n, one in FIRST_EDITION.items()]
     lines.append(RECORDS)
@@ -84,12 +95,11 @@ def first_edition(number: str) -> First | None:
     return FIRST_EDITION.get({"Q1": "C7"}.get(number, number.rstrip("abcd")))
 
 
-def _rule(one: Judged) -> str:
-    claim = one.claim
+def _rule(claim: Claim) -> str:
     parts = [f"Holds if: {claim.holds}." if claim.fails else f"{_sentence(claim.holds)}"]
     parts += [f"Does not hold if: {claim.fails}."] if claim.fails else []
     parts += [f"Needs {claim.needs}."] if claim.needs else []
-    parts.append(f"Rule fixed {claim.fixed}; {claim.changed or 'not changed since'}.")
+    parts += [f"Changed since: {claim.changed}."] if claim.changed else []
     return " ".join(parts)
 
 

@@ -103,7 +103,8 @@ def _arm_panel(summary: Summary) -> tuple[list[Panel], list[Line2D]]:
             series.append(Series(arm, styles[arm], points))
             handles.append(handle(label, styles[arm]))
     if not series:  # nothing was pruned: a point is more than a line with nothing beside it
-        return [Panel("", [Series("dense", {**styles["dense"], "marker": "o"}, dense)])], handles
+        look = {**styles["dense"], "marker": "o"}
+        return [Panel("", [Series("dense", look, dense)])], [handle(arm_name("dense"), look)]
     return [Panel("", series, dense[0] if dense else None)], handles
 
 

@@ -10,7 +10,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from lth_flax.analysis.plot_style import COLUMN_MM, PAGE_MM, finish, new_figure, style
-from lth_flax.analysis.words import count, dataset_name, percent, plain
+from lth_flax.analysis.words import (
+    FACTORS,
+    count,
+    dataset_name,
+    factor_values,
+    percent,
+    plain,
+)
 
 GATES = {"i": "input gate", "f": "forget gate", "g": "candidate", "o": "output gate"}
 _WORDS = {"input_kernel": "input", "recurrent_kernel": "recurrent", "kernel": "weights"}
@@ -61,8 +68,8 @@ def density_figure(
         bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
         bar.ax.yaxis.set_minor_formatter(NullFormatter())
         bar.set_label("Kept (%), log scale" if len(names) > 8 else "Kept (%)")
-        title = ", ".join(p for p in (dataset_name(configuration["dataset"]),
-                                      configuration["name"]) if p)  # fmt: skip
+        name = factor_values(configuration["factors"], FACTORS) if configuration["name"] else ""
+        title = ", ".join(part for part in (dataset_name(configuration["dataset"]), name) if part)
         note = (
             f"{title}: weights that the {plain(arm)} masks keep (%), mean of "
             f"{count(len(configuration['seeds']), 'seed')}; outlined: nothing left in some seed"
@@ -116,4 +123,6 @@ def _shown(share: float) -> str:
     value = 100 * share
     if np.isnan(share):
         return ""
+    if 0 < value < 0.05:
+        return "<.1"  # not to be taken for nothing
     return f"{value:.0f}" if value >= 9.95 or value == 0 else f"{value:.1f}"

@@ -33,6 +33,7 @@ from lth_flax.analysis.terminal import (
     CHECKPOINT_NAMES,
     confidence_name,
     overview_rows,
+    plus_minus,
     retraining_rows,
     score_name,
     sentences,
@@ -61,7 +62,8 @@ def report_html(
     """
     ones, headline = summary["configurations"], summary["headline"]
     grid = len(ones) > 1
-    data = provenance.get("data", {})
+    data = provenance.get("data")
+    data = data if isinstance(data, Mapping) else {"data": data} if data else {}
     names = class_names(data)
     changed = {
         name: value
@@ -74,11 +76,12 @@ def report_html(
         question=_question(summary),
         verdict=_verdict(summary),
         story=headline["story"] if headline else "",
-        sentence=verdict_sentence(summary),
+        sentence=verdict_sentence(summary) if headline or set(_arms(summary)) != {"dense"} else "",
         figures={name: base64.b64encode(png).decode("ascii") for name, png in figures.items()},
         terms=_terms(summary),
+        pruned=any(one["levels"] for one in ones),
         overview=overview_rows(summary) if grid else [],
-        factors=", ".join(FACTORS.get(name, plain(name)) for name in summary["factors"]),
+        factors=" and ".join(FACTORS.get(name, plain(name)) for name in summary["factors"]),
         findings=[s for s in sentences(summary)[1:] if s != (headline or {}).get("story")],
         breakdown_points=_points(summary["options"]["breakdown_points"]),
         table_note=_table_note(summary),
@@ -99,7 +102,7 @@ def report_html(
         classes=classes(summary, names),
         confusions=confusions(summary, names),
         failures=failures(ones),
-        data=[["", ""], *pairs(data)] if isinstance(data, Mapping) else [],
+        data=[["", ""], *pairs({plain(str(k)): v for k, v in data.items()})],
         changed=[["setting", "value"], *pairs(changed)],
         settings=[
             ["setting", "value"],
@@ -158,6 +161,9 @@ def _question(summary: Summary) -> str:
 
 def _verdict(summary: Summary) -> str:
     if not summary["headline"]:
+        one = summary["configurations"][0]
+        if _arms(summary) == ["dense"] and len(summary["configurations"]) == 1:
+            return f"{plus_minus(scored(one)['table'][0]['score'])}% test accuracy"
         return "Nothing was compared"
     text = summary["headline"]["verdict"]
     where = summary["headline"]["where"]

@@ -196,9 +196,9 @@ def confusions(summary: Summary, names: Sequence[str]) -> list[tuple[str, Rows]]
     return found
 
 
-def class_names(data: Any) -> list[str]:
+def class_names(data: Mapping[str, Any]) -> list[str]:
     """As the account of the data has them: a list, or counts by name."""
-    classes = data.get("classes") if isinstance(data, Mapping) else None
+    classes = data.get("classes")
     return list(map(str, classes)) if isinstance(classes, list | Mapping) else []
 
 

@@ -213,27 +213,31 @@ def _headline(
     tests: Sequence[Any],
     options: Options,
 ) -> Headline | None:
-    """The main finding: tickets at their own rates, or in the first configuration, or a factor."""
+    """The main finding: tickets at their own rates, or in each configuration, or a factor."""
+    wanted = options.headline_control
     places = [(" at its own learning rate", one.name, one.comparisons) for one in own_rates] or [
         ("", one.name, one.checkpoints[one.primary_checkpoint].comparisons)
         for one in configurations
     ]
-    for words, name, comparisons in places:
-        if comparisons:
-            control = options.headline_control
-            control = control if control in comparisons else next(iter(comparisons))
-            found = comparisons[control].verdict
-            return Headline(
-                f"{name}{words}".strip(),
-                control,
-                found.verdict,
-                found.kind,
-                found.sentence,
-                found.story,
-            )
+    found = [
+        (f"{name}{words}".strip(), comparisons.get(wanted) or next(iter(comparisons.values())))
+        for words, name, comparisons in places
+        if comparisons
+    ]
+    if found:
+        (where, first), *others = found
+        assert first.verdict is not None
+        story = first.verdict.story
+        if others:  # what it is elsewhere belongs to the main finding
+            also = "; ".join(f"{w}: {one.verdict.verdict}" for w, one in others if one.verdict)
+            story = f"{story} {also[0].upper()}{also[1:]}."
+        verdict = first.verdict
+        return Headline(
+            where, first.control, verdict.verdict, verdict.kind, verdict.sentence, story
+        )
     if not tests:
         return None
-    first = min(tests, key=lambda test: test.p_adjusted)
-    shown = first.p_adjusted <= options.alpha
-    verdict = f"{grid.WORDS[first.factor]} moves {first.outcome}" if shown else "no effect shown"
-    return Headline("", None, verdict, "factor" if shown else "unknown", first.sentence, "")
+    test = min(tests, key=lambda test: test.p_adjusted)
+    shown = test.p_adjusted <= options.alpha
+    verdict = f"{grid.WORDS[test.factor]} moves {test.outcome}" if shown else "no effect shown"
+    return Headline("", None, verdict, "factor" if shown else "unknown", test.sentence, "")

@@ -21,7 +21,7 @@ def mean_of(curve, low, high):
     return integrate.trapezoid(values, knots) / (stop - start)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     levels=st.sets(st.integers(1, 199), min_size=1, max_size=9),
     key=st.integers(0, 999),
