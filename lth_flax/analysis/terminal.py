@@ -17,14 +17,16 @@ def terminal_text(summary: Mapping[str, Any]) -> str:
     parts = []
     if len(configurations) > 1:
         parts.append("\n".join(_aligned(overview_rows(summary))))
-    tables = [one for one in configurations if len(configurations) == 1 or one["levels"]]
-    for one in tables:
+    for one in configurations:
+        if len(configurations) > 1 and not one["levels"]:
+            continue
         title = f"{one['name']}:\n" if one["name"] else ""
-        parts.append(title + terminal_table(summary, one))
-        if any(one["checkpoints"][one["primary_checkpoint"]]["retraining"]):
+        parts.append(title + "\n".join(_table_lines(summary, one)))
+        if one["checkpoints"][one["primary_checkpoint"]]["retraining"]:
             parts.append("\n".join(_aligned(retraining_rows(one))))
         diverged = diverged_sentence(one)
         parts += [diverged] if diverged else []
+    parts.append("\n".join(_caption(summary, configurations[0])))
     return "\n\n".join([*parts, *sentences(summary)])
 
 
@@ -56,6 +58,10 @@ def verdict_sentence(summary: Mapping[str, Any]) -> str:
 def terminal_table(summary: Mapping[str, Any], configuration: Configuration | None = None) -> str:
     """Test accuracy (%) with half the interval, arms as columns, at most 100 characters wide."""
     one = configuration or summary["configurations"][0]
+    return "\n".join([*_table_lines(summary, one), "", *_caption(summary, one)])
+
+
+def _table_lines(summary: Mapping[str, Any], one: Configuration) -> list[str]:
     rows = accuracy_rows(summary, one)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines: list[str] = []
@@ -64,14 +70,17 @@ def terminal_table(summary: Mapping[str, Any], configuration: Configuration | No
             cells = (row[column].rjust(widths[column]) for column in block)
             lines.append("  ".join(cells).rstrip())
         lines.append("")
+    return lines[:-1]
+
+
+def _caption(summary: Mapping[str, Any], one: Configuration) -> list[str]:
+    """What the numbers of a table are."""
     n = len(one["seeds"])
     spread = f" ± half of the {confidence_name(summary)} interval" if n > 1 else ""
     epoch = CHECKPOINT_NAMES[one["primary_checkpoint"]]
     what = score_name(summary["metric"])
-    lines.append(f"{what}, mean{spread}, n = {n} seed{'s' * (n != 1)}, {epoch}")
-    if n > 1:
-        lines.append(f"interval: {one['variance']['words']}")
-    return "\n".join(lines)
+    line = f"{what}, mean{spread}, n = {n} seed{'s' * (n != 1)}, {epoch}"
+    return [line, f"interval: {one['variance']['words']}"] if n > 1 else [line]
 
 
 def score_name(metric: Mapping[str, Any]) -> str:
