@@ -35,12 +35,12 @@ def footprint(
     )
     stacked = jax.tree_util.tree_map(lambda leaf: np.asarray(leaf)[None], params)
     fixed = Row(
-        engine.place_rows([mask]),
         engine.place_rows([key(0, "dropout")]),
         engine.place_stacked(np.ones(1, np.float32)),
     )
     step = engine.place_stacked(np.zeros(1, np.int32))
-    state = jax.eval_shape(engine.lift(partial(initial_state, task)), stacked, (fixed, step), ())
+    rowed = (engine.place_rows([mask]), fixed, step)
+    state = jax.eval_shape(engine.lift(partial(initial_state, task)), stacked, rowed, ())
     shape = (1, workload.train_steps_per_call[bucket], workload.batch_size)
     indices = jax.ShapeDtypeStruct(shape, np.int32)
     examples = {
@@ -50,7 +50,7 @@ def footprint(
     program = engine.lift(partial(train_steps, task), donate=True)
     compiled = program.lower(state, (fixed, indices), (examples, np.int32(0))).compile()
     needs = compiled.memory_analysis()
-    # Besides what the program holds: its own state, the mask, and the best epoch's parameters.
+    # Besides what the program holds: its own state, and the best epoch's parameters.
     own = sum(_bytes(tree) for tree in (state, fixed, stacked))
     shared = sum(array.nbytes for part in workload.buckets for array in part.values())
     return Footprint(int(needs.temp_size_in_bytes) + own, shared)
