@@ -76,14 +76,14 @@ def in_jax(
     mask = prune(magnitude(params), full_mask(params), sparsity=SPARSITY)
     rows = engine.rows
     fixed = Row(
-        engine.place_rows([mask] * rows),
         engine.place_rows([key] * rows),
         engine.place_stacked(np.full(rows, LEARNING_RATE, np.float32)),
     )
     start = engine.lift(partial(initial_state, task))
     train = engine.lift(partial(train_steps, task), donate=True)
     begin = engine.place_stacked(np.zeros(rows, np.int32))
-    state = [start(engine.place_rows([params] * rows), (fixed, begin), ())]
+    masks = engine.place_rows([mask] * rows)
+    state = [start(engine.place_rows([params] * rows), (masks, fixed, begin), ())]
     order = np.broadcast_to(np.arange(shape.batch, dtype=np.int32), (rows, steps, shape.batch))
     indices = engine.place_stacked(np.ascontiguousarray(order))
     zero = engine.place_stacked(np.zeros(rows, np.float32))

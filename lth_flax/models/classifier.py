@@ -5,7 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from lth_flax.errors import UserError
 from lth_flax.models import lstm
+from lth_flax.models.whole_numbers import checked_lengths, checked_tokens
 from lth_flax.types import READOUTS
 
 
@@ -71,6 +73,9 @@ class BiLSTMClassifier(nn.Module):
     the outputs at the last padded position: what an LSTM without lengths does,
     and the code behind the paper did. There, padding further changes the answer.
 
+    Lengths beyond the padded time and token ids outside the vocabulary are an error
+    where they are concrete; traced ones (under `jit`) are clipped. See `models.whole_numbers`.
+
     Parameters, as a plain dict:
       embedding/embedding [vocabulary, embed];
       lstm_K/{forward,backward}/{input_kernel,recurrent_kernel,bias};
@@ -96,12 +101,16 @@ class BiLSTMClassifier(nn.Module):
         deterministic: bool = True,
     ) -> Float[Array, "batch classes"]:
         if self.readout not in READOUTS:
-            raise ValueError(
-                f"readout must be one of {', '.join(READOUTS)}; found {self.readout!r}"
-            )
+            raise UserError(f"readout must be one of {', '.join(READOUTS)}; found {self.readout!r}")
+        if jnp.ndim(tokens) != 2:
+            raise UserError(f"tokens must be [batch, time], found the shape {jnp.shape(tokens)}")
+        batch, time = jnp.shape(tokens)
+        lengths = checked_lengths(lengths, batch=batch, time=time)
         padded = self.readout == "last_position"
         if padded:
-            lengths = jnp.full_like(lengths, tokens.shape[1])
+            lengths = jnp.full_like(lengths, time)
+        real = lstm.real_steps(time, lengths).T
+        tokens = checked_tokens(tokens, vocabulary_size=self.vocabulary_size, real=real)
         embed = nn.Embed(self.vocabulary_size, self.embedding_size, name="embedding")
         states = self._held_dropout(
             embed(tokens.T), self.embedding_dropout, deterministic, "embedding_dropout"
@@ -112,7 +121,7 @@ class BiLSTMClassifier(nn.Module):
                 name = f"Dropout_{layer - 1}"
                 states = self._held_dropout(states, self.dropout, deterministic, name)
             states = _Layer(self.hidden_size, name=f"lstm_{layer}")(states, lengths)
-        final = states[-1] if padded else lstm.final_states(states, lengths)
+        final = states[-1] if padded and time else lstm.final_states(states, lengths)
         head_dropout = nn.Dropout(self.dropout, name=f"Dropout_{self.num_layers - 1}")
         final = head_dropout(final, deterministic=deterministic)
         return nn.Dense(self.num_classes, name="head")(final)

@@ -10,7 +10,8 @@ Written for speed on small machines, and held to a slow oracle by the tests:
   one tanh serves all four gates.
 - A padded step gets gates that are shut (i = f = o = 0), so its state and its
   gradients are zero. The backward direction thus starts from zero at the last
-  real token, and the forward final state is read where the text ends.
+  real token, and the forward final state is read where the text ends. What stands
+  in the padding, NaN too, is replaced by zero in the copies that are made anyway.
 - The backward pass is written by hand. The forward loop leaves, in place of the
   projected inputs, what the gradient of every gate is a multiple of; the
   backward loop carries (dh, dc) and leaves dz in the same place. So the large
@@ -25,6 +26,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
+
+from lth_flax.errors import UserError
+from lth_flax.models.whole_numbers import checked_lengths
 
 LayerParams = Mapping[str, Mapping[str, Any]]
 """{"forward" | "backward": {"input_kernel" [D, 4H], "recurrent_kernel" [H, 4H], "bias" [4H]}}."""
@@ -47,11 +51,27 @@ def bidirectional_lstm(
       c' = f * c + i * g,  h' = o * tanh(c')
     (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.)
 
+    Args:
+      layer_params: of both directions. Where their dtype is not that of the
+        inputs, both become the wider one; gradients have the dtypes of the arguments.
+      inputs: what stands past a text's end is not read, and its gradient is zero.
+      lengths: as `checked_lengths` takes them: concrete ones are checked, traced
+        ones (under `jit`, `vmap`, `grad`) are clipped to [0, time].
+
     Returns:
       outputs: both directions concatenated, zero after a text's end.
       final: the forward state after the last real token beside the backward
         state after the first; zero for a text of length zero.
+
+    Raises:
+      UserError: lengths that are concrete and wrong, or shapes that do not fit.
     """
+    if jnp.ndim(inputs) != 3:
+        raise UserError(
+            f"inputs must be [batch, time, features], found the shape {jnp.shape(inputs)}"
+        )
+    inputs = jnp.asarray(inputs)
+    lengths = checked_lengths(lengths, batch=inputs.shape[0], time=inputs.shape[1])
     outputs = layer_outputs(layer_params, jnp.swapaxes(inputs, 0, 1), lengths)
     return jnp.swapaxes(outputs, 0, 1), final_states(outputs, lengths)
 
@@ -61,24 +81,39 @@ def layer_outputs(
     inputs: Float[Array, "time batch features"],
     lengths: Int[Array, " batch"],
 ) -> Float[Array, "time batch 2*hidden"]:
-    """The outputs of `bidirectional_lstm`, time first: the layout that layers pass on."""
-    hidden = layer_params["forward"]["recurrent_kernel"].shape[0]
+    """The outputs of `bidirectional_lstm`, time first: the layout that layers pass on.
+
+    `lengths` are those that `checked_lengths` returned.
+    """
+    time, batch, features = inputs.shape
+    hidden = _checked_hidden(layer_params, features)
+    names = ("input_kernel", "recurrent_kernel", "bias")
+    used = [layer_params[direction][name] for direction in DIRECTIONS for name in names]
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(inputs, *used)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise UserError(f"inputs and parameters of a layer must be floats, found {dtype}")
+    if time == 0:
+        return jnp.zeros((0, batch, 2 * hidden), dtype)
     # Halving i, f, o turns their sigmoid into a tanh; g stays.
-    halve = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5], inputs.dtype), hidden)
+    halve = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5], dtype), hidden)
 
     def both(name: str) -> Array:
-        return jnp.stack([layer_params[direction][name] * halve for direction in DIRECTIONS])
+        leaves = [jnp.asarray(layer_params[one][name], dtype) for one in DIRECTIONS]
+        return jnp.stack([leaf * jnp.broadcast_to(halve, leaf.shape) for leaf in leaves])
 
-    real = _real_steps(inputs.shape[0], lengths)
-    return _layer(inputs, both("input_kernel"), both("recurrent_kernel"), both("bias"), real)
+    real = real_steps(time, lengths)
+    return _layer(inputs.astype(dtype), *(both(name) for name in names), real)
 
 
 def final_states(
     outputs: Float[Array, "time batch 2*hidden"], lengths: Int[Array, " batch"]
 ) -> Float[Array, "batch 2*hidden"]:
     """Reads each direction where it has seen the whole text."""
-    time = outputs.shape[0]
-    hidden = outputs.shape[-1] // 2
+    time, batch, width = outputs.shape
+    if time == 0:
+        return jnp.zeros((batch, width), outputs.dtype)
+    hidden = width // 2
     # A sum against an indicator: no gather, and its gradient no scatter.
     steps = jnp.arange(time, dtype=lengths.dtype)[:, None]
     last = (steps == lengths[None, :] - 1).astype(outputs.dtype)
@@ -86,7 +121,27 @@ def final_states(
     return jnp.concatenate([forward, outputs[0, :, hidden:]], axis=-1)
 
 
-def _real_steps(time: int, lengths: Int[Array, " batch"]) -> Bool[Array, "time batch"]:
+def _checked_hidden(layer_params: LayerParams, features: int) -> int:
+    """The number of hidden units, after a look at every shape."""
+    hidden = jnp.shape(layer_params["forward"]["recurrent_kernel"])[0]
+    expected = {
+        "input_kernel": (features, 4 * hidden),
+        "recurrent_kernel": (hidden, 4 * hidden),
+        "bias": (4 * hidden,),
+    }
+    for direction in DIRECTIONS:
+        for name, shape in expected.items():
+            found = jnp.shape(layer_params[direction][name])
+            if found != shape:
+                raise UserError(
+                    f"{direction}/{name} of a layer has the shape {found}, expected {shape}: "
+                    f"{features} input features, {hidden} hidden units, 4 gates"
+                )
+    return hidden
+
+
+def real_steps(time: int, lengths: Int[Array, " batch"]) -> Bool[Array, "time batch"]:
+    """Whether a step lies before its text's end."""
     return jnp.arange(time, dtype=lengths.dtype)[:, None] < lengths[None, :]
 
 
@@ -99,23 +154,24 @@ def _layer(
     real: Bool[Array, "time batch"],
 ) -> Float[Array, "time batch 2*hidden"]:
     """Outputs in natural time; i, f and o columns of kernels and bias are halved."""
-    both = _both_times(inputs, inputs)
+    both = _both_times(inputs, inputs, real)
     projected = jnp.einsum("dtbx,dxk->dtbk", both, input_kernel)
     states, _, _ = _loop(projected, recurrent_kernel, bias, real, keep=False)
     return _natural_time(states)
 
 
 def _layer_forward(inputs, input_kernel, recurrent_kernel, bias, real):
-    both = _both_times(inputs, inputs)
+    both = _both_times(inputs, inputs, real)
     projected = jnp.einsum("dtbx,dxk->dtbk", both, input_kernel)
     states, local, kept = _loop(projected, recurrent_kernel, bias, real, keep=True)
-    return _natural_time(states), (both, input_kernel, recurrent_kernel, states, local, kept)
+    residuals = (both, input_kernel, recurrent_kernel, states, local, kept, real)
+    return _natural_time(states), residuals
 
 
 def _layer_backward(residuals, doutputs):
-    both, input_kernel, recurrent_kernel, states, local, kept = residuals
+    both, input_kernel, recurrent_kernel, states, local, kept, real = residuals
     features, hidden = input_kernel.shape[1], recurrent_kernel.shape[1]
-    dstates = _both_times(doutputs[..., :hidden], doutputs[..., hidden:])
+    dstates = _both_times(doutputs[..., :hidden], doutputs[..., hidden:], real)
     dz = _loop_backward(dstates, local, kept, recurrent_kernel)
     # What each step multiplied the kernels with: its input, and h of the step before.
     before = jnp.concatenate([jnp.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
@@ -137,9 +193,15 @@ def _layer_backward(residuals, doutputs):
 _layer.defvjp(_layer_forward, _layer_backward)
 
 
-def _both_times(forward: Array, backward: Array) -> Array:
-    """[time, ...] of each direction -> [2, time, ...], each in the order that it reads in."""
-    return jnp.stack([forward, backward[::-1]])
+def _both_times(forward: Array, backward: Array, real: Bool[Array, "time batch"]) -> Array:
+    """[time, batch, n] of each direction -> [2, time, batch, n], in the order that each reads in.
+
+    Zero in the padding, whatever stands there: a zero gradient times NaN would be NaN.
+    """
+    clean = [
+        jnp.where(real[..., None], array, jnp.zeros_like(array)) for array in (forward, backward)
+    ]
+    return jnp.stack([clean[0], clean[1][::-1]])
 
 
 def _flat(array: Array) -> Array:
@@ -178,8 +240,8 @@ def _loop(
     _, time, batch, gates = projected.shape
     hidden = gates // 4
     dtype = projected.dtype
-    shut = jnp.repeat(jnp.array([_SHUT, _SHUT, 0.0, _SHUT], dtype), hidden)
-    real = _both_times(real, real)
+    shut = jnp.repeat(jnp.array([_SHUT, _SHUT, 0.0, _SHUT], dtype), hidden)[None, None]
+    real = jnp.stack([real, real[::-1]])
 
     def step(t, carry):
         h, c, buffer, states, kept = carry

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from lth_flax.pruning.masks import checked_mask
+
 
 def is_connected(params: Mapping[str, Any], mask: Mapping[str, Any]) -> bool:
     """Whether any path of kept weights leads from the embedding to the head.
@@ -19,6 +21,7 @@ def is_connected(params: Mapping[str, Any], mask: Mapping[str, Any]) -> bool:
       params: of a `BiLSTMClassifier`, in the public layout; only shapes are read.
       mask: its mask. What is not prunable counts as kept.
     """
+    mask = checked_mask(mask, params)
     depth = sum(1 for name in params if name.startswith("lstm_"))
     live: np.ndarray = np.ones(np.shape(params["lstm_0"]["forward"]["input_kernel"])[0], bool)
     for layer in range(depth):

@@ -6,19 +6,24 @@ ties by (leaf order, flat index). A target sparsity s over N prunable weights
 keeps exactly `N - round(s * N)`. Masks nest: what is pruned stays pruned, so a
 target that is already passed removes nothing.
 
-Counts of known trees are computed on the host: in float32, 0.3 x 95 rounds the
-wrong way. Where the number of survivors is traced, a table of counts that was
-built on the host is indexed. So the result is the same on the host, under
-`jit` and under `vmap`.
+Nothing is sorted and nothing is stacked: the last score that goes is found bit by
+bit, each time by counting the survivors below a candidate, and so is the last
+position among equal scores. So the result is the same on the host, under `jit`
+and under `vmap`, takes no memory beside scores and masks, and a fixed number of
+passes over them.
 """
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt
 
+from lth_flax.errors import UserError
+from lth_flax.pruning.counts import rounded_share
+from lth_flax.pruning.masks import checked_mask
 from lth_flax.types import Mask, Params
 
 Scope = Literal["global", "tensor"]
@@ -49,38 +54,37 @@ def prune(
       >>> prune(scores, mask, fraction=0.5)["w"].tolist()
       [[True, False], [True, False]]
 
+    -0.0 equals 0.0, and NaN is above infinity, as for `jnp.sort`.
+
+    Returns:
+      a mask in the tree of the scores.
+
     Raises:
-      ValueError: an amount outside its range, none or several amounts, an
-        unknown scope, or scores that do not match the mask.
+      UserError: an amount outside its range, none or several amounts, an
+        unknown scope, or a mask that does not fit the scores; see `checked_mask`.
     """
     _check_amount(fraction, sparsity, threshold, scope)
-    mask_leaves, tree = jax.tree_util.tree_flatten(mask)
+    mask_leaves, tree = jax.tree_util.tree_flatten(checked_mask(mask, scores, of="scores"))
     score_leaves = jax.tree_util.tree_leaves(scores)
-    same: bool = jax.tree_util.tree_structure(scores) == jax.tree_util.tree_structure(mask)  # type: ignore
-    if not same:
-        raise ValueError(f"scores and mask are different trees; the mask is {tree}")
     prunable = [index for index, leaf in enumerate(mask_leaves) if jnp.ndim(leaf)]
-    for index in prunable:
-        if jnp.shape(score_leaves[index]) != jnp.shape(mask_leaves[index]):
-            raise ValueError(
-                f"scores of leaf {index} have shape {jnp.shape(score_leaves[index])}, "
-                f"its mask has {jnp.shape(mask_leaves[index])}: they must be equal"
-            )
-    if threshold is not None:
-        for index in prunable:
-            below = jnp.asarray(score_leaves[index]) < threshold
-            mask_leaves[index] = jnp.asarray(mask_leaves[index]) & ~below
-        return jax.tree_util.tree_unflatten(tree, mask_leaves)
-
-    groups = [prunable] if scope == "global" else [[index] for index in prunable]
+    groups = [prunable] if scope == "global" or threshold is not None else [[i] for i in prunable]
     for group in groups:
-        flat_scores = jnp.concatenate([jnp.ravel(score_leaves[index]) for index in group])
-        flat_mask = jnp.concatenate([jnp.ravel(mask_leaves[index]) for index in group])
-        kept = _keep_highest(flat_scores, flat_mask, _removals(flat_mask, fraction, sparsity))
-        sizes = [jnp.size(mask_leaves[index]) for index in group]
-        parts = jnp.split(kept, np.cumsum(sizes)[:-1].tolist())
-        for index, part in zip(group, parts, strict=True):
-            mask_leaves[index] = part.reshape(jnp.shape(mask_leaves[index]))
+        of_group = [jnp.asarray(score_leaves[index]) for index in group]
+        kept = [jnp.asarray(mask_leaves[index]) for index in group]
+        if threshold is not None:
+            kept = [m & ~(score < threshold) for score, m in zip(of_group, kept, strict=True)]
+        else:
+            survivors = _count(kept)
+            size = sum(leaf.size for leaf in kept)
+            if fraction is not None:
+                removals = rounded_share(fraction, survivors)
+            else:
+                assert sparsity is not None
+                target = size - round(float(sparsity) * size)
+                removals = jnp.maximum(survivors - target, 0)
+            kept = _keep_highest(of_group, kept, removals)
+        for index, leaf in zip(group, kept, strict=True):
+            mask_leaves[index] = leaf
     return jax.tree_util.tree_unflatten(tree, mask_leaves)
 
 
@@ -88,38 +92,88 @@ def _check_amount(fraction, sparsity, threshold, scope) -> None:
     given = {"fraction": fraction, "sparsity": sparsity, "threshold": threshold}
     named = {name: value for name, value in given.items() if value is not None}
     if len(named) != 1:
-        raise ValueError(f"give one of fraction, sparsity and threshold; found {named or 'none'}")
+        raise UserError(f"give one of fraction, sparsity and threshold; found {named or 'none'}")
     for name, value in named.items():
         if name != "threshold" and not 0 <= value <= 1:
-            raise ValueError(f"{name} must be in [0, 1], found {value}")
+            raise UserError(f"{name} must be in [0, 1], found {value}")
         if name == "threshold" and np.isnan(value):
-            raise ValueError("threshold must be a number, found nan")
+            raise UserError("threshold must be a number, found nan")
     if scope not in SCOPES:
-        raise ValueError(f"scope must be one of {', '.join(SCOPES)}; found {scope!r}")
+        raise UserError(f"scope must be one of {', '.join(SCOPES)}; found {scope!r}")
 
 
-def _removals(
-    mask: Bool[Array, " n"], fraction: float | None, sparsity: float | None
-) -> Int[Array, ""]:
-    """How many of the survivors go, for every possible number of survivors: then look it up."""
-    size = mask.shape[0]
-    survivors = np.arange(size + 1)
-    if fraction is not None:
-        # np.rint rounds half to even, as Python's round does.
-        table = np.rint(float(fraction) * survivors)
-    else:
-        assert sparsity is not None
-        table = np.maximum(survivors - (size - round(float(sparsity) * size)), 0)
-    return jnp.asarray(table.astype(np.int32))[jnp.sum(mask, dtype=jnp.int32)]
+def _count(masks: Sequence[Bool[Array, "..."]]) -> Int[Array, ""]:
+    counts = [jnp.sum(mask, dtype=jnp.int32) for mask in masks]
+    return sum(counts, jnp.int32(0))
 
 
+@jax.jit
 def _keep_highest(
-    scores: Float[Array, " n"], mask: Bool[Array, " n"], removals: Int[Array, ""]
-) -> Bool[Array, " n"]:
-    """Clears the `removals` lowest-scored set positions of `mask`, ties by position."""
-    position = jnp.arange(mask.shape[0], dtype=jnp.int32)
-    # Two sort keys, not +inf for the pruned ones: a survivor may score +inf itself.
-    pruned_last = jnp.where(mask, jnp.int32(0), jnp.int32(1))
-    _, _, order = jax.lax.sort((pruned_last, scores, position), num_keys=2, is_stable=True)
-    removed = jnp.zeros_like(mask).at[order].set(position < removals)
-    return mask & ~removed
+    scores: Sequence[Float[Array, "..."]],
+    masks: Sequence[Bool[Array, "..."]],
+    removals: Int[Array, ""],
+) -> list[Bool[Array, "..."]]:
+    """Clears the `removals` lowest-scored set positions of `masks`, ties by position."""
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(*scores)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise UserError(f"scores must be real numbers, found {dtype}")
+    if dtype.kind == "b":
+        dtype = jnp.dtype(jnp.uint8)
+    ranks = [_rank(score.astype(dtype)) for score in scores]
+    last = _largest(
+        ranks[0].dtype,
+        lambda rank: _count(_both(masks, [r < rank for r in ranks])) < removals,
+    )
+    below = [rank < last for rank in ranks]
+    ties = _both(masks, [rank == last for rank in ranks])
+    still = removals - _count(_both(masks, below))
+    ends = np.cumsum([mask.size for mask in masks])
+    positions = [
+        jnp.arange(mask.size, dtype=jnp.uint32).reshape(mask.shape) + jnp.uint32(end - mask.size)
+        for mask, end in zip(masks, ends, strict=True)
+    ]
+    cut = _largest(
+        jnp.uint32,
+        lambda position: _count(_both(ties, [p < position for p in positions])) < still,
+        bits=int(ends[-1]).bit_length(),
+    )
+    gone = [
+        low | (tie & (position <= cut) & (still > 0))
+        for low, tie, position in zip(below, ties, positions, strict=True)
+    ]
+    return [mask & ~out for mask, out in zip(masks, gone, strict=True)]
+
+
+def _both(some: Sequence[Array], others: Sequence[Array]) -> list[Array]:
+    return [one & other for one, other in zip(some, others, strict=True)]
+
+
+def _largest(
+    dtype: Any, holds: Callable[[UInt[Array, ""]], Bool[Array, ""]], bits: int | None = None
+) -> UInt[Array, ""]:
+    """The largest number for which `holds` (which is true up to it), or 0, bit by bit."""
+    bits = jnp.iinfo(dtype).bits if bits is None else bits
+
+    def refine(step: Int[Array, ""], number: UInt[Array, ""]) -> UInt[Array, ""]:
+        bit = jnp.left_shift(jnp.asarray(1, dtype), (bits - 1 - step).astype(dtype))
+        return jnp.where(holds(number | bit), number | bit, number)
+
+    return jax.lax.fori_loop(0, bits, refine, jnp.asarray(0, dtype))
+
+
+def _rank(scores: Array) -> UInt[Array, "..."]:
+    """Unsigned integers in the order of the scores."""
+    bits = 8 * scores.dtype.itemsize
+    unsigned = jnp.dtype(f"uint{bits}")
+    sign = jnp.asarray(1 << (bits - 1), unsigned)
+    pattern = jax.lax.bitcast_convert_type(scores, unsigned)
+    if jnp.issubdtype(scores.dtype, jnp.unsignedinteger):
+        return pattern
+    if jnp.issubdtype(scores.dtype, jnp.integer):
+        return pattern ^ sign
+    # Negative floats are ordered by magnitude, backwards. -0.0 is told by its bits: a
+    # comparison with zero takes the smallest floats for zero where they are flushed.
+    pattern = jnp.where(pattern == sign, jnp.zeros_like(pattern), pattern)
+    rank = jnp.where(pattern & sign != 0, ~pattern, pattern | sign)
+    return jnp.where(jnp.isnan(scores), ~jnp.zeros_like(rank), rank)

@@ -264,9 +264,9 @@ class Trainer:
 
     def _state_like(self, row: Replicate) -> State:
         """Shapes of the state of one replicate."""
-        fixed = Row(row.mask, key(row.seed, "dropout"), jnp.float32(row.learning_rate))
-        step = np.int32(0)
-        return jax.eval_shape(partial(initial_state, self.task), row.params, fixed, step)
+        fixed = Row(key(row.seed, "dropout"), jnp.float32(row.learning_rate))
+        start = partial(initial_state, self.task)
+        return jax.eval_shape(start, row.params, row.mask, fixed, np.int32(0))
 
     # One slice: all its rows go through every call together.
 
@@ -321,7 +321,6 @@ class Trainer:
         engine = self.engine
         rates = np.asarray([row.learning_rate for row in rows], np.float32)
         return Row(
-            mask=engine.place_rows([row.mask for row in rows]),
             key=engine.place_rows([key(row.seed, "dropout") for row in rows]),
             learning_rate=engine.place_stacked(rates),
         )
@@ -329,10 +328,10 @@ class Trainer:
     def _begin(self, rows: Sequence[Replicate], fixed: Row, span: Span) -> _Slice:
         place, programs = self.engine.place_rows, self.programs
         params = place([row.params for row in rows])
-        state = programs.initial(params, fixed, span.start)
+        state = programs.initial(params, place([row.mask for row in rows]), fixed, span.start)
         if rows[0].opt_state is not None:
             opt_state = place([row.opt_state for row in rows])
-            state = programs.copy(programs.continued(state, fixed, opt_state))
+            state = programs.copy(programs.continued(state, opt_state))
         kept = () if span.keep is None else programs.copy((state.params, state.opt_state))
         return _Slice(
             state=state,

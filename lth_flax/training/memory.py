@@ -35,12 +35,12 @@ def footprint(
     )
     stacked = jax.tree_util.tree_map(lambda leaf: np.asarray(leaf)[None], params)
     fixed = Row(
-        engine.place_rows([mask]),
         engine.place_rows([key(0, "dropout")]),
         engine.place_stacked(np.ones(1, np.float32)),
     )
     step = engine.place_stacked(np.zeros(1, np.int32))
-    state = jax.eval_shape(engine.lift(partial(initial_state, task)), stacked, (fixed, step), ())
+    rowed = (engine.place_rows([mask]), fixed, step)
+    state = jax.eval_shape(engine.lift(partial(initial_state, task)), stacked, rowed, ())
     shape = (1, max(1, workload.train_batches[bucket]), workload.batch_size)
     indices = jax.ShapeDtypeStruct(shape, np.int32)
     loss_sum = jax.ShapeDtypeStruct((1,), np.float32)
@@ -52,8 +52,8 @@ def footprint(
     shared_arguments = (examples, np.int32(0), np.int32(0))
     compiled = program.lower(state, (fixed, loss_sum, indices), shared_arguments).compile()
     needs = compiled.memory_analysis()
-    # Besides what the program holds: its own state, the mask, the best epoch's parameters, and
-    # which examples are in the batches of an epoch.
+    # Besides what the program holds: its own state, the best epoch's parameters, and which
+    # examples are in the batches of an epoch.
     own = sum(_bytes(tree) for tree in (state, fixed, stacked))
     own += np.dtype(np.int32).itemsize * workload.batch_size * sum(workload.train_batches)
     shared = sum(array.nbytes for part in workload.buckets for array in part.values())

@@ -1,13 +1,16 @@
 """Optimizers and learning-rate schedules, and the promise that pruned weights stay zero."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from lth_flax.pruning.masks import apply_mask, path_names
+from lth_flax.errors import UserError
+from lth_flax.pruning.masks import apply_mask, checked_mask, path_names, prunable_by_default
+from lth_flax.training.mask_state import PrunedState, holds, mask_moments
 from lth_flax.types import Mask, Params
 
 Optimizer = Callable[[Float[Array, ""]], optax.GradientTransformation]
@@ -22,38 +25,67 @@ ADAMW_WEIGHT_DECAY = 0.01
 SGD_MOMENTUM = 0.9
 SCHEDULES = ("constant", "cosine", "linear")
 
+_TWO_SETS = (
+    "lookahead has two sets of parameters: use optax.lookahead(keep_pruned(optimizer, mask), ...) "
+    "and mask both sets"
+)
+
 
 def keep_pruned(
     optimizer: optax.GradientTransformation, mask: Mask
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Wraps any optax optimizer so that pruned weights are, and stay, exactly zero.
 
     Gradients are masked on the way in, so moments of pruned weights stay zero
     under weight decay, momentum and clipping; updates are set on the way out so
     that `optax.apply_updates` lands on zero, also from a weight that was not.
+    (From a finite one: an update only adds, so it cannot remove a NaN. Call
+    `apply_mask` before the first step where there may be one.)
+
+    The mask is copied into the state by `init`; `mask_state.current_mask` reads it
+    there. Wrap the whole optimizer: `keep_pruned(optax.chain(...), mask)`, and
+    `keep_pruned(optax.multi_transform(...), mask)`. Around `optax.lookahead`, which has
+    two sets of parameters, it is `optax.lookahead(keep_pruned(optimizer, mask), ...)`
+    with `optax.LookaheadParams.init_synced(apply_mask(params, mask))`.
 
     Example:
       tx = keep_pruned(optax.adamw(1e-3), mask)
       state = tx.init(params)
       updates, state = tx.update(grads, state, params)
+
+    Raises:
+      UserError: a mask that does not fit the parameters (by `init`; see
+        `masks.checked_mask`), `update` without parameters, or not outermost.
     """
+    checked_mask(mask, mask)
+    inner = optax.with_extra_args_support(optimizer)
 
-    def init(params: Params) -> optax.OptState:
-        return optimizer.init(apply_mask(params, mask))
+    def init(params: Params) -> PrunedState:
+        if holds(params, optax.MaskedNode):
+            raise UserError(
+                "keep_pruned must be outermost: keep_pruned(optax.multi_transform(...), mask) "
+                "or keep_pruned(optax.masked(...), mask), not inside of these"
+            )
+        if isinstance(params, optax.LookaheadParams):
+            raise UserError(_TWO_SETS)
+        copied = jax.tree_util.tree_map(jnp.array, checked_mask(mask, params))
+        state = inner.init(apply_mask(params, copied))
+        if holds(state, optax.LookaheadState):
+            raise UserError(_TWO_SETS)
+        return PrunedState(copied, mask_moments(state, copied, params))
 
-    def update(grads, state, params=None, **extra):
+    def update(
+        grads: Params, state: PrunedState, params: Params | None = None, **extra: Any
+    ) -> tuple[Params, PrunedState]:
         if params is None:
-            raise ValueError("keep_pruned needs the parameters: update(grads, state, params)")
-        updates, state = optimizer.update(
-            apply_mask(grads, mask), state, apply_mask(params, mask), **extra
+            raise UserError("keep_pruned needs the parameters: update(grads, state, params)")
+        mask = checked_mask(state.mask, params)
+        checked_mask(mask, grads, of="gradients")
+        updates, inner_state = inner.update(
+            apply_mask(grads, mask), state.inner, apply_mask(params, mask), **extra
         )
-        updates = jax.tree_util.tree_map(
-            lambda u, p, m: u if jnp.ndim(m) < jnp.ndim(p) else jnp.where(m, u, -p),
-            updates,
-            params,
-            mask,
-        )
-        return updates, state
+        updates = jax.tree_util.tree_map(_to_zero, updates, params, mask)
+        return updates, PrunedState(mask, mask_moments(inner_state, mask, params))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -69,6 +101,15 @@ def weight_decay_of(name: str, given: float | None) -> float:
             f"optimizer adam has no weight_decay, found {given:g}: use adamw, or leave it out"
         )
     return (ADAMW_WEIGHT_DECAY if name == "adamw" else 0.0) if given is None else given
+
+
+def _to_zero(update: Array, param: Array, mask: Array) -> Array:
+    """The update, and where the weight is pruned what takes it to zero."""
+    if not jnp.ndim(mask):
+        return update
+    with jax.numpy_dtype_promotion("standard"):  # a narrower update could not undo the weight
+        dtype = jnp.result_type(update, param)
+    return jnp.where(mask, update.astype(dtype), -param.astype(dtype))
 
 
 def make_optimizer(
@@ -124,7 +165,7 @@ def make_optimizer(
 
 def _kernels(params: Params) -> Params:
     return jax.tree_util.tree_map_with_path(
-        lambda path, p: jnp.ndim(p) >= 2 and "embedding" not in path_names(path), params
+        lambda path, leaf: prunable_by_default(path_names(path), leaf), params
     )
 
 

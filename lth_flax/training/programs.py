@@ -83,16 +83,16 @@ class Programs:
     clock: Clock = field(default_factory=Clock)
     _compiled: dict[tuple[str, int], Any] = field(default_factory=dict)
 
-    def initial(self, params: Params, fixed: Row, start: int = 0) -> State:
+    def initial(self, params: Params, masks: Mask, fixed: Row, start: int = 0) -> State:
         """A fresh state at step `start` for every row; compiles everything on first use."""
         step = self.engine.place_stacked(np.full(self.engine.rows, start, np.int32))
-        state = self._small["initial"](params, (fixed, step), ())
+        state = self._small["initial"](params, (masks, fixed, step), ())
         self._compile_all(state, fixed)
         return state
 
-    def continued(self, state: State, fixed: Row, opt_state: Any) -> State:
+    def continued(self, state: State, opt_state: Any) -> State:
         """The state with another optimizer state under its masks."""
-        return self._small["continued"](state, (fixed, opt_state), ())
+        return self._small["continued"](state, (opt_state,), ())
 
     def place(self, epoch: Epoch) -> tuple[jax.Array, ...]:
         """What is in the batches of an epoch, where the rows are: for all of its calls."""

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from lth_flax.pruning.masks import apply_mask, path_names
+from lth_flax.pruning.masks import apply_mask
+from lth_flax.training.mask_state import current_mask, with_mask
 from lth_flax.training.optimizers import Optimizer, Schedule, keep_pruned
 from lth_flax.types import Batch, LossFn, Mask, Params
 
@@ -31,9 +32,8 @@ class Task(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What is fixed during a replicate's training."""
+    """What is fixed during a replicate's training. The mask is in the optimizer's state."""
 
-    mask: Mask
     key: Array
     learning_rate: Float[Array, ""]
 
@@ -46,38 +46,20 @@ class State(NamedTuple):
     step: Int[Array, ""]
 
 
-def initial_state(task: Task, params: Params, row: Row, step: Int[Array, ""]) -> State:
-    """A fresh optimizer at `params` under the mask; `step` is 0 but after rewinding."""
-    params = apply_mask(params, row.mask)
-    optimizer = keep_pruned(task.optimizer(row.learning_rate), row.mask)
+def initial_state(task: Task, params: Params, mask: Mask, row: Row, step: Int[Array, ""]) -> State:
+    """A fresh optimizer at `params` under `mask`; `step` is 0 but after rewinding."""
+    params = apply_mask(params, mask)
+    optimizer = keep_pruned(task.optimizer(row.learning_rate), mask)
     return State(params, optimizer.init(params), step)
 
 
-def continued_state(state: State, row: Row, opt_state: Any) -> State:
+def continued_state(state: State, opt_state: Any) -> State:
     """`state` with the optimizer state of a dense run at the same step (late rewinding).
 
-    Moments of pruned weights become zero, as if they had never had a gradient.
-    A moment is known by its path, which ends as that of its parameter: also
-    where optax puts other nodes in place of parameters that are frozen.
+    The mask stays that of `state`, and moments of pruned weights become zero.
     """
-    masks = {
-        path_names(path): (mask, jnp.shape(param))
-        for (path, param), mask in zip(
-            jax.tree_util.tree_leaves_with_path(state.params),
-            jax.tree_util.tree_leaves(row.mask),
-            strict=True,
-        )
-    }
-
-    def masked(path: tuple[Any, ...], leaf: Array) -> Array:
-        names = path_names(path)
-        for first in range(len(names)):
-            mask, shape = masks.get(names[first:], (None, None))
-            if shape == jnp.shape(leaf):
-                return apply_mask(leaf, mask)
-        return leaf
-
-    return State(state.params, jax.tree_util.tree_map_with_path(masked, opt_state), state.step)
+    opt_state = with_mask(opt_state, current_mask(state.opt_state), state.params)
+    return State(state.params, opt_state, state.step)
 
 
 def train_step(task: Task, state: State, row: Row, batch: Batch) -> tuple[State, Float[Array, ""]]:
@@ -86,13 +68,14 @@ def train_step(task: Task, state: State, row: Row, batch: Batch) -> tuple[State,
     The loss sees masked parameters; gradients and updates are masked, and so
     are the new parameters.
     """
-    params = apply_mask(state.params, row.mask)
+    mask = current_mask(state.opt_state)
+    params = apply_mask(state.params, mask)
     key = jax.random.fold_in(row.key, state.step)
     loss, grads = jax.value_and_grad(task.loss_fn)(params, batch, key)
     rate = row.learning_rate * task.schedule(state.step)
-    optimizer = keep_pruned(task.optimizer(rate), row.mask)
+    optimizer = keep_pruned(task.optimizer(rate), mask)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
-    params = apply_mask(optax.apply_updates(params, updates), row.mask)
+    params = apply_mask(optax.apply_updates(params, updates), current_mask(opt_state))
     return State(params, opt_state, state.step + 1), loss
 
 

@@ -41,12 +41,12 @@ def programs(narrow):
     engine = Engine("vmap", tuple(jax.devices()[:1]), 3, donate=False, narrow=narrow)
     rows = REPLICATES[:3]
     fixed = Row(
-        engine.place_rows([row.mask for row in rows]),
         engine.place_rows([key(row.seed, "dropout") for row in rows]),
         engine.place_stacked(np.ones(3, np.float32)),
     )
     params = engine.place_rows([row.params for row in rows])
-    state = engine.lift(partial(initial_state, TASK))(params, (fixed, np.zeros(3, np.int32)), ())
+    rowed = (engine.place_rows([row.mask for row in rows]), fixed, np.zeros(3, np.int32))
+    state = engine.lift(partial(initial_state, TASK))(params, rowed, ())
     indices = np.zeros((3, 2, 4), np.int32)
     examples, zero, one = dict(BUCKETS[0]), np.int32(0), np.int32(1)
     return {
@@ -140,13 +140,13 @@ def test_vmap_and_map_on_a_gpu_agree_with_the_cpu():
         engine = Engine(mode, tuple(devices), 3, donate=False)
         rows = REPLICATES[:3]
         fixed = Row(
-            engine.place_rows([row.mask for row in rows]),
             engine.place_rows([key(row.seed, "dropout") for row in rows]),
             engine.place_stacked(np.ones(3, np.float32)),
         )
         params = engine.place_rows([row.params for row in rows])
         step = engine.place_stacked(np.zeros(3, np.int32))
-        state = engine.lift(partial(initial_state, TASK))(params, (fixed, step), ())
+        masks = engine.place_rows([row.mask for row in rows])
+        state = engine.lift(partial(initial_state, TASK))(params, (masks, fixed, step), ())
         indices = engine.place_stacked(np.arange(24, dtype=np.int32).reshape(3, 2, 4) % 20)
         shared = (engine.place_shared(dict(BUCKETS[0])), np.int32(0), np.int32(1))
         rowed = (fixed, engine.place_stacked(np.zeros(3, np.float32)), indices)

@@ -29,19 +29,19 @@ rows = [make_replicate(number) for number in range(8)]
 
 def one_step(state, row, batch):
     state, loss = train_step(task, state, row, batch)
-    return state.opt_state[0], loss
+    return state.opt_state.inner[0], loss
 
 found = {}
 for devices in (1, 2, 4, 8):
     engine = Engine("map", tuple(jax.devices()[:devices]), 8)
     fixed = Row(
-        engine.place_rows([one.mask for one in rows]),
         engine.place_rows([key(one.seed, "dropout") for one in rows]),
         engine.place_stacked(np.ones(8, np.float32)),
     )
     params = engine.place_rows([one.params for one in rows])
+    masks = engine.place_rows([one.mask for one in rows])
     step = engine.place_stacked(np.zeros(8, np.int32))
-    state = engine.lift(partial(initial_state, task))(params, (fixed, step), ())
+    state = engine.lift(partial(initial_state, task))(params, (masks, fixed, step), ())
     result = engine.lift(one_step)(state, (fixed,), (batch,))
     assert len(jax.tree.leaves(result)[0].sharding.device_set) == devices
     for number, leaf in enumerate(jax.tree.leaves(jax.device_get(result))):

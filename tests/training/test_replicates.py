@@ -191,17 +191,17 @@ def test_one_step_under_vmap_agrees_with_map():
     for mode in ("map", "vmap"):
         lifter = engine(mode, devices=2, rows=4)
         row = Row(
-            lifter.place_rows([one.mask for one in REPLICATES]),
             lifter.place_rows([key(one.seed, "dropout") for one in REPLICATES]),
             lifter.place_stacked(np.array([one.learning_rate for one in REPLICATES], np.float32)),
         )
         params = lifter.place_rows([one.params for one in REPLICATES])
         step = lifter.place_stacked(np.zeros(4, np.int32))
-        state = lifter.lift(partial(initial_state, task))(params, (row, step), ())
+        masks = lifter.place_rows([one.mask for one in REPLICATES])
+        state = lifter.lift(partial(initial_state, task))(params, (masks, row, step), ())
 
         def one_step(state, row, batch, task=task):
             state, loss = train_step(task, state, row, batch)
-            return state.params, state.opt_state[0], loss
+            return state.params, state.opt_state.inner[0], loss
 
         found[mode] = jax.device_get(lifter.lift(one_step)(state, (row,), (batch,)))
     for mapped, batched in zip(*(jax.tree.leaves(found[m]) for m in found), strict=True):
@@ -215,13 +215,13 @@ def test_one_step_under_vmap_agrees_with_map():
 def program_text(lifter):
     rows = lifter.rows
     row = Row(
-        lifter.place_rows([REPLICATES[0].mask] * rows),
         lifter.place_rows([key(0, "dropout")] * rows),
         lifter.place_stacked(np.full(rows, 0.01, np.float32)),
     )
     params = lifter.place_rows([REPLICATES[0].params] * rows)
     step = lifter.place_stacked(np.zeros(rows, np.int32))
-    state = lifter.lift(partial(initial_state, TASK))(params, (row, step), ())
+    masks = lifter.place_rows([REPLICATES[0].mask] * rows)
+    state = lifter.lift(partial(initial_state, TASK))(params, (masks, row, step), ())
     indices = lifter.place_stacked(np.zeros((rows, 2, 4), np.int32))
     loss_sum = lifter.place_stacked(np.zeros(rows, np.float32))
     shared = (lifter.place_shared(dict(BUCKETS[0])), np.int32(0), np.int32(2))

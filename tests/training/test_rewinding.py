@@ -12,6 +12,7 @@ from lth_flax.pruning.masks import full_mask
 from lth_flax.training import loop
 from lth_flax.training.checkpoints import Checkpoints
 from lth_flax.training.loop import Hooks, Span, Stopped, Trainer
+from lth_flax.training.mask_state import current_mask
 from lth_flax.training.optimizers import make_optimizer
 from lth_flax.training.steps import Row, Task, continued_state, initial_state
 
@@ -94,16 +95,17 @@ def test_moments_of_pruned_weights_are_zero_and_those_of_others_stay(optimizer, 
         TASK.loss_fn, TASK.predict_fn, make_optimizer(optimizer, frozen=frozen), TASK.schedule
     )
     row = REPLICATES[0]
-    fixed = Row(row.mask, jax.random.key(0), np.float32(0.1))
-    dense = Row(DENSE[0].mask, jax.random.key(0), np.float32(0.1))
-    ones = jax.tree.map(np.ones_like, initial_state(task, row.params, dense, np.int32(4)).opt_state)
-    state = initial_state(task, row.params, fixed, np.int32(4))
-    after = continued_state(state, fixed, ones)
+    fixed = Row(jax.random.key(0), np.float32(0.1))
+    dense = initial_state(task, row.params, DENSE[0].mask, fixed, np.int32(4))
+    ones = jax.tree.map(np.ones_like, dense.opt_state)
+    state = initial_state(task, row.params, row.mask, fixed, np.int32(4))
+    after = continued_state(state, ones)
+    jax.tree.map(np.testing.assert_array_equal, current_mask(after.opt_state), row.mask)
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
     assert after.step == 4
     masked = {leaf.shape: leaf for leaf in jax.tree.leaves(row.mask) if np.ndim(leaf)}
     seen = 0
-    for leaf in jax.tree.leaves(after.opt_state):
+    for leaf in jax.tree.leaves(after.opt_state.inner):
         if np.shape(leaf) in masked:
             seen += 1
             kept = [m for m in jax.tree.leaves(row.mask) if np.shape(m) == np.shape(leaf)]

@@ -12,7 +12,7 @@ from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import apply_mask, full_mask, path_names
 from lth_flax.randomness import key
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.optimizers import keep_pruned, make_optimizer, make_schedule
+from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.steps import (
     Row,
     Task,
@@ -74,8 +74,8 @@ def half_mask(params, seed=1):
     )
 
 
-def make_row(mask, seed=0, learning_rate=1e-2):
-    return Row(mask, key(seed, "dropout"), jnp.float32(learning_rate))
+def make_row(seed=0, learning_rate=1e-2):
+    return Row(key(seed, "dropout"), jnp.float32(learning_rate))
 
 
 def make_task(optimizer, schedule=None, loss_fn=None):
@@ -132,8 +132,8 @@ def random_indices(steps=STEPS, batch=8, number=24, seed=2):
 def test_nothing_leaks_into_pruned_weights(optimizer, moments):
     params = fresh_params()
     mask = half_mask(params)
-    row, task = make_row(mask), make_task(spied(optimizer))
-    state = initial_state(task, params, row, jnp.int32(0))
+    row, task = make_row(), make_task(spied(optimizer))
+    state = initial_state(task, params, mask, row, jnp.int32(0))
     run = jax.jit(partial(train_steps, task))
     state, total = run(
         state, row, ZERO, random_indices(), examples(), jnp.int32(0), jnp.int32(STEPS)
@@ -166,68 +166,14 @@ def test_the_loss_has_gradients_at_pruned_weights_that_are_not_zero():
             assert np.asarray(by_path(grads)[path])[~np.asarray(kept)].any()
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        optax.adamw(1e-2, weight_decay=0.1),
-        optax.sgd(1e-2, momentum=0.9, nesterov=True),
-        optax.lamb(1e-2, weight_decay=0.1),
-        optax.adafactor(1e-2, weight_decay_rate=1e-3),
-        optax.lion(1e-2, weight_decay=0.1),
-        optax.rmsprop(1e-2, momentum=0.9, centered=True),
-        optax.chain(optax.clip_by_global_norm(0.1), optax.adamw(1e-2, weight_decay=0.1)),
-    ],
-    ids=["adamw", "nesterov", "lamb", "adafactor", "lion", "rmsprop", "clipped adamw"],
-)
-def test_keep_pruned_in_anyones_own_loop(optimizer):
-    rng = np.random.default_rng(0)
-    params = {
-        "first": jnp.asarray(rng.normal(size=(4, 5)), jnp.float32),
-        "bias": jnp.asarray(rng.normal(size=5), jnp.float32),
-        "second": jnp.asarray(rng.normal(size=(5, 2)), jnp.float32),
-    }
-    mask = half_mask(params, seed=3)
-    x = jnp.asarray(rng.normal(size=(16, 4)), jnp.float32)
-    y = jnp.asarray(rng.normal(size=(16, 2)), jnp.float32)
-    kept = optax.with_extra_args_support(keep_pruned(optimizer, mask))
-
-    def loss(params):
-        # Not masked: the pruned weights of the first step do take part.
-        hidden = jnp.tanh(x @ params["first"] + params["bias"])
-        return jnp.mean((hidden @ params["second"] - y) ** 2)
-
-    @jax.jit
-    def step(params, state):
-        updates, state = kept.update(jax.grad(loss)(params), state, params)
-        return optax.apply_updates(params, updates), state
-
-    after, state = params, kept.init(params)
-    for _ in range(12):
-        after, state = step(after, state)
-        for name in ("first", "second"):
-            pruned = ~np.asarray(mask[name])
-            assert np.asarray(params[name])[pruned].all()  # it did not start there
-            assert (np.asarray(after[name])[pruned] == 0).all()
-    for name, leaf in params.items():
-        moved = np.asarray(after[name]) != np.asarray(leaf)
-        assert moved[np.broadcast_to(np.asarray(mask[name]), leaf.shape)].all()
-
-
-def test_keep_pruned_needs_the_parameters():
-    params = {"w": jnp.ones((2, 2))}
-    wrapped = keep_pruned(optax.sgd(0.1), full_mask(params))
-    with pytest.raises(ValueError, match="needs the parameters"):
-        wrapped.update(params, wrapped.init(params))
-
-
 def test_a_full_mask_trains_as_no_mask_at_all_to_the_bit():
     params, data, batches = fresh_params(), examples(), random_indices(4)
     build = make_optimizer("adamw", weight_decay=0.1, clip_norm=1.0)
     # Only the loss is compiled: two programs that differ by a mask may round
     # differently where one of them fuses a product with a sum.
     loss_fn = jax.jit(LOSS)
-    row, task = make_row(full_mask(params)), make_task(build, loss_fn=loss_fn)
-    state = initial_state(task, params, row, jnp.int32(0))
+    row, task = make_row(), make_task(build, loss_fn=loss_fn)
+    state = initial_state(task, params, full_mask(params), row, jnp.int32(0))
     plain, opt_state = params, build(row.learning_rate).init(params)
     for number, indices in enumerate(batches):
         batch = gather(data, indices)
@@ -273,9 +219,9 @@ def test_dropout_noise_depends_on_seed_and_step_alone():
             return jax.random.uniform(dropout_key) + still * jnp.sum(batch["weight"])
 
         params = fresh_params(params_seed)
-        row = make_row(half_mask(params, mask_seed), seed, learning_rate)
+        row = make_row(seed, learning_rate)
         task = make_task(make_optimizer("sgd"), loss_fn=noise)
-        state = initial_state(task, params, row, jnp.int32(0))
+        state = initial_state(task, params, half_mask(params, mask_seed), row, jnp.int32(0))
         found = []
         for indices in random_indices(4, seed=indices_seed):
             state, loss = train_step(task, state, row, gather(examples(), indices))
@@ -313,8 +259,8 @@ def test_the_schedule_scales_the_rate_of_the_row():
         make_optimizer("sgd", momentum=0.0), make_schedule("linear", total_steps=4), loss
     )
     params = {"w": jnp.full((1, 2), 3.0)}
-    row = make_row(full_mask(params), learning_rate=0.1)
-    state = initial_state(task, params, row, jnp.int32(0))
+    row = make_row(learning_rate=0.1)
+    state = initial_state(task, params, full_mask(params), row, jnp.int32(0))
     data = {"x": jnp.zeros(2)}
     indices = jnp.zeros((6, 2), jnp.int32)
     state, total = train_steps(task, state, row, ZERO, indices, data, jnp.int32(1), jnp.int32(4))
@@ -329,8 +275,8 @@ def test_a_frozen_embedding_keeps_its_bits_and_the_rest_moves():
     optimizer = make_optimizer(
         "adamw", weight_decay=0.1, clip_norm=1.0, frozen=lambda path: "embedding" in path
     )
-    row, task = make_row(full_mask(params)), make_task(optimizer)
-    state = initial_state(task, params, row, jnp.int32(0))
+    row, task = make_row(), make_task(optimizer)
+    state = initial_state(task, params, full_mask(params), row, jnp.int32(0))
     run = jax.jit(partial(train_steps, task))
     state, _ = run(state, row, ZERO, random_indices(), examples(), jnp.int32(0), jnp.int32(5))
     for path, leaf in by_path(params).items():
