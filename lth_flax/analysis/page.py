@@ -195,7 +195,8 @@ def _table_note(summary: Summary) -> str:
     n = len(one["seeds"])
     spread = f", mean ± half of the {confidence_name(summary)} interval" if n > 1 else ""
     return (
-        f"{score_name(summary['metric']).capitalize()} at the {CHECKPOINT_NAMES[one['primary_checkpoint']]}{spread}; "
+        f"{score_name(summary['metric']).capitalize()} at the "
+        f"{CHECKPOINT_NAMES[one['primary_checkpoint']]}{spread}; "
         f"{count(n, 'seed')}. “dense” is the network with nothing pruned."
     )
 

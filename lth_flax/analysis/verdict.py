@@ -107,7 +107,7 @@ def _of_test(metric: Metric) -> str:
 
 
 def _why_unknown(pairs: Pairs, primary: Primary, found: Comparison, options: Options) -> str:
-    close, needed = found.equivalence, found.seeds_needed
+    close, needed, unit = found.equivalence, found.seeds_needed, pairs.metric.unit
     if primary.smallest_p > options.alpha:
         possible = reach(len(pairs.seeds), pairs.draws, options.alpha)
         ways = [
@@ -122,12 +122,12 @@ def _why_unknown(pairs: Pairs, primary: Primary, found: Comparison, options: Opt
         reason = f"no difference at p = {options.alpha:g}"
         if close is not None and close.smallest_margin_points is not None:
             reason += (
-                f", nor equivalence within ±{close.margin_points:g} {pairs.metric.unit} at every level (the "
-                f"smallest margin that would pass is ±{close.smallest_margin_points:.2f})"
+                f", nor equivalence within ±{close.margin_points:g} {unit} at every level (the "
+                f"smallest margin that would pass is ±{close.smallest_margin_points:.3g})"
             )
     if needed and needed > len(pairs.seeds):
         reason += (
-            f"; with the spread seen here, a gap of {options.margin_points:g} {pairs.metric.unit} needs about "
+            f"; with the spread seen here, a gap of {options.margin_points:g} {unit} needs about "
             f"{needed} seeds (80% power)"
         )
     return reason
