@@ -468,15 +468,6 @@ def test_settings_at_their_default_are_folded_away(summary):
     assert all(name in folded for name in ("alpha", "arms", "dense_only"))
 
 
-def three_classes():
-    """12 texts, 4 per class, of which dense finds 4, 3 and 2; its predictions and true labels."""
-    true = np.repeat(np.arange(3), 4).astype(np.uint8)
-    predicted = np.array([0, 0, 0, 0, 1, 1, 1, 0, 2, 2, 0, 1], np.uint8)
-    row = record(arm="dense", level=0, target_sparsity=0.0, examples=12, accuracy=9 / 12,
-                 balanced_accuracy=9 / 12, predicted_shares=(6 / 12, 4 / 12, 2 / 12))  # fmt: skip
-    return row, true, predicted
-
-
 def test_classes_have_recall_f1_and_a_confusion_matrix(summary):
     classes = {
         "confusion": [[4 / 12, 0, 0], [1 / 12, 3 / 12, 0], [1 / 12, 1 / 12, 2 / 12]],
