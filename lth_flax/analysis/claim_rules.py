@@ -1,11 +1,9 @@
 """One rule for each sub-claim of the paper, as fixed before the second edition's records.
 
-A rule takes one run for each name that its claim gives, and returns a finding:
-"holds", "does not hold", "cannot tell", "depends on sparsity" (C6d alone), or
-"reported" where there is no claim. It raises `TooFew` where it needs more than is
-there, which is "cannot tell". Intervals are 95% over seeds, of the kind of the run's
-design. Where several learning rates were run, each depth stands at the rate that its
-dense networks' validation accuracy chose, and in C6 each arm and level at its own.
+A rule takes one run for each name of its claim and returns a finding; `TooFew` is "cannot
+tell". Intervals are 95% over seeds, of the run's design. Where several learning rates were run,
+each depth stands at the one that its dense networks' validation accuracy chose, and in C6 each
+arm and level at its own.
 """
 
 from collections.abc import Callable, Sequence
@@ -112,8 +110,8 @@ def no_resistance(run: Run) -> Finding:
         raise TooFew(f"a slope needs every network to break; {effect}")
     matrix = np.array([[100 * found[depth][seed].sparsity for depth in found] for seed in seeds])
     per = slope(matrix, seeds, list(found), "num_layers", 0.95, run.design)
-    assert per is not None
-    assert per.interval is not None
+    if per is None or per.interval is None:
+        raise TooFew("no slope")
     verdict = verdict_of(per.interval[1] <= 1, per.interval[0] > 0)
     return Finding(verdict, f"{said(per, 'points per doubling of depth')}; {effect}", len(seeds))
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lth_flax.analysis.claims import FIRST_EDITION, FIXED, NOT_RECORDED, Claim, First, Judged
+from lth_flax.analysis.claims import FIXED, NOT_RECORDED, Claim, Judged
 from lth_flax.analysis.evidence import FIRST_SEED
+from lth_flax.analysis.first_edition import FIRST_EDITION, first_edition
 from lth_flax.errors import UserError
 
 MOST_BYTES = 2**26
@@ -88,11 +89,6 @@ def claims_page(directory: Path, judged: Sequence[Judged]) -> str:
         name = f"[`{folder.name}`]({folder.name})"
         lines.append(_row([name, _what_ran(summary), _finding(summary)]))
     return "\n".join(lines) + "\n"
-
-
-def first_edition(number: str) -> First | None:
-    """What the first edition said of the claim that a sub-claim is a part of."""
-    return FIRST_EDITION.get({"Q1": "C7"}.get(number, number.rstrip("abcd")))
 
 
 def _rule(claim: Claim) -> str:

@@ -10,9 +10,9 @@ import pytest
 from analysis_fakes import record
 
 from lth_flax.analysis import claim_rules as rules
-from lth_flax.analysis.claims import CLAIMS, FIRST_EDITION, NOT_RECORDED, judge, main
-from lth_flax.analysis.claims_page import first_edition
+from lth_flax.analysis.claims import CLAIMS, NOT_RECORDED, judge, main
 from lth_flax.analysis.evidence import FIRST_SEED, Evidence, Run, TooFew, at_own_rates
+from lth_flax.analysis.first_edition import FIRST_EDITION, first_edition
 from lth_flax.analysis.merge import split_groups
 from lth_flax.records import write_records
 

@@ -81,7 +81,13 @@ def test_the_directions_have_half_of_alpha_each():
     found = decide(pairs)
     assert found.levels[0].p_control_better_adjusted == 2 / 128
     assert found.verdict.kind == "depends"
-    assert decide(pairs, alpha=0.03).verdict.kind == "treatment"
+    assert found.levels[1].p_treatment_better_adjusted == 1 / 128
+    assert [level.direction for level in found.levels] == ["worse", "better"]
+    # 2/128 is within 0.03 and 1/128 within 0.01, and neither within half of it.
+    strict = decide(pairs, alpha=0.03)
+    assert strict.verdict.kind == "treatment"
+    assert [level.direction for level in strict.levels] == [None, "better"]
+    assert [level.direction for level in decide(pairs, alpha=0.01).levels] == [None, None]
 
 
 def test_levels_shown_are_named_also_where_the_mean_is_not():
