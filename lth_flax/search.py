@@ -145,10 +145,11 @@ def search(
         first, method, directory=directory, rows=per_shape * len(shapes), steps=steps, say=say
     )
     if not run.finished:
-        for number, shape in enumerate(shapes):
-            if number:
-                run.use(next(setups))
-            Search(run, shape, rewinds[number], levels, arms).train(rates, seeds)
+        with jax.default_matmul_precision(config.matmul_precision):
+            for number, shape in enumerate(shapes):
+                if number:
+                    run.use(next(setups))
+                Search(run, shape, rewinds[number], levels, arms).train(rates, seeds)
     return run
 
 

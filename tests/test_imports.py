@@ -37,7 +37,7 @@ ALLOWED = {
         "storage", "records", "pruning", "data.batches",
     },
     "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
-    "analysis": {"errors", "files", "flagfile", "identity", "records", "predictions"},
+    "analysis": {"config", "errors", "files", "flagfile", "identity", "records", "predictions"},
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
         "flagfile", "records", "predictions", "tasks", "arms", "pruning", "training", "tickets",

@@ -21,6 +21,7 @@ from lth_flax.analysis.paper import Curve, paper_curves
 from lth_flax.analysis.result import Options, summary_text
 from lth_flax.analysis.summary import summarize
 from lth_flax.analysis.terminal import terminal_text
+from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.files import make_directory, write_bytes_atomic, write_text_atomic
 from lth_flax.flagfile import value_of
@@ -64,14 +65,22 @@ def write_report(
             f"cannot make {folder} ({error.strerror}): give another directory for the report"
         ) from None
     write_text_atomic(directory / "summary.json", summary_text(summary))
+    images = _write_figures(folder, summary, paper)
+    page = report_html(summary, images, settings, provenance, Config().texts())
+    write_text_atomic(page_of(directory), page)
+    return summary, terminal_text(summary)
+
+
+def _write_figures(
+    folder: Path, summary: Mapping[str, Any], paper: Mapping[str, Curve] | None
+) -> dict[str, bytes]:
+    """Writes every figure as PNG and SVG; the PNGs by name."""
     images = {}
     for name, figure in figures_of(summary, paper).items():
         images[name] = figure_bytes(figure, "png")
         write_bytes_atomic(folder / f"{name}.png", images[name])
         write_bytes_atomic(folder / f"{name}.svg", figure_bytes(figure, "svg"))
-    page = report_html(summary, images, dict(settings), dict(provenance))
-    write_text_atomic(page_of(directory), page)
-    return summary, terminal_text(summary)
+    return images
 
 
 def summary_of(block: Block, options: Options) -> dict[str, Any]:
