@@ -182,7 +182,7 @@ def test_configurations_join_into_the_bytes_of_a_run_of_all(tmp_path, capsys):
     assert merge(capsys, f"--out={out}", *runs)[0] == 0
     check_equal(out, whole)
     assert "--num_layers=2,4" in (out / "flags.txt").read_text().splitlines()
-    assert (out / "report" / "comparison.html").exists()
+    assert (out / "report" / "report.html").exists()
 
 
 @pytest.mark.parametrize(
