@@ -1,6 +1,7 @@
 """What `find_tickets` found, for a notebook: records, statistics, verdict, figures, tickets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -11,7 +12,26 @@ from lth_flax.analysis.terminal import terminal_table, terminal_text
 from lth_flax.errors import UserError
 from lth_flax.records import Record
 from lth_flax.runs.run import Run
-from lth_flax.tickets import Ticket
+from lth_flax.tickets import Ticket, load_ticket
+
+
+class SavedTickets(Mapping[tuple[int, float], Ticket]):
+    """(seed, target sparsity) -> the ticket below a folder, read when it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = {
+            (int(level.parent.name[5:]), float(level.name[6:])): level
+            for level in folder.glob("seed_*/level_*")
+        }
+
+    def __getitem__(self, key: tuple[int, float]) -> Ticket:
+        return load_ticket(self._paths[key])
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        return iter(sorted(self._paths))
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 class Result:
@@ -25,7 +45,9 @@ class Result:
     def __init__(self, run: Run) -> None:
         self.summary: dict[str, Any] = run.finish()
         self.records: Sequence[Record] = run.records
-        self.tickets: dict[tuple[int, float], Ticket] = run.tickets
+        self.tickets: Mapping[tuple[int, float], Ticket] = run.tickets
+        if run.directory is not None:
+            self.tickets = SavedTickets(run.directory / "tickets")
         self._page = {"settings": run.setup.config.texts(), "provenance": run.provenance}
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.arms import Seed
 from lth_flax.config import Config
 from lth_flax.errors import UserError
@@ -22,7 +23,7 @@ from lth_flax.pruning.levels import Level
 from lth_flax.pruning.masks import apply_mask
 from lth_flax.result import Result
 from lth_flax.runs import grid
-from lth_flax.runs.choices import Arm, chosen_arms, chosen_levels, pruned, seed_block
+from lth_flax.runs.choices import Arm, chosen_arms, chosen_levels, draws_of, pruned, seed_block
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.setup import Setup, build
@@ -144,6 +145,9 @@ def search(
     run = Run.open(
         first, method, directory=directory, rows=per_shape * len(shapes), steps=steps, say=say
     )
+    reach = reach_sentence(draws_of(arms), len(seeds), config.alpha)
+    if reach and levels:
+        say(reach)
     if not run.finished:
         with jax.default_matmul_precision(config.matmul_precision):
             for number, shape in enumerate(shapes):

@@ -122,6 +122,8 @@ def read_json(file: Path) -> dict[str, Any]:
         _json(content)
     except FileNotFoundError:
         raise
+    except NotADirectoryError as error:  # a file where a directory was named
+        raise FileNotFoundError(error.errno, error.strerror) from error
     except OSError as error:
         raise Unusable(f"{file.name}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

@@ -25,6 +25,9 @@ OPTIONAL_TREES = ("rewind_params",)
 FORMAT_KEYS = ("format_version", "files", *storage.FORMAT_KEYS)
 """Keys of the file that belong to the format, not to the ticket's own metadata."""
 
+TEXT_TASK = "text_classification"
+"""The task whose model and vocabulary this module knows; those of others are what they say."""
+
 _SIZES = ("vocabulary_size", "embedding_size", "hidden_size", "num_layers", "num_classes")
 _MOST_SIZE = 2**31 - 1
 _MOST_LAYERS = 1000
@@ -74,6 +77,8 @@ def check_metadata(metadata: Any, where: str) -> None:
             f"{where} has format_version {reprlib.repr(version)}: this version reads "
             f"{FIRST_FORMAT} and {FORMAT_VERSION}; update lth_flax, or save the ticket again"
         )
+    if not _is_text(metadata):
+        return
     kinds = {"model": dict, "vocabulary": list, "class_names": list}
     for name, kind in kinds.items():
         if not isinstance(metadata.get(name), kind):
@@ -89,16 +94,21 @@ def check_metadata(metadata: Any, where: str) -> None:
         raise UserError(f"{where} is damaged: class_names do not fit its model")
 
 
+def _is_text(metadata: Mapping[str, Any]) -> bool:
+    # Tickets of the first edition do not name their task: there was one.
+    return metadata.get("task", TEXT_TASK) == TEXT_TASK
+
+
 def expected_leaves(metadata: Mapping[str, Any], where: str) -> Leaves:
     """Leaves of every tree of the ticket, as its model settings say they must be: "mask/head/bias".
 
     Computed from numbers alone, so that no array is made for a claim. In the
-    mask a leaf may be 0-d instead, which only the file can say.
+    mask a leaf may be 0-d instead, which only the file can say. Of another task
+    than text classification every tree must be like the initial parameters.
 
     Raises:
       UserError: the stated leaves are others, or need too much memory.
     """
-    shapes = _parameter_shapes(metadata["model"])
     try:
         stated = storage.leaves_of(metadata)
     except Damaged as error:
@@ -107,13 +117,20 @@ def expected_leaves(metadata: Mapping[str, Any], where: str) -> Leaves:
     allowed = set(TREES)
     if not allowed - set(OPTIONAL_TREES) <= trees <= allowed:
         raise UserError(f"{where} is damaged: arrays must be {', '.join(TREES)}")
+    if _is_text(metadata):
+        shapes = _parameter_shapes(metadata["model"])
+        kinds = dict.fromkeys(shapes, "float32")
+    else:
+        initial = {p[len(TREES[0]) + 1 :]: v for p, v in stated.items() if p.startswith(TREES[0])}
+        shapes = {path: shape for path, (shape, _) in initial.items()}
+        kinds = {path: kind for path, (_, kind) in initial.items()}
     size = 4 * len(trees) * sum(math.prod(shape) for shape in shapes.values())
     if size > MOST_ARRAY_BYTES:
         raise UserError(
             f"{where} states a model of {size} bytes: at most {MOST_ARRAY_BYTES} are read"
         )
     expected = {
-        f"{tree}/{path}": (shape, "bool" if tree == "mask" else "float32")
+        f"{tree}/{path}": (shape, "bool" if tree == "mask" else kinds[path])
         for tree in trees
         for path, shape in shapes.items()
     }

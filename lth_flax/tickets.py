@@ -41,9 +41,11 @@ class Ticket:
     mask: the mask, of the same tree; 0-d leaves are not prunable.
     trained_params: the masked weights at the end of its own training.
     rewind_params: theta_k where training starts from step k, else None.
-    metadata: "model" (the arguments of `BiLSTMClassifier`), "vocabulary" (words
-      by id), "class_names", "dataset", "split_fingerprint", "seed", "level",
-      "target_sparsity", "settings" and how it was found: all JSON values.
+    metadata: "task", "dataset", "seed", "level", "target_sparsity", "settings" and how
+      it was found: all JSON values. Of text classification also "model" (the arguments of
+      `BiLSTMClassifier`), "vocabulary" (words by id), "class_names", "split_fingerprint".
+
+    Trees that are read back are dicts; the items of a list are named by their place.
     """
 
     initial_params: Params

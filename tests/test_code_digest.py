@@ -99,7 +99,7 @@ def test_an_edit_of_any_module_that_trains_is_found(plain):
 
 
 @pytest.mark.parametrize(
-    "module", ["pruning.scores", "experiments.arms", "models.lstm", "data.text", "training.host"]
+    "module", ["pruning.scores", "arms", "models.lstm", "data.text", "training.host"]
 )
 def test_an_edit_is_named(plain, module):
     """One constant, or one name, is enough."""

@@ -13,7 +13,7 @@ from kill_resume import RUN, check, finish, outputs, start, wait_for_training
 
 from lth_flax.analysis.blocks import read_provenance
 from lth_flax.errors import UserError
-from lth_flax.records import remove_temporaries
+from lth_flax.files import remove_temporaries
 from lth_flax.runs.workdir import check_identity, lock_work_dir
 
 ROOT = Path(__file__).resolve().parents[1]

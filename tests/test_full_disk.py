@@ -11,7 +11,7 @@ import pytest
 from test_tickets import bits, make_ticket
 
 from lth_flax.errors import UserError
-from lth_flax.records import write_bytes_atomic
+from lth_flax.files import write_bytes_atomic
 from lth_flax.tickets import load_ticket, save_ticket
 from lth_flax.training.checkpoints import Checkpoints, Position
 

@@ -30,8 +30,8 @@ ALLOWED = {
     "predictions": {"errors", "files", "records"},
     "arms": {"types", "randomness", "numerics", "pruning"},
     "data": {"errors", "randomness"},
-    "models": {"types"},
-    "pruning": {"types"},
+    "models": {"types", "errors"},
+    "pruning": {"types", "errors"},
     "training": {
         "types", "errors", "randomness", "numerics", "compat", "quiet", "files", "orbax_arrays",
         "storage", "records", "pruning", "data.batches",
@@ -45,7 +45,7 @@ ALLOWED = {
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
-        "config", "errors", "types", "arms", "pruning", "training", "runs", "tasks", "result",
+        "analysis", "config", "errors", "types", "arms", "pruning", "training", "runs", "tasks", "result",
     },
     "text_tasks": {
         "config", "errors", "types", "identity", "data", "models", "pruning", "training", "runs",

@@ -123,7 +123,7 @@ def test_a_run_goes_on_from_the_newest_save_that_was_done(tmp_path):
     root.mkdir()
 
     def arrays(position: Position) -> dict[str, np.ndarray]:
-        return {"a": np.arange(4.0) + 10 * position.slice + position.call}
+        return {"a": np.arange(4.0) + 10 * position.slice + position.step}
 
     disk = Disk(root)
     with disk.watch():

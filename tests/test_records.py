@@ -297,8 +297,9 @@ def test_curves_round_trip_in_order(tmp_path):
     assert rec.read_curves(tmp_path / "c.csv") == [other, point]
     lines = (tmp_path / "c.csv").read_text().splitlines()
     assert lines[0] == (
-        "row_id,arm,seed,draw,target_sparsity,epoch,train_loss,validation_loss,validation_accuracy"
+        "row_id,arm,seed,draw,target_sparsity,epoch,train_loss,validation_loss,validation_accuracy,"
+        "validation_score"
     )
-    assert lines[2] == "t,ticket,0,0,0.5,2,0.25,,"
+    assert lines[2] == "t,ticket,0,0,0.5,2,0.25,,,"
     with pytest.raises(UserError, match="twice"):
         rec.write_curves(tmp_path / "c.csv", [point, point])

@@ -256,3 +256,26 @@ def test_late_rewinding_starts_from_the_dense_network_of_then(found):
         ticket.rewind_params["hidden"]["kernel"] - ticket.initial_params["hidden"]["kernel"]
     )
     assert moved.max() > 1e-3
+
+
+def test_a_work_directory_holds_what_a_command_leaves_and_answers_again(found, tmp_path):
+    place = tmp_path / "a [run]"
+
+    def on_disk(**options):
+        task = dataclasses.replace(mlp(), name="mlp", version="1")
+        return search(task, levels=[0.5], work_dir=place, **options)
+
+    first = on_disk()
+    assert {p.name for p in place.iterdir()} >= {
+        "flags.txt", "provenance.json", "records.csv", "curves.csv", "summary.json", "report",
+        "tickets",
+    }  # fmt: skip
+    ticket = first.tickets[1, 0.5]
+    assert list(first.tickets) == [(0, 0.5), (1, 0.5)]
+    jax.tree_util.tree_map(np.testing.assert_array_equal, ticket.mask, found.tickets[1, 0.5].mask)
+    before = (place / "records.csv").read_bytes()
+    again = on_disk()
+    assert again.verdict == first.verdict
+    assert (place / "records.csv").read_bytes() == before
+    with pytest.raises(UserError, match="learning_rate"):
+        on_disk(training=dataclasses.replace(TRAINING, learning_rate=0.5))

@@ -67,9 +67,6 @@ def main(config: Config) -> None:
     check_found(config, found)
     config = with_settings(config, found)
     seeds = seed_block(config)
-    reach = reach_sentence({"reinit": config.reinit_draws}, len(seeds), config.alpha)
-    if reach:
-        print(reach)
     source = with_classes(load(config), used_classes(config, found))
     rows = len(seeds) * (2 + config.reinit_draws)
     configure_jax(config, rows=rows)
@@ -104,6 +101,9 @@ def main(config: Config) -> None:
     )
     directory = directory_of(config, method)
     run = Run.open(setup, method, directory=directory, rows=rows, append=True, source=ticket.digest)
+    reach = reach_sentence({"reinit": config.reinit_draws}, len(seeds), config.alpha)
+    if reach:
+        print(reach)
     for note in notes(found, source, dataset):
         print(note)
 

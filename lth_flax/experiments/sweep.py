@@ -58,13 +58,13 @@ def main(config: SweepConfig) -> None:
         f"({len(cells)} cell{'s' * (len(cells) > 1)} x {len(blocks)} blocks), each on {resources}; "
         f"{len(tasks) - len(todo)} done before"
     )
+    if len(todo) < len(tasks):
+        open_work_dir(directory, COMMAND, config)
+        check_done(config, directory, [task for task in tasks if task not in todo])
     if config.experiment == "winning_ticket" and not config.dense_only:
         reach = reach_sentence(draws_of(chosen_arms(config)), len(seeds), config.alpha)
         if reach:
             print(reach)
-    if len(todo) < len(tasks):
-        open_work_dir(directory, COMMAND, config)
-        check_done(config, directory, [task for task in tasks if task not in todo])
     if todo:
         failed = _run(config, directory, todo, len(tasks) - len(todo), resources)
         if failed:

@@ -14,9 +14,8 @@ masks; `reinit` starts fresh, and all have trained as many steps in the end.
 from pathlib import Path
 
 from lth_flax import cli
-from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import Config
-from lth_flax.runs.choices import chosen_arms, chosen_levels, draws_of, seed_block
+from lth_flax.runs.choices import chosen_arms, chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.setup import chosen_optimizer
 from lth_flax.search import search
@@ -24,11 +23,9 @@ from lth_flax.text_tasks import load, prepare_data, text_examples, text_task
 
 
 def main(config: Config) -> None:
-    seeds, arms = seed_block(config), chosen_arms(config)
-    chosen_levels(config), chosen_optimizer(config)  # what cannot be is said before data is read
-    reach = reach_sentence(draws_of(arms), len(seeds), config.alpha)
-    if reach and not config.dense_only:
-        print(reach)
+    seeds = seed_block(config)
+    # What cannot be is said before data is read.
+    chosen_arms(config), chosen_levels(config), chosen_optimizer(config)
     source = load(config)
     configure_jax(config, rows=len(seeds) * len(config.learning_rate))
     dataset = prepare_data(config, source, seeds)

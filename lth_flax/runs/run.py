@@ -285,7 +285,7 @@ class Run:
         setup = self.setup
         task, examples = setup.task, setup.examples
         metadata = {
-            "task": task.name,
+            "task": task.name or "task",
             "model": dict(task.model.settings) if task.model else {},
             "dataset": examples.name,
             "data_fingerprint": examples.fingerprint,

@@ -12,7 +12,7 @@ import pytest
 from lth_flax import cli
 from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.runs.setup import load, prepare_data
+from lth_flax.text_tasks import load, prepare_data
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER, COPIES = 60, 4

@@ -16,7 +16,7 @@ def test_the_best_epoch_is_the_earliest_with_the_highest_validation_accuracy():
         start = int(one.params["count"][0])
         counts = [start + STEPS * epoch for epoch in range(1, EPOCHS + 1)]
         assert [curve.epoch for curve in outcome.curves] == [1, 2, 3, 4]
-        accuracies = [curve.validation_accuracy for curve in outcome.curves]
+        accuracies = [curve.validation_score for curve in outcome.curves]
         assert accuracies == SCRIPT[counts].tolist()
         assert accuracies.index(max(accuracies)) + 1 == outcome.best_epoch
         assert float(outcome.params["count"][0]) == start + EPOCHS * STEPS

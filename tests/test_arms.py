@@ -5,11 +5,12 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from lth_flax.experiments.arms import ARMS, Seed
-from lth_flax.experiments.choices import pruned
 
+from lth_flax.arms import ARMS, Seed
+from lth_flax.config import Config
 from lth_flax.pruning.levels import from_rate, from_sparsities
 from lth_flax.pruning.masks import full_mask
+from lth_flax.runs.choices import pruned
 
 LEVELS = from_sparsities([0.0, 0.2, 0.5, 0.9])
 WEIGHTS = 4 * 10 + 10 * 3
@@ -41,13 +42,13 @@ def assert_nested(masks, amounts):
 @pytest.mark.parametrize("criterion", ["magnitude", "magnitude_increase", "random"])
 @pytest.mark.parametrize("schedule", ["oneshot", "iterative"])
 @pytest.mark.parametrize("levels", [LEVELS, from_rate(0.2, 3)], ids=["levels", "rounds"])
-def test_masks_of_every_score_nest(criterion, schedule, levels, restored_flags):
-    restored_flags([f"--criterion={criterion}", f"--schedule={schedule}"])
+def test_masks_of_every_score_nest(criterion, schedule, levels):
+    config = Config(criterion=criterion, schedule=schedule)
     last = []
     for family in FAMILIES:
         mask, masks = full_mask(family.initial_params), []
         for level in levels:
-            found = pruned(family, make_params(50 + family.seed), mask, level)
+            found = pruned(config, family, make_params(50 + family.seed), mask, level)
             masks.append(found)
             mask = found if schedule == "iterative" else mask
         amounts = [WEIGHTS - round(level.target_sparsity * WEIGHTS) for level in levels]
@@ -57,12 +58,13 @@ def test_masks_of_every_score_nest(criterion, schedule, levels, restored_flags):
 
 
 @pytest.mark.parametrize("arm", ["ticket", "shuffled", "random"])
-def test_masks_of_every_arm_nest(arm, restored_flags):
-    restored_flags([])
+def test_masks_of_every_arm_nest(arm):
     found = []
     for family in FAMILIES:
         dense = full_mask(family.initial_params)
-        tickets = [pruned(family, family.initial_params, dense, level) for level in LEVELS]
+        tickets = [
+            pruned(Config(), family, family.initial_params, dense, level) for level in LEVELS
+        ]
         masks = [
             ARMS[arm](family, mask, level.index, 0)[1]
             for mask, level in zip(tickets, LEVELS, strict=True)
