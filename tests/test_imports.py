@@ -18,8 +18,8 @@ ALLOWED = {
     "records": {"errors"},
     "predictions": {"errors", "records"},
     "data": {"errors", "randomness"},
-    "models": {"types"},
-    "pruning": {"types"},
+    "models": {"types", "errors"},
+    "pruning": {"types", "errors"},
     "training": {
         "types", "errors", "randomness", "compat", "quiet", "records", "pruning", "data.batches",
     },
