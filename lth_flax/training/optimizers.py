@@ -84,6 +84,7 @@ def keep_pruned(
         updates, inner_state = inner.update(
             apply_mask(grads, mask), state.inner, apply_mask(params, mask), **extra
         )
+        checked_mask(mask, updates, of="updates")
         updates = jax.tree_util.tree_map(_to_zero, updates, params, mask)
         return updates, PrunedState(mask, mask_moments(inner_state, mask, params))
 
