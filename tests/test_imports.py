@@ -45,7 +45,8 @@ ALLOWED = {
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
-        "analysis", "config", "errors", "types", "arms", "pruning", "training", "runs", "tasks", "result",
+        "analysis", "config", "errors", "types", "arms", "pruning", "training", "runs", "tasks",
+        "result",
     },
     "text_tasks": {
         "config", "errors", "types", "identity", "data", "models", "pruning", "training", "runs",

@@ -20,7 +20,7 @@ def nothing_received(monkeypatch):
         raise Exit(status)
 
     monkeypatch.setattr(interrupt, "_state", interrupt._State())
-    monkeypatch.setattr(interrupt, "leave", lambda signum: None)
+    monkeypatch.setattr(interrupt, "leave", lambda signum, **how: None)
     monkeypatch.setattr(os, "_exit", leave)
 
 
