@@ -148,12 +148,17 @@ def search(
     reach = reach_sentence(draws_of(arms), len(seeds), config.alpha)
     if reach and levels:
         say(reach)
-    if not run.finished:
+    if run.finished:
+        return run
+    try:
         with jax.default_matmul_precision(config.matmul_precision):
             for number, shape in enumerate(shapes):
                 if number:
                     run.use(next(setups))
                 Search(run, shape, rewinds[number], levels, arms).train(rates, seeds)
+    except BaseException:
+        run.close()
+        raise
     return run
 
 

@@ -1,5 +1,6 @@
 """A run: trains tables, keeps their records on disk, answers at the end."""
 
+import contextlib
 import datetime
 import json
 import shutil
@@ -17,6 +18,7 @@ from lth_flax.analysis.blocks import Block, read_block, read_provenance
 from lth_flax.analysis.report import page_of, summary_of, write_report
 from lth_flax.analysis.result import Options
 from lth_flax.config import settings_of
+from lth_flax.errors import UserError
 from lth_flax.files import remove_temporaries
 from lth_flax.flagfile import MACHINE_FLAGS
 from lth_flax.identity import PACKAGES, PARTS, Identity, digest, package_version
@@ -117,8 +119,12 @@ class Run:
         mark = {"identity": digest(found, _OF_ALL_ROWS)}
         method = method._replace(settings={**method.settings, **mark})
         run = cls(directory, setup, method, rows, source=source, identity=found, say=say)
-        if directory is not None and run._open(directory, append):
-            return run
+        try:
+            if directory is not None and run._open(directory, append):
+                return run
+        except BaseException:
+            run.close()
+            raise
         steps = rows * setup.steps_per_replicate if steps is None else steps
         run._progress = Progress(rows=rows, steps=steps, bar=config.progress, say=say)
         run._describe_data()
@@ -151,6 +157,16 @@ class Run:
             say=lambda line: print(line, file=sys.stderr),
         )
         return False
+
+    def close(self) -> None:
+        """Lets go of the directory; what is saved counts."""
+        if self._checkpoints:
+            with contextlib.suppress(UserError):  # of a save: why we are here matters more
+                self._checkpoints.close()
+            self._checkpoints = None
+        if self._lock:
+            self._lock.close()
+            self._lock = None
 
     def use(self, setup: Setup) -> None:
         """What the next tables are of: another shape, the same data."""
@@ -341,6 +357,7 @@ class Run:
             # Last: from now on the records are the answer, and checkpoints are not needed.
             write_json(directory / "provenance.json", self.provenance)
             shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        self.close()
         self.say(answer)
         self.say(f"\nReport: {page_of(directory)}")
         return summary
