@@ -62,6 +62,7 @@ def identity_of(
     files: Mapping[str, str],
     command: str,
     functions: Iterable[Callable[..., Any]] = (),
+    task: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, str]]:
     """The identity of a run that is about to begin in this process.
@@ -72,6 +73,7 @@ def identity_of(
       command: the module that trains; it and what it imports are the code.
       functions: what the run was told to use by name, such as its score: those
         from outside this package are part of its code.
+      task: name and version of a task, by which functions without a source are known.
       environment: of the process that trains, if that is not this one.
     """
     return {
@@ -79,7 +81,7 @@ def identity_of(
         "files": dict(files),
         "versions": versions(),
         "numerics": numerics.in_effect(environment),
-        "code": {**package_code(command), **_own_code(functions)},
+        "code": {**package_code(command), **_own_code(functions, task)},
     }
 
 
@@ -103,22 +105,26 @@ def package_code(command: str) -> dict[str, str]:
     return module_digests([command], apart_from=NOT_OF_RESULTS)
 
 
-def _own_code(functions: Iterable[Callable[..., Any]]) -> dict[str, str]:
+def _own_code(functions: Iterable[Callable[..., Any]], task: str) -> dict[str, str]:
     """Digests of a user's functions by name.
 
     Raises:
-      UserError: one has no source, so that nothing could tell it from another.
+      UserError: one has no source, and no task is named, so that nothing could tell it from
+        another.
     """
-    found = {}
+    found = {"task": task} if task else {}
     for function in functions:
         module, name = (getattr(function, n, None) for n in ("__module__", "__qualname__"))
         if str(module).partition(".")[0] == "lth_flax":
             continue
         digest = function_digest(function)
+        if digest is None and task:
+            continue
         if digest is None:
             raise UserError(
                 f"{module}.{name} has no source that could be read, so its results could not be "
-                "told from others: define it in a file or a notebook cell"
+                "told from others: define it in a file or a notebook cell, or give the task name= "
+                "and version="
             )
         found[f"{module}.{name}"] = digest
     return found

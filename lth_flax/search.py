@@ -68,6 +68,8 @@ def find_tickets(
       margin: of equivalence, in points (of the metric's own unit, where that is no share).
       alpha: level of the tests.
       work_dir: keeps everything on disk, and continues what was stopped; None writes nothing.
+        It knows a task by the source of its functions, or where that cannot be read by its
+        name and version.
 
     Raises:
       UserError: a value that cannot be, or a `work_dir` that holds something else.
@@ -76,10 +78,6 @@ def find_tickets(
     if not len(block) or list(block) != list(range(block[0], block[0] + len(block))):
         raise UserError(
             f"seeds={seeds!r}: expected how many, or which, in a row, such as range(100, 108)"
-        )
-    if work_dir is not None and not (task.name and task.version):
-        raise UserError(
-            "a task needs name= and version= to be kept in a work_dir: they are what it knows it by"
         )
     settings: dict[str, Any] = {
         **{name: getattr(training, name) for name in training.__dataclass_fields__},

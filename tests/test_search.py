@@ -237,7 +237,6 @@ def test_a_score_and_an_arm_from_outside_the_package(found):
         ({"score": "none"}, "criterion"),
         ({"rewind": 99}, "no point of training"),
         ({"prunable": lambda path, leaf: False}, "no parameter is prunable"),
-        ({"work_dir": "somewhere"}, "name= and version="),
     ],
 )
 def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
@@ -277,5 +276,19 @@ def test_a_work_directory_holds_what_a_command_leaves_and_answers_again(found, t
     again = on_disk()
     assert again.verdict == first.verdict
     assert (place / "records.csv").read_bytes() == before
+    with pytest.raises(UserError, match="other code .*task"):
+        search(dataclasses.replace(mlp(), name="mlp", version="2"), levels=[0.5], work_dir=place)
     with pytest.raises(UserError, match="learning_rate"):
         on_disk(training=dataclasses.replace(TRAINING, learning_rate=0.5))
+
+
+def test_functions_without_a_source_need_a_name_on_disk_alone(tmp_path):
+    names = {"jnp": jnp, "apply": apply, "mean": mean, "cross_entropy": cross_entropy}
+    loss = eval("lambda params, batch, key: mean(cross_entropy(params, batch), batch)", names)
+    task = dataclasses.replace(mlp(), loss=loss)
+    options = {"seeds": 1, "levels": [0.5], "training": lth.Training(epochs=1, batch_size=64)}
+    assert search(task, **options).records
+    with pytest.raises(UserError, match="no source .*name= and version="):
+        search(task, work_dir=tmp_path / "run", **options)
+    named = dataclasses.replace(task, name="mine", version="1")
+    assert search(named, work_dir=tmp_path / "run", **options).records

@@ -21,12 +21,13 @@ def identity_now(
     data: str,
     files: Mapping[str, str],
     functions: Sequence[Callable[..., Any]] = (),
+    task: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, str]]:
     """What the rows of an experiment with these flags come from, apart from the flags.
 
-    `functions` are those of the task. `environment` is that of the process that
-    trains, if it is not this one.
+    `functions` are those of the task, `task` its name and version. `environment` is
+    that of the process that trains, if it is not this one.
     """
     setting = settings_of()
     named = [setting["criterion"].function(config.criterion)]
@@ -37,6 +38,7 @@ def identity_now(
         files=files,
         command=f"lth_flax.experiments.{experiment}",
         functions=[*named, *functions],
+        task=task,
         environment=environment,
     )
 

@@ -108,12 +108,16 @@ class Run:
         interrupted run is only taken where it is the same. `say` gets what a terminal shows.
         """
         config = setup.config
+        task = setup.task
+        # Nothing answers for what stays in memory: there any function will do.
+        known = "in memory" if directory is None else task.version and f"{task.name} {task.version}"
         found = identity_now(
             config,
             method.experiment,
             data=setup.examples.fingerprint,
-            files=setup.task.files,
-            functions=setup.task.functions,
+            files=task.files,
+            functions=task.functions,
+            task=known or "",
         )
         # Records alone tell what was made by other code; their data and files they name already.
         mark = {"identity": digest(found, _OF_ALL_ROWS)}

@@ -1,0 +1,32 @@
+"""What the pages under docs/ show runs, and README stays short."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+
+
+def test_readme_is_read_in_one_go():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8")) <= 8_000
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_every_file_that_a_page_names_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#]+?)\)", text):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+    named = re.findall(r"(?<![\w/])(?:configs|tests|lth_flax)/[\w/]+\.(?:flags|py|json|csv)", text)
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_has_a_verdict(capsys):
+    text = (ROOT / "docs" / "own_network.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(program, "own_network", "exec"), {})
+    assert "ticket minus reinit" in capsys.readouterr().out
