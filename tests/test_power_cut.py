@@ -91,6 +91,7 @@ def test_a_save_is_the_old_or_the_new_one(tmp_path, first):
     assert seen == ({"new"} if first else {"old", "new"})
 
 
+@pytest.mark.slow
 def test_a_ticket_is_saved_again_after_any_power_cut(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
@@ -117,6 +118,7 @@ def test_a_ticket_is_saved_again_after_any_power_cut(tmp_path):
             assert len(list(place.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_the_newest_save_that_was_done(tmp_path):
     """Four saves, a finished slice, a save of the next; `done` is the last that was waited for."""
     root = tmp_path / "root"

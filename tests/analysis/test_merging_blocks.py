@@ -100,6 +100,12 @@ def write_run(directory, rows, *, flags=(), finished=True, without=()):
     return directory
 
 
+@pytest.fixture(autouse=True)
+def no_figures(monkeypatch):
+    """They are drawn elsewhere, and take most of the time."""
+    monkeypatch.setattr(report, "_write_figures", lambda *_: {})
+
+
 def merge(capsys, *arguments):
     status = report.main([str(argument) for argument in arguments])
     return status, capsys.readouterr()

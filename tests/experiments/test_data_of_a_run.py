@@ -51,6 +51,7 @@ def command(place, *arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_copies_and_vectors_are_said_and_recorded(place):
     done = command(place, "--work_dir=run", "--embeddings_file=vectors.txt")
     assert done.returncode == 0, done.stderr
@@ -72,6 +73,7 @@ def test_copies_and_vectors_are_said_and_recorded(place):
     assert warning.startswith(f"warning: {across['test']} test and {across['validation']} valid")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

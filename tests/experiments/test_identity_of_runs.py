@@ -81,6 +81,7 @@ def place(tmp_path_factory):
     return place
 
 
+@pytest.mark.slow
 def test_a_finished_run_answers_for_its_own_files_and_settings_alone(place):
     shutil.copy(place / "a.txt", place / "moved.txt")
     ambient = {"XLA_FLAGS": "--xla_cpu_enable_fast_math=true", "JAX_SOFTMAX_CUSTOM_JVP": "1"}
@@ -113,6 +114,7 @@ def test_a_finished_run_answers_for_its_own_files_and_settings_alone(place):
                 assert path.read_bytes() == same.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_it_is_in_the_records_the_provenance_and_the_tickets(place):
     provenance = json.loads((place / "run" / "provenance.json").read_text())
     ticket = json.loads(next((place / "run").rglob("ticket.json")).read_text())
