@@ -94,6 +94,7 @@ def test_nothing_of_a_config_is_changed_in_place():
     assert dataclasses.replace(config, epochs=9).epochs == (9,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "listed", "left_out"),
     [

@@ -74,7 +74,9 @@ def test_a_checkpoint_that_does_not_fit_leaves_those_before(tmp_path, size):
     again.close()
 
 
-@pytest.mark.parametrize("size", [0, 500, 2_000])
+@pytest.mark.parametrize(
+    "size", [500, *(pytest.param(size, marks=pytest.mark.slow) for size in (0, 2_000))]
+)
 def test_a_ticket_that_does_not_fit_leaves_the_old_one(tmp_path, size):
     path, old = tmp_path / "ticket", make_ticket()
     save_ticket(path, old)

@@ -89,6 +89,7 @@ def pictures(summary, dpi=50):
 # Figures.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_figures_repeat_to_the_byte(summary, kind):
     first, again = (
@@ -146,6 +147,7 @@ def test_what_records_say_can_always_be_drawn(change):
         assert figure_bytes(figure, "svg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [COLUMN_MM, PAGE_MM])
 @pytest.mark.parametrize("which", ["summary", "grid", "retrained"])
 def test_figures_have_the_width_and_nothing_leaves_them(which, width, request):

@@ -215,6 +215,7 @@ def test_real_tweets():
     assert source.num_empty == 0
 
 
+@pytest.mark.slow
 def test_real_reviews():
     path = SHARED / "tfds"
     if not path.exists():

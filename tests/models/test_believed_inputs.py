@@ -60,7 +60,11 @@ def test_wrong_lengths_are_one_clear_line(lengths, message):
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize(
     "dtype",
-    [np.int8, np.uint8, np.int16, np.uint32, np.int64, jnp.float16, jnp.bfloat16, np.float64],
+    [np.uint8, np.int64, jnp.bfloat16]
+    + [
+        pytest.param(dtype, marks=pytest.mark.slow)
+        for dtype in (np.int8, np.int16, np.uint32, jnp.float16, np.float64)
+    ],
 )
 def test_lengths_of_any_type_of_number(dtype, traced):
     # 300 steps: neither the padded time nor a bound on it fits into 8 bits.
@@ -219,6 +223,7 @@ def x64():
     return scope
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     [
@@ -239,6 +244,7 @@ def test_numeric_settings_of_jax_change_nothing(setting):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_network_is_initialized_and_run_with_dropout_under_strict_rules():
     model = MODEL.clone(dropout=0.4, embedding_dropout=0.1)
 
@@ -253,6 +259,7 @@ def test_a_network_is_initialized_and_run_with_dropout_under_strict_rules():
         np.testing.assert_array_equal(logits(*small_batch()), expected)
 
 
+@pytest.mark.slow
 def test_double_precision_where_it_is_asked_for():
     with x64():
         params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), layer())

@@ -187,6 +187,7 @@ def small_params():
     return small_classifier().init(jax.random.key(0), *small_batch())["params"]
 
 
+@pytest.mark.slow
 def test_padding_further_changes_nothing_even_under_dropout():
     tokens, lengths = small_batch()
     model = small_classifier(dropout=0.4)

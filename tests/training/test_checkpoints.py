@@ -212,6 +212,7 @@ def test_any_file_damaged_costs_time_and_nothing_else(stopped, tmp_path, damage)
     assert skipped >= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, flip], ids=["truncate", "flip"])
 def test_with_all_files_damaged_training_starts_again(stopped, tmp_path, damage):
     directory = tmp_path / "run"

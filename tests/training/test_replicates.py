@@ -146,6 +146,7 @@ def stop_listening(listener):
         monitoring._unregister_event_duration_listener_by_callback(listener)
 
 
+@pytest.mark.slow
 def test_a_longer_table_compiles_nothing_more():
     compiled = []
 
@@ -229,6 +230,7 @@ def program_text(lifter):
     return lifted.lower(state, (row, loss_sum, indices), shared).compile().as_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "rows"), [("map", 2), ("map", 4), ("vmap", 4)])
 def test_devices_do_not_talk_to_each_other(mode, rows):
     text = program_text(engine(mode, devices=2, rows=rows))

@@ -123,8 +123,10 @@ def random_indices(steps=STEPS, batch=8, number=24, seed=2):
     ("optimizer", "moments"),
     [
         (make_optimizer("adamw", weight_decay=0.1), 2),
-        (make_optimizer("sgd", momentum=0.9, weight_decay=0.1), 1),
-        (make_optimizer("adam", clip_norm=0.05), 2),
+        pytest.param(
+            make_optimizer("sgd", momentum=0.9, weight_decay=0.1), 1, marks=pytest.mark.slow
+        ),
+        pytest.param(make_optimizer("adam", clip_norm=0.05), 2, marks=pytest.mark.slow),
         (make_optimizer("sgd", momentum=0.9, clip_norm=0.05), 1),
     ],
     ids=["adamw", "sgd with momentum", "adam clipped", "sgd clipped"],
@@ -167,6 +169,7 @@ def test_the_loss_has_gradients_at_pruned_weights_that_are_not_zero():
             assert np.asarray(by_path(grads)[path])[~np.asarray(kept)].any()
 
 
+@pytest.mark.slow
 def test_a_full_mask_trains_as_no_mask_at_all_to_the_bit():
     params, data, batches = fresh_params(), examples(), random_indices(4)
     build = make_optimizer("adamw", weight_decay=0.1, clip_norm=1.0)
