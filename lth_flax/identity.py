@@ -29,8 +29,8 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 NOT_OF_RESULTS = tuple(
     f"lth_flax.{name}"
     for name in (
-        "analysis", "benchmarks", "tickets", "ticket_files", "ticket_metadata", "errors", "quiet",
-        "identity", "code_digest", "cli", "config", "flagfile", "interrupt",
+        "analysis", "benchmarks", "result", "tickets", "ticket_files", "ticket_metadata",
+        "errors", "quiet", "identity", "code_digest", "cli", "config", "flagfile", "interrupt",
         "runs.platforms", "runs.progress",
     )
 )  # fmt: skip

@@ -106,7 +106,8 @@ class Training:
     """How one network is trained. The settings and bounds are those of the flags of these names.
 
     optimizer: a name, or a function learning_rate -> optax.GradientTransformation
-      whose state does not depend on the rate.
+      whose state does not depend on the rate. A function is used as it is:
+      weight_decay, momentum and clip_norm are of named optimizers.
 
     Raises:
       UserError: a value is none of its setting.

@@ -1,7 +1,7 @@
 """From a trained row to its records: the metrics, and what the mask looks like."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 from jaxtyping import Int
@@ -55,16 +55,23 @@ class Method(NamedTuple):
     settings: Mapping[str, Any] = {}
 
 
+def are_classes(values: np.ndarray | None) -> TypeGuard[np.ndarray]:
+    """Whether they are one class for each example, counted from 0."""
+    if values is None or values.ndim != 1 or values.dtype.kind not in "iub":
+        return False
+    return not len(values) or int(values.min()) >= 0
+
+
 def class_columns(
     outputs: Mapping[str, np.ndarray],
     labels: Int[np.ndarray, " examples"] | None,
     classes: int | None,
 ) -> dict[str, Any]:
     """What only classifiers have: shares of the predicted classes, and of the most frequent one."""
-    if labels is None or labels.ndim != 1 or labels.dtype.kind not in "iub":
+    if not are_classes(labels):
         return {"predicted_shares": (), "majority_accuracy": None}
     counts = np.zeros(0, int)
-    if "predicted" in outputs:
+    if are_classes(outputs.get("predicted")):
         counts = np.bincount(outputs["predicted"], minlength=classes or int(labels.max()) + 1)
     return {
         "predicted_shares": tuple(float(n) / len(labels) for n in counts),

@@ -40,6 +40,7 @@ from lth_flax.runs.results import (
     SCORED_SPLITS,
     Entry,
     Method,
+    are_classes,
     curves_of,
     records_of,
 )
@@ -283,13 +284,13 @@ class Run:
             self.curves += curves_of(self.setup, entry, outcome)
             model = self.setup.task.model
             for (checkpoint, split), output in outcome.outputs.items():
-                if split == "test" and "predicted" in output:
+                if split == "test" and are_classes(output.get("predicted")):
                     most = model.num_classes - 1 if model and model.num_classes else 2**31 - 1
                     smallest = np.min_scalar_type(most)
                     classes = output["predicted"].astype(smallest)
                     self.predictions[f"{entry.row_id}/{checkpoint}"] = classes
                     labels = self.setup.examples.of(entry.seed, split).get("labels")
-                    if labels is not None:
+                    if are_classes(labels):
                         name = labels_name(self.setup.examples.name, entry.seed)
                         self.predictions[name] = labels.astype(smallest)
         self._write()

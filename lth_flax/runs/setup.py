@@ -175,6 +175,10 @@ def chosen_optimizer(config: Config) -> Optimizer:
       UserError: it does not have one of the settings that were given.
     """
     if callable(config.optimizer) or ":" in config.optimizer:
+        if config.freeze_embeddings:
+            raise UserError(
+                "--freeze_embeddings goes with a named --optimizer: freeze inside of the function"
+            )
         found: Optimizer = settings_of()["optimizer"].function(config.optimizer)
         return found
     default = settings_of()["momentum"].default
