@@ -115,6 +115,7 @@ def same(one, other):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*AMBIENT, *numerics.FLAX_PINNED])
 def test_pinned_draws_are_the_same_whatever_surrounds_them(name):
     with numerics.pinned():
@@ -127,6 +128,7 @@ def test_pinned_draws_are_the_same_whatever_surrounds_them(name):
     assert same(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -247,6 +247,7 @@ def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_late_rewinding_starts_from_the_dense_network_of_then(found):
     result = search(rewind=1, levels=[0.5])
     ticket = result.tickets[0, 0.5]
@@ -282,6 +283,7 @@ def test_a_work_directory_holds_what_a_command_leaves_and_answers_again(found, t
         on_disk(training=dataclasses.replace(TRAINING, learning_rate=0.5))
 
 
+@pytest.mark.slow
 def test_functions_without_a_source_need_a_name_on_disk_alone(tmp_path):
     names = {"jnp": jnp, "apply": apply, "mean": mean, "cross_entropy": cross_entropy}
     loss = eval("lambda params, batch, key: mean(cross_entropy(params, batch), batch)", names)

@@ -355,6 +355,7 @@ def test_what_is_said_of_the_arrays_is_covered_too(copy, change):
 # The first edition.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rewind", [False, True])
 @pytest.mark.parametrize("drop", [(), ("files", "sha256", "arrays_in")])
 def test_tickets_of_the_first_edition_load(tmp_path, drop, rewind):

@@ -507,6 +507,7 @@ def test_nested_values_are_rows_with_the_names_above():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keep",
     [

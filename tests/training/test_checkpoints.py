@@ -143,6 +143,7 @@ def test_it_may_go_on_with_calls_of_another_length(tmp_path, monkeypatch):
     assert said == []
 
 
+@pytest.mark.slow
 def test_only_the_last_few_are_kept(tmp_path):
     train_until(tmp_path, 11)
     assert len(list((tmp_path / "running").iterdir())) == KEPT
@@ -153,6 +154,7 @@ def test_only_the_last_few_are_kept(tmp_path):
     assert all(name.startswith("000_0001_") for name in names)
 
 
+@pytest.mark.slow
 def test_checkpoints_of_another_run_are_not_used(tmp_path):
     train_until(tmp_path, CALLS_PER_EPOCH * EPOCHS + 3)
     outcomes, said, _ = resume(tmp_path, identity="another run")
@@ -385,6 +387,7 @@ def test_a_save_stops_training_no_longer_than_a_copy_takes(tmp_path, monkeypatch
     kept.close()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_for_another_reason_than_damage_is_not_trained_again(
     tmp_path, monkeypatch
 ):

@@ -202,6 +202,7 @@ def test_every_transformation_of_optax_is_wrapped_or_refused_in_one_line(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adamw", "nesterov", "clipped"])
 def test_weights_that_are_kept_train_as_in_a_loop_that_masks_by_hand(name):
     params, mask, loss = problem()
@@ -259,6 +260,7 @@ def test_masks_of_other_kinds_are_bool_in_the_state():
     assert {leaf.dtype for leaf in jax.tree.leaves(state.mask)} == {np.dtype(bool)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reset_state", [False, True])
 def test_inside_lookahead_both_sets_of_parameters_stay_masked(reset_state):
     params, mask, loss = problem()

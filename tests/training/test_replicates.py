@@ -323,6 +323,7 @@ def test_a_loss_that_is_no_classifier_at_all():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_all_levels_of_a_network_in_one_call_are_those_one_by_one(mode):
     """The slow way: a network with the mask put on it, trained at rate zero and scored."""
