@@ -192,7 +192,8 @@ def _check_on_disk(metadata: Any, leaves: Leaves) -> None:
     for name in sorted(on_disk.keys() | leaves.keys()):
         leaf, (shape, dtype) = on_disk.get(name), leaves.get(name, ((), "absent"))
         if (getattr(leaf, "shape", None), str(getattr(leaf, "dtype", None))) != (shape, dtype):
-            raise Damaged(f"{name} on disk is of another shape or type than stated")
+            what = name or "what is"
+            raise Damaged(f"{what} on disk is of another shape or type than stated")
         # A chunk is decompressed whole, whatever the shape is.
         chunk = getattr(getattr(leaf, "storage", None), "chunk_shape", None)
         if chunk is not None and any(c > max(n, 1) for c, n in zip(chunk, shape, strict=True)):

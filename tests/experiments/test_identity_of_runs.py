@@ -1,5 +1,6 @@
 """A directory answers for what made it: other files, settings and code are refused by name."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from lth_flax.experiments.sweep_plan import Cell, Task
 from lth_flax.records import read_records
 from lth_flax.runs.provenance import identity_now, source_revision
 from lth_flax.text_tasks import files_that_are_read, load
+from lth_flax.tickets import load_ticket, save_ticket
 from lth_flax.training.host import flags_with
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,12 +270,12 @@ def test_the_controls_of_a_ticket_start_with_its_vectors(place):
     check_refused(retrain("--work_dir=no", "--embeddings_file=b.txt"), *words)
     check_refused(retrain("--work_dir=no"), "was found with word vectors")
     # A ticket of the first edition does not say which vectors it had, but has them.
-    metadata = json.loads(ticket.read_text())
+    found = load_ticket(ticket.parent)
+    metadata = json.loads(json.dumps(found.metadata))
     del metadata["identity"], metadata["settings"]["identity"]
     metadata["settings"]["embeddings"] = True
     old = place / "old"
-    shutil.copytree(ticket.parent, old)
-    (old / "ticket.json").write_text(json.dumps(metadata))
+    save_ticket(old, dataclasses.replace(found, metadata=metadata))
     flags[0] = f"--ticket={old}"
     succeed(retrain("--work_dir=from_old", "--embeddings_file=a.txt"))
     check_refused(retrain("--work_dir=no", "--embeddings_file=b.txt"), "holds other word vectors")

@@ -258,7 +258,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(source_run, cache, tmp_pat
     cases = {
         "--ticket is missing": [],
         "is no ticket": [f"--ticket={source_run}"],
-        "cannot be read": [f"--ticket={damaged}"],
+        "is damaged": [f"--ticket={damaged}"],
         "neg, neu, pos": [ticket, "--dataset=csv", *columns],
         "--hidden_size=7 is not the ticket's 5": [ticket, "--hidden_size=7"],
         "was made by": [ticket, f"--work_dir={source_run}"],

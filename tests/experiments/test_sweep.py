@@ -405,10 +405,10 @@ def test_its_blocks_merge_by_hand(swept, place, tmp_path, capsys):
 @pytest.mark.slow
 @needs_ray
 def test_a_wrong_flag_ends_the_sweep_with_its_line_and_leaves_nothing(place):
-    run = start(place, *TINY, "--arms=ticket,lottery", "--work_dir=wrong", "--seeds_per_task=2")
+    run = start(place, *TINY, "--levels=0.5,1.5", "--work_dir=wrong", "--seeds_per_task=2")
     _, stderr = run.communicate(timeout=120)
     assert run.returncode == 2
     assert stderr.startswith("error: seeds_")
-    assert "unknown arm 'lottery'" in stderr
+    assert "levels must be in [0, 1), found 1.5" in stderr
     assert stderr.count("\n") == 1
     assert not (place / "wrong").exists()
