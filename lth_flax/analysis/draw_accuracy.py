@@ -95,7 +95,8 @@ def _arm_panel(summary: Summary) -> tuple[list[Panel], list[Line2D]]:
         cells = [cell for cell in table if cell["arm"] == arm]
         points = [p for cell in cells for p in point(cell["target_sparsity"], cell["score"])]
         draws = max((cell["draws"] for cell in cells), default=1)
-        label = arm_name(arm) + f" ({count(draws, 'draw')} per seed)" * (draws > 1)
+        # Of each seed; longer, it would not fit into a column of 85 mm.
+        label = arm_name(arm) + f" ({count(draws, 'draw')})" * (draws > 1)
         if arm == "dense":
             dense = points
             handles.append(handle(label, styles[arm], marker=""))

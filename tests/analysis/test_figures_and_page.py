@@ -207,7 +207,7 @@ def test_accuracy_figure_says_what_it_shows(summary):
     assert legend[:3] == [
         "dense: nothing pruned",
         "ticket: its own initial weights",
-        "reinit: same mask, new random weights (3 draws per seed)",
+        "reinit: same mask, new random weights (3 draws)",
     ]
     assert any("most frequent class: 55.0%" in label for label in legend)
 
