@@ -24,11 +24,6 @@ from lth_flax.tasks import Arrays, Examples, ModelInfo, Task
 from lth_flax.training.classification import make_loss, make_predict
 from lth_flax.types import Array, Params
 
-MODEL_FIELDS = (
-    "vocabulary_size", "embedding_size", "hidden_size", "num_layers", "num_classes", "dropout",
-    "embedding_dropout", "dropout_between_layers", "readout",
-)  # fmt: skip
-
 CSV_FLAGS = (
     "data_file",
     "validation_file",
@@ -160,7 +155,7 @@ def text_task(
         make_predict(model),
         metrics=accuracy_metrics,
         model=ModelInfo(
-            settings={name: getattr(model, name) for name in MODEL_FIELDS},
+            settings=model.settings,
             words=f"{num_layers}-layer bidirectional LSTM, {model.hidden_size} units per direction",
             num_classes=model.num_classes,
             is_connected=is_connected,

@@ -36,7 +36,9 @@ ALLOWED = {
         "types", "errors", "randomness", "numerics", "compat", "quiet", "files", "orbax_arrays",
         "storage", "records", "pruning", "data.batches",
     },
-    "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
+    "tickets": {
+        "errors", "types", "files", "orbax_arrays", "storage", "data", "models", "pruning",
+    },
     "analysis": {"config", "errors", "files", "flagfile", "identity", "records", "predictions"},
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
@@ -73,6 +75,9 @@ KEEPERS = {
     "tensorflow_datasets": ("data",),
     "tqdm": ("data", "runs", "benchmarks"),
     "torch": ("benchmarks",),
+    "safetensors": ("tickets",),
+    "onnx": ("tickets",),
+    "onnxruntime": (),
     "ray": ("experiments.sweep_ray",),
     "tensorflow": (),
     "keras": (),
@@ -103,9 +108,8 @@ def imports(source):
 
 
 def part_of(module):
-    """The part that a module belongs to; `ticket_*` modules are inside of `tickets`."""
-    top = module.partition(".")[0]
-    return "tickets" if top.startswith("ticket") else top
+    """The part that a module belongs to."""
+    return module.partition(".")[0]
 
 
 def within(name, part):

@@ -44,8 +44,8 @@ from lth_flax.text_tasks import (
     text_task,
     word_vectors,
 )
-from lth_flax.ticket_metadata import METADATA_FILE, read_metadata
 from lth_flax.tickets import Ticket, load_ticket
+from lth_flax.tickets.metadata import METADATA_FILE, read_metadata
 from lth_flax.training.loop import Replicate
 
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")

@@ -8,6 +8,7 @@ A ticket is a directory:
 
 import hashlib
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +19,19 @@ import numpy as np
 from lth_flax import storage
 from lth_flax.errors import UserError
 from lth_flax.files import is_temporary
+from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.orbax_arrays import Damaged, Unusable, flat, nested
-from lth_flax.ticket_metadata import (
+from lth_flax.tickets.metadata import (
     FIRST_FORMAT,
     FORMAT_KEYS,
     FORMAT_VERSION,
     METADATA_FILE,
     OPTIONAL_TREES,
+    TEXT_TASK,
     TREES,
     check_metadata,
     expected_leaves,
+    is_text,
     read_metadata,
 )
 from lth_flax.types import Mask, Params
@@ -53,6 +57,20 @@ class Ticket:
     trained_params: Params
     metadata: Mapping[str, Any]
     rewind_params: Params | None = None
+
+    @property
+    def model(self) -> BiLSTMClassifier:
+        """The network of a ticket of text classification.
+
+        Raises:
+          UserError: it is a ticket of another task.
+        """
+        if not is_text(self.metadata):
+            raise UserError(
+                f"this is a ticket of {reprlib.repr(self.metadata.get('task'))}: expected one of "
+                f"{TEXT_TASK}, whose network is known here"
+            )
+        return BiLSTMClassifier(**self.metadata["model"])
 
     @property
     def digest(self) -> str:
