@@ -36,6 +36,7 @@ def run(
     *,
     unused: Collection[str] = (),
     defaults: Mapping[str, Any] | None = None,
+    arguments: str | None = None,
 ) -> None:
     """Runs `main` with the settings of the command line.
 
@@ -44,13 +45,16 @@ def run(
       unused: settings that mean nothing to this command. A flagfile may hold
         them at their defaults.
       defaults: of this command, where they differ from those of `config`.
+      arguments: the setting, of many values, that arguments without a name belong to.
     """
     logging.set_verbosity(logging.ERROR)
     try:
         if {"--help", "-help", "--helpfull", "-h", "-?"} & set(sys.argv[1:]):
             print(help_text(main, config, unused=unused, defaults=defaults), flush=True)
             return
-        settings = parse(config, sys.argv[1:], unused=unused, defaults=defaults)
+        settings = parse(
+            config, sys.argv[1:], unused=unused, defaults=defaults, positional=arguments
+        )
         interrupt.install()
         quiet_process()
         main(settings)
@@ -77,6 +81,7 @@ def parse(
     *,
     unused: Collection[str] = (),
     defaults: Mapping[str, Any] | None = None,
+    positional: str | None = None,
 ) -> AnyConfig:
     """The settings that flags and flagfiles give; the last value of a flag counts.
 
@@ -85,6 +90,7 @@ def parse(
     """
     settings = settings_of(config)
     given = _flags(settings, defaults or {})
+    given.set_gnu_getopt(positional is not None)  # flags may stand after arguments, too
     _check_flagfiles(arguments)
     try:
         rest = given(["command", *arguments])[1:]
@@ -92,7 +98,7 @@ def parse(
         raise UserError(f"cannot read flagfile {error.filename}: {error.strerror}") from None
     except (flags.Error, UnicodeDecodeError) as error:
         raise UserError(f"{error}; --help lists the flags and their values") from None
-    if rest:
+    if rest and positional is None:
         raise UserError(f"unexpected argument {rest[0]!r}: expected only flags, as --name=value")
     for name in unused:
         if given[name].present and given[name].value != given[name].default:
@@ -100,6 +106,9 @@ def parse(
                 f"--{name} means nothing to this command: leave it out (--help lists its flags)"
             )
     values: dict[str, Any] = {name: given[name].value for name in settings}
+    if positional is not None:
+        # A value is one line; an argument of a shell may be several.
+        values[positional] = (*values[positional], *(" ".join(one.splitlines()) for one in rest))
     present = frozenset(name for name in settings if given[name].present)
     return config(**values, given=present)
 

@@ -246,6 +246,7 @@ def text_examples(config: Config, dataset: Dataset) -> Examples:
             "vocabulary": list(dataset.vocabularies[seed].words),
             "class_names": [*dataset.class_names, *unused],
             "split_fingerprint": dataset.split_fingerprint(seed),
+            "padded_length": dataset.edges[-1],
             "source": config.of_role("source"),
         }
 

@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Callable
 
 _TAGS = (
     "a abbr b big blockquote body br center cite code dd div dl dt em font footer h1 h2 h3 h4 h5 "
@@ -83,3 +84,14 @@ def _repair(match: re.Match[str]) -> str:
         except UnicodeError:
             continue
     return found
+
+
+_CLEANERS: dict[str, Callable[[str], str]] = {
+    "financial_tweets": clean_tweet,
+    "synthetic": str,  # made clean
+}
+
+
+def cleaner_of(dataset: str) -> Callable[[str], str]:
+    """What the texts of a dataset went through before they were tokenized."""
+    return _CLEANERS.get(dataset, clean_text)

@@ -52,8 +52,8 @@ _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
 _OTHER_TICKET_FLAGS = ("prunable", "unused_classes", "tokenizer")
 UNUSED = (
-    "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "arms", "dense_only",
-    "rewind_epoch", "keep_mask",
+    "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "structure", "unit_norm",
+    "arms", "dense_only", "rewind_epoch", "keep_mask",
 )  # fmt: skip
 """A ticket has its mask, masks stay, and training starts at its beginning."""
 

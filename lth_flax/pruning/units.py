@@ -152,6 +152,28 @@ def taken(tree: Params, groups: Groups, kept: UnitMask) -> Params:
     return jax.tree_util.tree_map_with_path(smaller, tree)
 
 
+def given_back(small: Params, groups: Groups, kept: UnitMask, like: Params) -> Params:
+    """The inverse of `taken`: the smaller parameters in their places, zeros in the others.
+
+    Args:
+      groups: those of the larger network; `kept` says which of its units the smaller has.
+      like: arrays of the larger shapes.
+    """
+    along = _positions(groups)
+
+    def larger(path: tuple[Any, ...], leaf: Any, part: Any) -> np.ndarray:
+        array, part = np.zeros(np.shape(leaf), np.asarray(part).dtype), np.asarray(part)
+        axes = along.get(path_names(path), {})
+        places = [
+            np.flatnonzero(_filled(size, axes[axis], kept, np)) if axis in axes else np.arange(size)
+            for axis, size in enumerate(array.shape)
+        ]
+        array[np.ix_(*places)] = part
+        return array
+
+    return jax.tree_util.tree_map_with_path(larger, like, small)
+
+
 def links_of(mask: Mask, params: Params) -> Params:
     """True where a weight may be other than zero, now or after any training under the mask."""
     return jax.tree_util.tree_map(

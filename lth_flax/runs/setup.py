@@ -14,6 +14,7 @@ from lth_flax.data.batches import SPLITS, batch_count, evaluation_batch_size
 from lth_flax.errors import UserError
 from lth_flax.numerics import pinned
 from lth_flax.pruning.masks import full_mask
+from lth_flax.pruning.units import chosen_groups
 from lth_flax.randomness import key
 from lth_flax.runs.devices import make_engine
 from lth_flax.tasks import Examples, Task
@@ -27,7 +28,7 @@ from lth_flax.training.optimizers import (
     weight_decay_of,
 )
 from lth_flax.training.programs import Workload
-from lth_flax.types import Mask, Params
+from lth_flax.types import Mask, Params, UnitGroup
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,27 @@ class Setup:
 
     def seed(self, seed: int) -> Seed:
         """What the arms of a seed share."""
-        return Seed(seed, self.initialize(seed), lambda draw: self.initialize(seed, draw))
+        params = self.initialize(seed)
+        return Seed(
+            seed, params, lambda draw: self.initialize(seed, draw), groups=self.groups(params)
+        )
+
+    def groups(self, params: Params) -> tuple[UnitGroup, ...]:
+        """The units that are pruned as a whole; none where single weights are.
+
+        Raises:
+          UserError: the network has none of the kind, or its task does not say.
+        """
+        if not self.config.structure:
+            return ()
+        if self.task.model is None or self.task.model.units is None:
+            raise UserError(
+                f"structure={','.join(self.config.structure)} needs a network that says what its "
+                "units are: give Task(model=ModelInfo(..., units=...)), or leave structure out"
+            )
+        return chosen_groups(
+            self.task.model.units(params), self.config.structure, self.full_mask(params)
+        )
 
     def full_mask(self, params: Params) -> Mask:
         """The mask of the dense network, of what `prunable` names."""
@@ -125,7 +146,7 @@ def build(
     def score(seed: int, outputs: Mapping[str, np.ndarray]) -> float:
         return task.measure(outputs, validation(seed))[task.primary]
 
-    return Setup(
+    setup = Setup(
         config=config,
         task=task,
         examples=examples,
@@ -134,6 +155,9 @@ def build(
         settings={**training_settings(config), **task.settings, "epochs": epochs},
         initialize=initialize,
     )
+    if config.structure:  # before anything is trained
+        setup.groups(initialize(seeds[0]))
+    return setup
 
 
 def training_settings(config: Config) -> dict[str, Any]:
@@ -143,6 +167,8 @@ def training_settings(config: Config) -> dict[str, Any]:
         name: names[name].text(value) if callable(value) else value
         for name, value in config.of_role("training").items()
     }
+    if not config.structure:
+        del found["structure"], found["unit_norm"]
     if config.optimizer in OPTIMIZERS:
         found["weight_decay"] = weight_decay_of(config.optimizer, config.weight_decay)
     return found

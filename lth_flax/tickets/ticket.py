@@ -9,7 +9,7 @@ A ticket is a directory:
 import hashlib
 import os
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from lth_flax.tickets.metadata import (
     is_text,
     read_metadata,
 )
+from lth_flax.tickets.prediction import Prediction, predict
 from lth_flax.types import Mask, Params
 
 
@@ -71,6 +72,20 @@ class Ticket:
                 f"{TEXT_TASK}, whose network is known here"
             )
         return BiLSTMClassifier(**self.metadata["model"])
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """The label and the probabilities of each text, by the trained weights.
+
+        Texts are cleaned, tokenized, cut and looked up as in training; see `prediction.predict`.
+
+        Example:
+          >>> ticket.predict(["a wonderful film"])[0].label  # doctest: +SKIP
+          'positive'
+
+        Raises:
+          UserError: there is no text, or it is a ticket of another task.
+        """
+        return predict(self.model, self.trained_params, self.metadata, texts)
 
     @property
     def digest(self) -> str:
