@@ -17,7 +17,7 @@ from lth_flax.config import SweepConfig
 from lth_flax.data import synthetic
 from lth_flax.errors import UserError
 from lth_flax.experiments import sweep
-from lth_flax.experiments.sweep_plan import Cell, Task
+from lth_flax.experiments.sweep import Cell, Task
 from lth_flax.records import read_records
 from lth_flax.runs.provenance import identity_now, source_revision
 from lth_flax.text_tasks import files_that_are_read, load
