@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 # Before anything imports TFDS or TensorFlow-like libraries: their banners are not for users.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,8 +23,8 @@ from lth_flax import interrupt  # noqa: E402
 from lth_flax.config import ALIASES, Config, Setting, settings_of  # noqa: E402
 from lth_flax.errors import UserError  # noqa: E402
 from lth_flax.quiet import quiet_process  # noqa: E402
+from lth_flax.streams import fail, unfailing  # noqa: E402
 
-BAD_INPUT = 2
 MOST_FLAGFILE_BYTES = 1 << 20
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -46,29 +46,19 @@ def run(
       defaults: of this command, where they differ from those of `config`.
     """
     logging.set_verbosity(logging.ERROR)
-    try:
-        if {"--help", "-help", "--helpfull", "-h", "-?"} & set(sys.argv[1:]):
-            print(help_text(main, config, unused=unused, defaults=defaults), flush=True)
-            return
-        settings = parse(config, sys.argv[1:], unused=unused, defaults=defaults)
-        interrupt.install()
-        quiet_process()
-        main(settings)
-    except UserError as error:
-        fail(str(error))
-    except interrupt.Interrupted as stop:
-        interrupt.leave(stop.signum)
-    except BrokenPipeError:  # a reader such as `head` that has seen enough
-        os._exit(BAD_INPUT)
-
-
-def fail(message: str) -> NoReturn:
-    """Ends the command: one line to stderr, exit status 2."""
-    line = " ".join(message.split())
-    # A class or a file may be named with what a terminal obeys.
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-    print(f"error: {line}", file=sys.stderr)
-    raise SystemExit(BAD_INPUT)
+    with unfailing():
+        try:
+            if {"--help", "-help", "--helpfull", "-h", "-?"} & set(sys.argv[1:]):
+                print(help_text(main, config, unused=unused, defaults=defaults))
+                return
+            settings = parse(config, sys.argv[1:], unused=unused, defaults=defaults)
+            interrupt.install()
+            quiet_process()
+            main(settings)
+        except UserError as error:
+            fail(str(error))
+        except interrupt.Interrupted as stop:
+            interrupt.leave(stop.signum)
 
 
 def parse(
@@ -123,7 +113,7 @@ def help_text(
             continue
         if setting.group is not group:
             group = setting.group
-            lines += ["", (group.__doc__ or "").splitlines()[0]]
+            lines += ["", (group.__doc__ or group.__name__).splitlines()[0]]
         default = (defaults or {}).get(name, setting.default)
         ends = [f"one of {', '.join(setting.names)}"] if setting.names else []
         if default not in (None, (), ""):

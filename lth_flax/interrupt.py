@@ -59,9 +59,9 @@ def leave(signum: int, *, saved: bool = True) -> None:
     print(
         f"\nstopped by {name}: {what}; the same command continues from what was saved",
         file=sys.stderr,
-        flush=True,
     )
-    sys.stdout.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
     # Not sys.exit: threads that compile would be waited for.
     os._exit(128 + signum)
 

@@ -14,6 +14,8 @@ ALLOWED = {
     "types": set(),
     "compat": set(),
     "quiet": set(),
+    "streams": set(),
+    "__main__": {"streams"},
     "randomness": set(),
     "config": {"errors"},
     "numerics": {"compat"},
@@ -22,7 +24,7 @@ ALLOWED = {
     "flagfile": {"config"},
     "interrupt": set(),
     "tasks": {"config", "errors", "types", "data.batches"},
-    "cli": {"config", "errors", "interrupt", "quiet"},
+    "cli": {"config", "errors", "interrupt", "quiet", "streams"},
     "files": {"errors"},
     "orbax_arrays": {"errors", "quiet"},
     "storage": {"files", "orbax_arrays"},
@@ -37,7 +39,9 @@ ALLOWED = {
         "storage", "records", "pruning", "data.batches",
     },
     "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
-    "analysis": {"config", "errors", "files", "flagfile", "identity", "records", "predictions"},
+    "analysis": {
+        "config", "errors", "files", "flagfile", "identity", "records", "predictions", "streams",
+    },
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
         "flagfile", "records", "predictions", "tasks", "arms", "pruning", "training", "tickets",
@@ -55,7 +59,7 @@ ALLOWED = {
     "experiments": {
         "config", "cli", "errors", "types", "files", "randomness", "identity", "flagfile",
         "records", "data", "pruning", "training", "tickets", "analysis", "arms", "runs", "search",
-        "text_tasks", "interrupt",
+        "text_tasks", "interrupt", "streams",
     },
     "benchmarks": {
         "errors", "types", "files", "randomness", "records", "data", "models", "pruning",

@@ -16,6 +16,7 @@ from pathlib import Path
 from lth_flax.analysis import claim_rules as rules
 from lth_flax.analysis.evidence import FIRST_SEED, Evidence, Finding, Missing, TooFew
 from lth_flax.errors import UserError
+from lth_flax.streams import unfailing
 
 NOT_RECORDED = "not recorded yet"
 FIXED = "2026-11-26"
@@ -294,4 +295,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with unfailing():
+        sys.exit(main())

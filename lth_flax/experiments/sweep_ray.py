@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, TextIO
 
 from lth_flax import interrupt
 from lth_flax.errors import UserError
+from lth_flax.streams import stream
 
 ANSWER_SECONDS = 10.0
 """A Ray that has not answered by then is not there."""
@@ -239,7 +240,9 @@ def _terminal_to_ourselves() -> Iterator[tuple[TextIO, TextIO]]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept, before = [os.dup(number) for number in (1, 2)], sys.stderr
-    output, errors = (os.fdopen(number, "w", encoding="utf-8") for number in kept)
+    output, errors = (
+        stream(number, like) for number, like in zip(kept, (sys.stdout, before), strict=True)
+    )
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         os.dup2(nowhere, number)
@@ -250,10 +253,10 @@ def _terminal_to_ourselves() -> Iterator[tuple[TextIO, TextIO]]:
     finally:
         sys.stderr = before
         sys.stdout.flush()
-        for number, stream in ((1, output), (2, errors)):
-            stream.flush()
-            os.dup2(stream.fileno(), number)
-            stream.close()
+        for number, own, one in zip((1, 2), kept, (output, errors), strict=True):
+            one.flush()
+            os.dup2(own, number)
+            os.close(own)
 
 
 def describe_cluster(ray: Any, resources: Resources) -> str:
