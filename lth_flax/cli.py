@@ -19,11 +19,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags, logging  # noqa: E402
 
+from lth_flax.streams import fail, unfailing  # noqa: E402
+
+try:  # before any other module imports them
+    import flax  # noqa: F401
+    import jax  # noqa: F401
+except ValueError as _error:  # JAX_ENABLE_X64=maybe
+    fail(f"{_error}: correct this variable of the environment, or unset it")
+
 from lth_flax import interrupt  # noqa: E402
 from lth_flax.config import ALIASES, Config, Setting, settings_of  # noqa: E402
 from lth_flax.errors import UserError  # noqa: E402
 from lth_flax.quiet import quiet_process  # noqa: E402
-from lth_flax.streams import fail, unfailing  # noqa: E402
 
 MOST_FLAGFILE_BYTES = 1 << 20
 
@@ -80,7 +87,7 @@ def parse(
         rest = given(["command", *arguments])[1:]
     except OSError as error:
         raise UserError(f"cannot read flagfile {error.filename}: {error.strerror}") from None
-    except (flags.Error, UnicodeDecodeError) as error:
+    except (flags.Error, ValueError) as error:  # ValueError: of --noprogress=true
         raise UserError(f"{error}; --help lists the flags and their values") from None
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}: expected only flags, as --name=value")
@@ -145,6 +152,7 @@ def _flags(settings: Mapping[str, Setting], defaults: Mapping[str, Any]) -> flag
         default = defaults.get(name, setting.default)
         if setting.kind is bool:
             flags.DEFINE_boolean(name, default, setting.help, flag_values=found)
+            found[name].parser = _Parser(setting)
         elif setting.repeated:
             flags.DEFINE_multi_string(name, list(default), setting.help, flag_values=found)
         else:
