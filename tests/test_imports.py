@@ -22,9 +22,10 @@ ALLOWED = {
     "code_digest": set(),
     "identity": {"errors", "numerics", "code_digest"},
     "flagfile": {"config"},
+    "ignored": {"config", "errors"},
     "interrupt": set(),
     "tasks": {"config", "errors", "types", "data.batches"},
-    "cli": {"config", "errors", "interrupt", "quiet", "streams"},
+    "cli": {"config", "errors", "ignored", "interrupt", "quiet", "streams"},
     "files": {"errors"},
     "orbax_arrays": {"errors", "quiet"},
     "storage": {"files", "orbax_arrays"},
@@ -49,8 +50,8 @@ ALLOWED = {
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
-        "analysis", "config", "errors", "types", "arms", "pruning", "training", "runs", "tasks",
-        "result",
+        "analysis", "config", "errors", "ignored", "types", "arms", "pruning", "training", "runs",
+        "tasks", "result",
     },
     "text_tasks": {
         "config", "errors", "types", "identity", "data", "models", "pruning", "training", "runs",
@@ -59,7 +60,7 @@ ALLOWED = {
     "experiments": {
         "config", "cli", "errors", "types", "files", "randomness", "identity", "flagfile",
         "records", "data", "pruning", "training", "tickets", "analysis", "arms", "runs", "search",
-        "text_tasks", "interrupt", "streams",
+        "text_tasks", "ignored", "interrupt", "streams",
     },
     "benchmarks": {
         "errors", "types", "files", "randomness", "records", "data", "models", "pruning",

@@ -21,7 +21,7 @@ from lth_flax.errors import UserError
 from lth_flax.experiments.prune_after_training import train_and_prune
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
-from lth_flax.runs.choices import ONE_SHOT_UNUSED, chosen_levels, seed_block
+from lth_flax.runs.choices import chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
@@ -106,4 +106,4 @@ def _retrain(
 
 
 if __name__ == "__main__":
-    cli.run(main, unused=ONE_SHOT_UNUSED, defaults={"schedule": "oneshot"})
+    cli.run(main, name="post_prune_training")

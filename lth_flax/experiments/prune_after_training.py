@@ -15,7 +15,7 @@ from lth_flax.arms import Seed
 from lth_flax.config import Config
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
-from lth_flax.runs.choices import ONE_SHOT_UNUSED, chosen_levels, pruned, seed_block
+from lth_flax.runs.choices import chosen_levels, pruned, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
@@ -90,4 +90,4 @@ def train_and_prune(
 
 
 if __name__ == "__main__":
-    cli.run(main, unused=ONE_SHOT_UNUSED, defaults={"schedule": "oneshot"})
+    cli.run(main, name="prune_after_training")

@@ -51,11 +51,6 @@ from lth_flax.training.loop import Replicate
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
 _OTHER_TICKET_FLAGS = ("prunable", "unused_classes", "tokenizer")
-UNUSED = (
-    "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "arms", "dense_only",
-    "rewind_epoch", "keep_mask",
-)  # fmt: skip
-"""A ticket has its mask, masks stay, and training starts at its beginning."""
 
 
 def main(config: Config) -> None:
@@ -316,4 +311,4 @@ def _digest(value: object) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, unused=UNUSED)
+    cli.run(main, name="retrain_ticket")

@@ -34,6 +34,7 @@ from lth_flax.experiments.sweep_ray import (
     describe_cluster,
     run_jobs,
 )
+from lth_flax.ignored import refuse_ignored, refuse_unused
 from lth_flax.runs.choices import chosen_arms, draws_of, seed_block
 from lth_flax.runs.provenance import identity_now
 from lth_flax.runs.workdir import check_identity, lock_work_dir, open_work_dir
@@ -46,6 +47,11 @@ COMMAND = "lth_flax.experiments.sweep"
 def main(config: SweepConfig) -> None:
     seeds = seed_block(config)
     cells = cells_of(config.grid, _parse)
+    for cell in cells:  # else every task would refuse them
+        values: dict[str, Any] = dict(cell.values)
+        of_cell = dataclasses.replace(config, **values, given=config.given | set(values))
+        refuse_unused(of_cell, config.experiment)
+        refuse_ignored(of_cell)
     blocks = seed_blocks(seeds, config.seeds_per_task)
     tasks = plan(cells, blocks)
     directory = Path(

@@ -61,10 +61,6 @@ def chosen_levels(config: Config) -> tuple[Level, ...]:
         raise UserError(f"{error}{hint}; see --levels, --prune_rate and --rounds") from None
 
 
-ONE_SHOT_UNUSED = ("schedule", "arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask")
-"""Settings that mean nothing to commands that prune trained networks once, to every level."""
-
-
 class Arm(NamedTuple):
     """A row that a seed has at every level; `draw` counts those of one name."""
 

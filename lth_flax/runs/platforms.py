@@ -22,7 +22,7 @@ def choose(wanted: str) -> None:
     if host.system() == "Darwin":
         # Without it jax-metal refuses any jax that is newer than itself.
         os.environ.setdefault("ENABLE_PJRT_COMPATIBILITY", "1")
-    given = jax.config.jax_platforms or "" if wanted == "auto" else PLATFORMS[wanted]
+    given = jax.config.values["jax_platforms"] or "" if wanted == "auto" else PLATFORMS[wanted]
     if given and "cpu" not in given.split(","):
         given += ",cpu"
     if given:
@@ -71,10 +71,10 @@ def host_device() -> jax.Device:
     try:
         return jax.devices("cpu")[0]
     except RuntimeError:
+        found = jax.config.values["jax_platforms"]
         raise UserError(
-            f"JAX has started without a CPU (jax_platforms={jax.config.jax_platforms}), where "
-            "networks are drawn: expected it beside the accelerator; set "
-            f"JAX_PLATFORMS={jax.config.jax_platforms},cpu before JAX starts"
+            f"JAX has started without a CPU (jax_platforms={found}), where networks are drawn: "
+            f"expected it beside the accelerator; set JAX_PLATFORMS={found},cpu before JAX starts"
         ) from None
 
 
