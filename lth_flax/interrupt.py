@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from lth_flax.streams import before_last_words
+
 AT_ONCE = (signal.SIGINT, signal.SIGTERM)
 SIGNALS = (
     *AT_ONCE,
@@ -75,6 +77,7 @@ def leave(signum: int, *, saved: bool = True) -> None:
 
     saved: whether the last save is on disk.
     """
+    before_last_words.close()
     name = signal.Signals(signum).name
     what = "what was done is saved" if saved else "the last save was not done in time"
     print(

@@ -20,11 +20,16 @@ _GONE = (errno.EPIPE, errno.EIO)
 """A reader that has seen enough, such as `head`, or a terminal that was closed: nobody to tell."""
 
 
+before_last_words = contextlib.ExitStack()
+"""Closed before the line that a command ends with: takes away a bar that stands in its way."""
+
+
 def fail(message: str) -> NoReturn:
     """Ends a command: one line to stderr, exit status 2."""
     line = " ".join(message.split())
     # A class or a file may be named with what a terminal obeys.
     line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
+    before_last_words.close()
     print(f"error: {line}", file=sys.stderr)
     raise SystemExit(BAD_INPUT)
 

@@ -23,7 +23,7 @@ ALLOWED = {
     "identity": {"errors", "numerics", "code_digest"},
     "flagfile": {"config"},
     "ignored": {"config", "errors"},
-    "interrupt": set(),
+    "interrupt": {"streams"},
     "tasks": {"config", "errors", "types", "data.batches"},
     "cli": {"config", "errors", "ignored", "interrupt", "quiet", "streams"},
     "files": {"errors"},
@@ -46,7 +46,7 @@ ALLOWED = {
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
         "flagfile", "records", "predictions", "tasks", "arms", "pruning", "training", "tickets",
-        "analysis", "data.batches", "data.sources",
+        "analysis", "data.batches", "data.sources", "streams",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
