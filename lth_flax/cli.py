@@ -30,7 +30,7 @@ except ValueError as _error:  # JAX_ENABLE_X64=maybe
 from lth_flax import interrupt  # noqa: E402
 from lth_flax.config import ALIASES, Config, Setting, settings_of  # noqa: E402
 from lth_flax.errors import UserError  # noqa: E402
-from lth_flax.ignored import DEFAULTS, UNUSED, refuse_ignored, refuse_unused  # noqa: E402
+from lth_flax.ignored import DEFAULTS, UNUSED, notes, refuse_ignored, refuse_unused  # noqa: E402
 from lth_flax.quiet import quiet_process  # noqa: E402
 
 MOST_FLAGFILE_BYTES = 1 << 20
@@ -56,6 +56,8 @@ def run(
                 print(help_text(main, config, name))
                 return
             settings = parse(config, sys.argv[1:], name)
+            for note in notes(settings):
+                print(note)
             interrupt.install()
             quiet_process()
             main(settings)

@@ -1,6 +1,6 @@
 """Settings that mean nothing where they were given: said in one line, never passed over."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lth_flax.config import Config, settings_of
@@ -54,7 +54,6 @@ NEEDS: Mapping[str, Need] = {
     "clip_norm": _NAMED,
     "momentum": _NAMED,
     "weight_decay": _NAMED,
-    "synthetic_size": Need("--dataset=synthetic", lambda config: config.dataset == "synthetic"),
 }
 
 
@@ -78,13 +77,18 @@ def refuse_unused(config: Config, command: str) -> None:
             )
 
 
-def dense_only_note(config: Config) -> str | None:
-    """The settings of tickets that `--dense_only` passes over, if any; a flagfile may have them."""
-    names = [
-        f"--{name}"
-        for name in (*_MASKS, *_TICKETS)
-        if name != "dense_only" and getattr(config, name) != settings_of()[name].default
-    ]
-    if not config.dense_only or not names:
-        return None
-    return f"note: --dense_only trains no tickets, so {', '.join(names)} mean nothing here"
+def notes(config: Config) -> list[str]:
+    """What is passed over, where that is no mistake: a flagfile may be used with another flag."""
+    found = []
+    names = _not_default(config, [*_MASKS, *(name for name in _TICKETS if name != "dense_only")])
+    if config.dense_only and names:
+        found.append(f"note: --dense_only trains no tickets: {names} mean nothing here")
+    names = _not_default(config, ["synthetic_size"])
+    if config.dataset != "synthetic" and names:
+        found.append(f"note: {names} means nothing with --dataset={config.dataset}")
+    return found
+
+
+def _not_default(config: Config, names: Sequence[str]) -> str:
+    known = settings_of()
+    return ", ".join(f"--{n}" for n in names if getattr(config, n) != known[n].default)

@@ -19,7 +19,7 @@ from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.arms import Seed
 from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.ignored import dense_only_note, refuse_ignored
+from lth_flax.ignored import refuse_ignored
 from lth_flax.pruning.levels import Level
 from lth_flax.pruning.masks import apply_mask
 from lth_flax.result import Result
@@ -148,8 +148,6 @@ def search(
     reach = reach_sentence(draws_of(arms), len(seeds), config.alpha)
     if reach and levels:
         say(reach)
-    if note := dense_only_note(config):
-        say(note)
     if run.finished:
         return run
     try:

@@ -9,7 +9,7 @@ import pytest
 from lth_flax import cli
 from lth_flax.config import Config, SweepConfig, settings_of
 from lth_flax.errors import UserError
-from lth_flax.ignored import DEFAULTS, NEEDS, UNUSED, dense_only_note, refuse_ignored
+from lth_flax.ignored import DEFAULTS, NEEDS, UNUSED, notes, refuse_ignored
 from lth_flax.runs.choices import chosen_arms
 from lth_flax.training.optimizers import keep_pruned
 
@@ -27,7 +27,6 @@ ALONE = [
     (f"--clip_norm=0.5 --optimizer={OPTIMIZER}", "--optimizer=adam"),
     (f"--momentum=0.5 --optimizer={OPTIMIZER}", "--optimizer=sgd"),
     (f"--weight_decay=0.5 --optimizer={OPTIMIZER}", "--optimizer=sgd"),
-    ("--synthetic_size=200 --dataset=csv", "--dataset=synthetic"),
 ]
 
 
@@ -95,7 +94,7 @@ def test_no_configuration_has_a_flag_that_is_ignored(file):
     config = cli.parse(Config, [f"--flagfile={file}"], command_of(file))
     if not config.dense_only:
         chosen_arms(config)
-    assert dense_only_note(config) is None
+    assert notes(config) == []
 
 
 RECORDED = sorted((ROOT / "experiments").glob("*/flags.txt"))
@@ -108,8 +107,11 @@ def test_every_recorded_run_still_replays(file):
     cli.parse(kind, [f"--flagfile={file}"], command)
 
 
-def test_dense_only_names_what_it_passes_over():
-    assert dense_only_note(Config(dense_only=True)) is None
+def test_what_is_no_mistake_is_noted():
+    assert notes(Config(dense_only=True)) == []
     config = Config(dense_only=True, levels=(0.5,), arms=("ticket",))
-    assert dense_only_note(config).endswith("so --levels, --arms mean nothing here")
-    assert dense_only_note(dataclasses.replace(config, dense_only=False)) is None
+    (note,) = notes(config)
+    assert note.endswith("--levels, --arms mean nothing here")
+    assert notes(dataclasses.replace(config, dense_only=False)) == []
+    (note,) = notes(Config(dataset="csv", synthetic_size=200))
+    assert note == "note: --synthetic_size means nothing with --dataset=csv"
