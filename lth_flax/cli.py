@@ -29,7 +29,7 @@ except ValueError as _error:  # JAX_ENABLE_X64=maybe
 
 from lth_flax import interrupt  # noqa: E402
 from lth_flax.config import ALIASES, Config, Setting, settings_of  # noqa: E402
-from lth_flax.errors import UserError  # noqa: E402
+from lth_flax.errors import Planned, UserError  # noqa: E402
 from lth_flax.ignored import DEFAULTS, UNUSED, notes, refuse_ignored, refuse_unused  # noqa: E402
 from lth_flax.quiet import quiet_process  # noqa: E402
 
@@ -61,6 +61,8 @@ def run(
             interrupt.install()
             quiet_process()
             main(settings)
+        except Planned:
+            return
         except UserError as error:
             fail(str(error))
         except interrupt.Interrupted as stop:

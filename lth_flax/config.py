@@ -267,6 +267,11 @@ class Machine:
     )
     checkpoint_minutes: float = _machine(5.0, "Between checkpoints within an epoch.", low=0)
     progress: bool = _machine(True, "Show a progress bar.")
+    plan: bool = _machine(
+        False,
+        "Say how many rows, steps and hours it would take, how much disk, and how small p can "
+        "get; a few steps are timed, nothing is written.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,7 +24,7 @@ from lth_flax.analysis.merge import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import Config, SweepConfig, settings_of
-from lth_flax.errors import UserError
+from lth_flax.errors import Planned, UserError
 from lth_flax.experiments.sweep_plan import Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import (
     PASSED_ON,
@@ -71,6 +71,9 @@ def main(config: SweepConfig) -> None:
         reach = reach_sentence(draws_of(chosen_arms(config)), len(seeds), config.alpha)
         if reach:
             print(reach)
+    if config.plan:
+        print(f"Nothing was written; for hours of a task: {config.experiment} with --plan")
+        raise Planned
     if todo:
         failed = _run(config, directory, todo, len(tasks) - len(todo), resources)
         if failed:
