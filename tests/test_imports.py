@@ -14,15 +14,18 @@ ALLOWED = {
     "types": set(),
     "compat": set(),
     "quiet": set(),
+    "streams": set(),
+    "__main__": {"streams"},
     "randomness": set(),
     "config": {"errors"},
     "numerics": {"compat"},
     "code_digest": set(),
     "identity": {"errors", "numerics", "code_digest"},
     "flagfile": {"config"},
-    "interrupt": set(),
+    "ignored": {"config", "errors"},
+    "interrupt": {"streams"},
     "tasks": {"config", "errors", "types", "data.batches"},
-    "cli": {"config", "errors", "interrupt", "quiet"},
+    "cli": {"config", "errors", "ignored", "interrupt", "quiet", "streams"},
     "files": {"errors"},
     "orbax_arrays": {"errors", "quiet"},
     "storage": {"files", "orbax_arrays"},
@@ -39,16 +42,18 @@ ALLOWED = {
     "tickets": {
         "errors", "types", "files", "orbax_arrays", "storage", "data", "models", "pruning",
     },
-    "analysis": {"config", "errors", "files", "flagfile", "identity", "records", "predictions"},
+    "analysis": {
+        "config", "errors", "files", "flagfile", "identity", "records", "predictions", "streams",
+    },
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
         "flagfile", "records", "predictions", "tasks", "arms", "pruning", "training", "tickets",
-        "analysis", "data.batches", "data.sources",
+        "analysis", "data.batches", "data.sources", "streams",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
-        "analysis", "config", "errors", "types", "arms", "pruning", "training", "runs", "tasks",
-        "result",
+        "analysis", "config", "errors", "ignored", "types", "arms", "pruning", "training", "runs",
+        "tasks", "result",
     },
     "text_tasks": {
         "config", "errors", "types", "identity", "data", "models", "pruning", "training", "runs",
@@ -57,7 +62,7 @@ ALLOWED = {
     "experiments": {
         "config", "cli", "errors", "types", "files", "randomness", "identity", "flagfile",
         "records", "data", "pruning", "training", "tickets", "analysis", "arms", "runs", "search",
-        "text_tasks", "interrupt",
+        "text_tasks", "ignored", "interrupt", "streams",
     },
     "benchmarks": {
         "errors", "types", "files", "randomness", "records", "data", "models", "pruning",

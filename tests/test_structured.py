@@ -108,7 +108,7 @@ def test_a_unit_of_small_norm_goes_first():
         return {**params, "hidden": {**params["hidden"], "kernel": kernel}}
 
     task = dataclasses.replace(TASK, init=ordered)
-    training = lth.Training(epochs=1, batch_size=32, learning_rate=0.0)
+    training = lth.Training(epochs=1, batch_size=32, learning_rate=1e-30)
     found = search(task, seeds=1, levels=[0.3], training=training, arms=("ticket",), unit_norm=100)
     kept = kept_units(found.tickets[0, 0.3].mask)
     np.testing.assert_array_equal(kept, [True] * 7 + [False] * 3)

@@ -15,15 +15,12 @@ import jax
 import numpy as np
 
 from lth_flax import cli
-from lth_flax.config import Config, ExportConfig, settings_of
+from lth_flax.config import ExportConfig
 from lth_flax.errors import UserError
 from lth_flax.runs.devices import configure_jax
 from lth_flax.tickets import load_ticket
 from lth_flax.tickets.export import Network, export_ticket, network_of
 from lth_flax.tickets.sizes import comparison, sizes
-
-UNUSED = tuple(name for name in settings_of(Config) if name not in ("ticket", "platform"))
-"""A ticket says all that there is to say of itself."""
 
 WORDS, TEXTS, ROUNDS = 32, 64, 15
 """What is timed: so many rounds of a batch of texts of so many words."""
@@ -76,4 +73,4 @@ def milliseconds_per_text(networks: list[Network]) -> list[float]:
 
 
 if __name__ == "__main__":
-    cli.run(main, ExportConfig, unused=UNUSED)
+    cli.run(main, ExportConfig, "export")

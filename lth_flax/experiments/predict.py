@@ -14,16 +14,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lth_flax import cli
-from lth_flax.config import Config, PredictConfig, settings_of
+from lth_flax.config import PredictConfig
 from lth_flax.data.tables import read_texts
 from lth_flax.errors import UserError
 from lth_flax.runs.devices import configure_jax
 from lth_flax.tickets import Ticket, load_ticket
 from lth_flax.tickets.prediction import Prediction
-
-_USED = ("ticket", "platform", "data_file", "text_column", "separator", "encoding")
-UNUSED = tuple(name for name in settings_of(Config) if name not in _USED)
-"""A ticket says how its texts were read."""
 
 MOST_NAMED = 5
 """Unknown words that are named, the most frequent first."""
@@ -102,4 +98,4 @@ def unknown_words(found: Sequence[Prediction]) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, PredictConfig, unused=UNUSED, arguments="texts")
+    cli.run(main, PredictConfig, "predict", arguments="texts")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from lth_flax.arms import ARMS, Seed
-from lth_flax.config import MOST_SEEDS, Config, settings_of
+from lth_flax.config import DECIMAL_POINT, MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.numerics import pinned
 from lth_flax.pruning import levels as level_rules
@@ -18,6 +18,7 @@ from lth_flax.pruning.scores import random as random_scores
 from lth_flax.pruning.select import Scope
 from lth_flax.pruning.units import on_units, unit_scores, units_of
 from lth_flax.randomness import key
+from lth_flax.runs.platforms import host_device
 from lth_flax.types import Mask, Params
 
 
@@ -58,11 +59,9 @@ def chosen_levels(config: Config) -> tuple[Level, ...]:
             )
         return levels
     except ValueError as error:
-        raise UserError(f"{error}; see --levels, --prune_rate and --rounds") from None
-
-
-ONE_SHOT_UNUSED = ("schedule", "arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask")
-"""Settings that mean nothing to commands that prune trained networks once, to every level."""
+        comma = config.levels and min(config.levels) == 0 and max(config.levels) >= 1
+        hint = f" ({DECIMAL_POINT})" if comma else ""
+        raise UserError(f"{error}{hint}; see --levels, --prune_rate and --rounds") from None
 
 
 class Arm(NamedTuple):
@@ -106,7 +105,7 @@ def pruned(config: Config, family: Seed, trained: Params, mask: Mask, level: Lev
     groups, score = family.groups, settings_of()["criterion"].function(config.criterion)
     # One number per unit: a sum over its weights would tell wide layers from narrow ones.
     per_unit = bool(groups) and score is random_scores
-    with jax.default_device(jax.devices("cpu")[0]):
+    with jax.default_device(host_device()):
         scores = score(
             units_of(mask, groups) if per_unit else trained,
             initial_params=family.initial_params,

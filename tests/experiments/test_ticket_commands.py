@@ -26,8 +26,7 @@ def place(tmp_path_factory):
 
 def run(monkeypatch, capsys, command, arguments, stdin=""):
     """(exit status, standard output, standard error)."""
-    configs = {export: (ExportConfig, {}), predict: (PredictConfig, {"arguments": "texts"})}
-    config, more = configs[command]
+    configs = {export: (ExportConfig, "export", None), predict: (PredictConfig, "predict", "texts")}
     monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
     monkeypatch.setattr(command, "configure_jax", lambda config, rows: "")
@@ -35,7 +34,7 @@ def run(monkeypatch, capsys, command, arguments, stdin=""):
     monkeypatch.setattr(cli, "quiet_process", lambda: None)
     status = 0
     try:
-        cli.run(command.main, config, unused=command.UNUSED, **more)
+        cli.run(command.main, *configs[command])
     except SystemExit as end:
         status = end.code
     out, err = capsys.readouterr()
@@ -127,8 +126,10 @@ def test_bad_input_is_one_line(monkeypatch, capsys, place, command, arguments, s
 
 
 def test_help_names_the_flags_of_a_ticket_alone():
-    for command, config in ((export, ExportConfig), (predict, PredictConfig)):
-        text = cli.help_text(command.main, config, unused=command.UNUSED)
+    for command, config, name in (
+        (export, ExportConfig, "export"), (predict, PredictConfig, "predict"),
+    ):  # fmt: skip
+        text = cli.help_text(command.main, config, name)
         named = [name for name in settings_of(Config) if f"--{name}\n" in text]
         assert "ticket" in named
         assert "epochs" not in named
