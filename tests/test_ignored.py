@@ -21,6 +21,7 @@ ALONE = [
     ("--prune_rate=0.3", "--rounds=2"),
     ("--reinit_draws=3 --arms=ticket", "--arms=ticket,reinit"),
     ("--reinit_draws=3 --arms=ticket,shuffled", "--arms=ticket,shuffled,reinit"),
+    ("--unit_norm=2", "--structure=units"),
     ("--keep=start", "--max_length=30"),
     ("--nodropout_between_layers --dropout=0", "--dropout=0.1"),
     ("--nodropout_between_layers --num_layers=1", "--num_layers=1,2"),
