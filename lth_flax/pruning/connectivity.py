@@ -49,7 +49,8 @@ def live_units(
             reached[name] = _spread(into[below].any(axis=0), again)
         below = np.concatenate([reached[f"{layer}/{direction}"] for direction in DIRECTIONS])
     # From above: which units the output hears of.
-    heard: np.ndarray = _kept(params["head"]["kernel"], mask["head"]["kernel"]).any(axis=1)
+    head = _kept(params["head"]["kernel"], mask["head"]["kernel"])
+    heard: np.ndarray = np.asarray(head.any(axis=1))
     found = {}
     for layer in reversed(layers):
         split = len(reached[f"{layer}/forward"])
