@@ -41,8 +41,8 @@ ALLOWED = {
     "analysis": {"config", "errors", "files", "flagfile", "identity", "records", "predictions"},
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
-        "flagfile", "records", "predictions", "tasks", "arms", "pruning", "training", "tickets",
-        "analysis", "data.batches", "data.sources",
+        "flagfile", "records", "predictions", "tasks", "arms", "matching", "pruning", "training",
+        "tickets", "analysis", "data.batches", "data.sources",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {

@@ -41,12 +41,13 @@ def magnitude(params: Params, **_: Any) -> Params:
 
 
 def magnitude_init(params: Params, *, initial_params: Params | None = None, **_: Any) -> Params:
-    """|theta_0|, of parameters that are not trained their own magnitude.
+    """The rank of |theta_0| in its tensor, from 0 to 1; of untrained parameters their own.
 
-    Ranked over all tensors it says how each was drawn (orthogonal recurrent kernels have larger
-    entries than Glorot's input kernels): scope "tensor" is without that.
+    Ranks, because entries of different tensors say how these are drawn: orthogonal recurrent
+    kernels have larger ones than Glorot's input kernels, which would be emptied first.
     """
-    return magnitude(params if initial_params is None else initial_params)
+    sizes = magnitude(params if initial_params is None else initial_params)
+    return jax.tree_util.tree_map(_ranks, sizes)
 
 
 def magnitude_increase(params: Params, *, initial_params: Params | None = None, **_: Any) -> Params:
@@ -153,11 +154,11 @@ def jacobian(
     named = [(gates(path_names(path)), leaf) for path, leaf in found]
     recurrent = [_over_mean(leaf, len(names)) for names, leaf in named if names]
     pool = jnp.sort(jnp.concatenate([leaf.reshape(-1) for leaf in recurrent]))
-    sizes = jax.tree_util.tree_leaves(magnitude_init(params, initial_params=initial_params))
+    ranked = jax.tree_util.tree_leaves(magnitude_init(params, initial_params=initial_params))
     scored = iter(recurrent)
     leaves = [
-        next(scored) if names else _ranked_like(size, pool)
-        for (names, _leaf), size in zip(named, sizes, strict=True)
+        next(scored) if names else _quantiles(pool, ranks)
+        for (names, _leaf), ranks in zip(named, ranked, strict=True)
     ]
     return jax.tree_util.tree_unflatten(tree, leaves)
 
@@ -169,12 +170,16 @@ def _over_mean(scores: Array, blocks: int) -> Array:
     return (apart / jnp.where(means > 0, means, jnp.ones_like(means))).reshape(scores.shape)
 
 
-def _ranked_like(values: Array, pool: Float[Array, " pool"]) -> Array:
-    """The order of `values`, in the distribution of the sorted `pool`."""
+def _ranks(values: Array) -> Float[Array, "..."]:
+    """The share of entries that are smaller, and half of each own; of equals the first is lower."""
     ranks = jnp.argsort(jnp.argsort(values.reshape(-1), stable=True), stable=True)
-    share = (ranks.astype(pool.dtype) + 0.5) / values.size
-    at = jnp.clip((share * pool.size).astype(jnp.int32), 0, pool.size - 1)
-    return pool[at].reshape(values.shape)
+    return ((ranks.astype(jnp.float32) + 0.5) / values.size).reshape(values.shape)
+
+
+def _quantiles(pool: Float[Array, " pool"], shares: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Those of a sorted pool."""
+    at = (shares * pool.size).astype(jnp.int32)
+    return pool[jnp.clip(at, 0, pool.size - 1)]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from lth_flax.pruning.scores import (
     inverted,
     jacobian,
     magnitude,
+    magnitude_init,
     prune_in_rounds,
     snip,
     synflow,
@@ -267,6 +268,21 @@ def test_inverted_scores_prune_the_other_end():
     assert rounds.rounds == 5
     found = prune_in_rounds(rounds, params, full_mask(params), sparsity=0.75)
     assert found["w"].tolist() == [[False, True, False, False]]
+
+
+def test_magnitudes_at_initialization_leave_every_tensor_its_share():
+    rng = np.random.default_rng(0)
+    # As drawn: one tensor has twice the entries of the other, and longer tails.
+    params = {"a": rng.normal(0, 2, (20, 10)), "b": rng.uniform(-1, 1, (10, 10))}
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
+    trained = jax.tree.map(jnp.ones_like, params)
+    for given in ((params, None), (trained, params)):
+        scores = magnitude_init(given[0], initial_params=given[1])
+        mask = prune(scores, full_mask(params), sparsity=0.9)
+        assert [int(mask[name].sum()) for name in "ab"] == [20, 10]
+        for name in "ab":
+            size, kept = np.abs(params[name]), np.asarray(mask[name])
+            assert size[kept].min() > size[~kept].max()
 
 
 def test_a_score_names_what_it_needs_and_takes_the_rest():
