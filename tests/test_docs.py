@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lth_flax.arms import ARMS
+from lth_flax.pruning.scores import SCORES
 from lth_flax.tickets import save_ticket
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,3 +71,17 @@ def test_a_network_of_ones_own_has_a_verdict(capsys):
     (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
     exec(compile(program, "own_network", "exec"), {})
     assert "ticket minus reinit" in capsys.readouterr().out
+
+
+def test_scores_in_a_script_keep_the_share_that_was_asked_for(capsys):
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(program, "methods", "exec"), {})
+    assert capsys.readouterr().out == "0.75 0.75\n"
+
+
+def test_every_score_and_arm_is_in_the_table_of_methods():
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+    assert rows >= {name for name in SCORES if not name.startswith("inverted_")}
+    assert rows >= set(ARMS)

@@ -81,7 +81,11 @@ class Setup:
         """What the arms of a seed share."""
         params = self.initialize(seed)
         return Seed(
-            seed, params, lambda draw: self.initialize(seed, draw), groups=self.groups(params)
+            seed,
+            params,
+            lambda draw: self.initialize(seed, draw),
+            model=self.task.model,
+            groups=self.groups(params),
         )
 
     def groups(self, params: Params) -> tuple[UnitGroup, ...]:
