@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_tickets import make_ticket
 
 from lth_flax.arms import ARMS
 from lth_flax.pruning.scores import SCORES
@@ -37,9 +38,6 @@ def test_a_ticket_is_used_as_its_page_says(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))  # and taken back with what the page adds
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "tickets"))
-    from making import make_ticket
-
     save_ticket("runs/quickstart/tickets/seed_0/level_0.9", make_ticket(structured=True))
     tokens = np.array([[2, 3, 4], [5, 1, 0], [0, 0, 0]])
     names = {"tokens": tokens, "lengths": np.array([3, 2, 0])}

@@ -102,9 +102,6 @@ def from_torch(path: str | Path) -> tuple[BiLSTMClassifier, Params, Mask]:
     values = {name: _float(path, name, state) for name in sorted(names)}
     params = _params(path, values)
     masks = {n: state[f"{n}_mask"] != 0 for n in names if f"{n}_mask" in state}
-    for name, kept in masks.items():
-        if kept.shape != values[name].shape:
-            _refuse(path, f"{name}_mask has the shape {kept.shape}, expected {values[name].shape}")
     full = {name: masks.get(name, np.ones(value.shape, bool)) for name, value in values.items()}
     mask = nested(
         {
@@ -124,8 +121,11 @@ def _float(path: str | Path, name: str, state: State) -> np.ndarray:
     assert array is not None
     if array.dtype.kind != "f":
         _refuse(path, f"{name} holds {array.dtype}, expected floats")
-    if f"{name}_mask" in state:
-        array = np.where(state[f"{name}_mask"] != 0, array, 0)
+    kept = state.get(f"{name}_mask")
+    if kept is not None:
+        if kept.shape != array.shape:
+            _refuse(path, f"{name}_mask has the shape {kept.shape}, expected {array.shape}")
+        array = np.where(kept != 0, array, 0)
     return array.astype(np.float32)
 
 

@@ -3,18 +3,15 @@
 import csv
 import io
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from made_tickets import CLASSES, make_ticket
 
 from lth_flax import cli
 from lth_flax.config import Config, ExportConfig, PredictConfig, settings_of
 from lth_flax.experiments import export, predict
 from lth_flax.tickets import load_ticket, save_ticket
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tickets"))
-from making import CLASSES, make_ticket  # noqa: E402
 
 
 @pytest.fixture(scope="module")

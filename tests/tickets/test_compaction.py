@@ -80,7 +80,7 @@ def test_outputs_of_compact_and_masked_network_are_equal(layers, readout, emptie
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from(["final", "last_position"]),
     st.sampled_from([0.05, 0.3, 0.7, 1.0]), st.sampled_from([0.0, 0.3, 0.7, 1.0]),

@@ -8,7 +8,7 @@ import json
 import jax
 import numpy as np
 import pytest
-from making import CLASSES, WORDS, make_ticket
+from made_tickets import CLASSES, WORDS, make_ticket
 from safetensors import numpy as safetensors
 
 from lth_flax.data.text import pad
@@ -313,11 +313,12 @@ def test_on_the_tweets_all_three_agree(tmp_path, shared_data, structured):
     assert count > 1000
     export_ticket(ticket, tmp_path / "torch", format="torch", compacted=structured)
     export_ticket(ticket, tmp_path / "onnx", format="onnx", compacted=structured)
+    apply = jax.jit(ticket.model.apply)
     for bucket, members in zip(dataset.buckets, bucketed["test"], strict=True):
         if not len(members):
             continue
         tokens, lengths = bucket["tokens"][members], bucket["lengths"][members]
-        mine = np.asarray(ticket.model.apply({"params": ticket.trained_params}, tokens, lengths))
+        mine = np.asarray(apply({"params": ticket.trained_params}, tokens, lengths))
         for answers in (
             torch_logits(tmp_path / "torch", tokens.astype(np.int64), lengths.astype(np.int64)),
             onnx_logits(tmp_path / "onnx", tokens, lengths),
