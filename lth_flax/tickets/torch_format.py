@@ -120,7 +120,7 @@ def _float(path: str | Path, name: str, state: State) -> np.ndarray:
     array = state.get(name, state.get(f"{name}_orig"))
     assert array is not None
     if array.dtype.kind != "f":
-        _refuse(path, f"{name} holds {array.dtype}, expected floats")
+        _refuse(path, f"{name} holds {array.dtype}, expected float32, float64 or float16")
     kept = state.get(f"{name}_mask")
     if kept is not None:
         if kept.shape != array.shape:
@@ -138,8 +138,10 @@ def _params(path: str | Path, state: State) -> dict[str, Any]:
         if found is None:
             others[name] = array
             continue
-        number, direction = _place(found)
-        cells.setdefault((number, direction), {})[found["kind"]] = array
+        cell = cells.setdefault(_place(found), {})
+        if found["kind"] in cell:
+            _refuse(path, f"{name} is of a second LSTM, expected one")
+        cell[found["kind"]] = array
     depth = len({layer for layer, _ in cells})
     expected = {(k, d) for k in range(depth) for d in ("forward", "backward")}
     if not cells or cells.keys() != expected:

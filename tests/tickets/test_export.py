@@ -139,10 +139,6 @@ def test_from_pytorch_both_biases_are_added_whatever_the_modules_are_called(tmp_
     np.testing.assert_array_equal(params["head"]["kernel"].T, renamed["classify.1.weight"])
 
 
-def broken(state, name, array):
-    return {**state, name: array}
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -154,7 +150,8 @@ def broken(state, name, array):
         (lambda s: {**s, "lstm.weight_hh_l0": np.ones(3, "f")}, "has the shape"),
         (lambda s: {**s, "norm.weight": np.ones(3, "f")}, "norm.weight"),
         (lambda s: {**s, "head.weight": np.ones((3, 5), "f")}, "head.weight has the shape"),
-        (lambda s: {**s, "head.weight": np.ones((3, 6), int)}, "expected floats"),
+        (lambda s: {**s, "head.weight": np.ones((3, 6), int)}, "expected float32"),
+        (lambda s: {**s, "two.weight_hh_l0": s["lstm.weight_hh_l0"]}, "a second LSTM"),
         (lambda s: {**s, "head.weight_mask": np.ones((3, 5), "f")}, "head.weight_mask"),
     ],
 )
