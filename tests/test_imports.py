@@ -29,7 +29,7 @@ ALLOWED = {
     "records": {"errors", "files"},
     "predictions": {"errors", "files", "records"},
     "arms": {"types", "randomness", "numerics", "pruning"},
-    "data": {"errors", "randomness"},
+    "data": {"config", "errors", "randomness"},
     "models": {"types", "errors"},
     "pruning": {"types", "errors"},
     "training": {
@@ -58,7 +58,7 @@ ALLOWED = {
         "text_tasks", "interrupt",
     },
     "benchmarks": {
-        "errors", "types", "files", "randomness", "records", "data", "models", "pruning",
+        "config", "errors", "types", "files", "randomness", "records", "data", "models", "pruning",
         "training", "tickets", "analysis", "experiments",
     },
 }  # fmt: skip
