@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from lth_flax.config import LARGEST, Config
+from lth_flax.config import LARGEST, Config, settings_of
 from lth_flax.data.account import (
     Account,
     copies_across,
@@ -105,13 +105,17 @@ def build_dataset(
     Raises:
       UserError: a split would lack one of the classes, or have nothing.
     """
-    shares = {
-        split: getattr(config, f"{split}_share")
-        for split in SPLITS[1:]
-        if split not in source.official
-    }
+    shares = {part: getattr(config, f"{part}_share") for part in SPLITS[1:]}
+    for part in source.official:
+        name = f"{part}_share"
+        if name in config.given and shares[part] != settings_of()[name].default:
+            raise UserError(
+                f"--{name}={config.text(name)} means nothing here: {source.name} has a {part} "
+                "split of its own; leave it out"
+            )
+        del shares[part]
     if sum(shares.values()) >= 1:
-        given = " and ".join(f"--{split}_share={share}" for split, share in shares.items())
+        given = " and ".join(f"--{part}_share={share}" for part, share in shares.items())
         raise UserError(f"{given} leave nothing to train on: expected a sum below 1")
     source, tokenized, copies, counted = _with_rule(source, config)
     lengths = np.minimum(tokenized.lengths, config.max_length or LARGEST)

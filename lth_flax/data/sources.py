@@ -15,7 +15,7 @@ _OF_TABLES = (
     "data_file", "validation_file", "test_file", "separator", "encoding", "text_column",
     "label_column",
 )  # fmt: skip
-_OF_TFDS = ("text_key", "label_key")
+_OF_TFDS = ("data_dir", "text_key", "label_key")
 
 
 def load_source(config: Config) -> Source:

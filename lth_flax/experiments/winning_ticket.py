@@ -40,4 +40,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, name="winning_ticket")
