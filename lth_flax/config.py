@@ -267,6 +267,12 @@ class Machine:
     )
     checkpoint_minutes: float = _machine(5.0, "Between checkpoints within an epoch.", low=0)
     progress: bool = _machine(True, "Show a progress bar.")
+    log: tuple[str, ...] = _machine(
+        (),
+        "Loss and validation score of every row after every epoch, in the work directory: "
+        "log.csv, or folders for TensorBoard.",
+        choices="lth_flax.runs.log:WRITERS",
+    )
     plan: bool = _machine(
         False,
         "Say how many rows, steps and hours it would take, how much disk, and how small p can "

@@ -78,6 +78,7 @@ KEEPERS = {
     "tensorflow_datasets": ("data",),
     "tqdm": ("data", "runs", "benchmarks"),
     "torch": ("benchmarks",),
+    "tensorboardX": ("runs.log",),
     "ray": ("experiments.sweep_ray",),
     "tensorflow": (),
     "keras": (),

@@ -34,6 +34,7 @@ from lth_flax.records import (
 )
 from lth_flax.runs import platforms
 from lth_flax.runs.devices import machine, peak_memory_bytes
+from lth_flax.runs.log import EpochLog, check_installed
 from lth_flax.runs.progress import Progress
 from lth_flax.runs.provenance import identity_now, source_revision
 from lth_flax.runs.results import (
@@ -109,6 +110,7 @@ class Run:
         interrupted run is only taken where it is the same. `say` gets what a terminal shows.
         """
         config = setup.config
+        check_installed(config.log)
         task = setup.task
         # Nothing answers for what stays in memory: there any function will do.
         known = "in memory" if directory is None else task.version and f"{task.name} {task.version}"
@@ -131,6 +133,7 @@ class Run:
             run.close()
             raise
         steps = rows * setup.steps_per_replicate if steps is None else steps
+        run._log = EpochLog(config.log, directory)
         run._progress = Progress(rows=rows, steps=steps, bar=config.progress, say=say)
         run._describe_data()
         say(f"Backend: {platforms.start(config.platform)}")
@@ -165,6 +168,7 @@ class Run:
 
     def close(self) -> None:
         """Lets go of the directory; what is saved counts."""
+        self._log.close()
         if self._checkpoints:
             with contextlib.suppress(UserError):  # of a save: why we are here matters more
                 self._checkpoints.close()
@@ -187,6 +191,7 @@ class Run:
 
     finished: bool = False
     _progress: Any = None
+    _log: EpochLog = field(default_factory=lambda: EpochLog((), None))
     _checkpoints: Any = None
     _lock: Any = None
     _clocks: list[Clock] = field(default_factory=list)
@@ -230,6 +235,7 @@ class Run:
         self._progress.begin(_table_name(entries))
         hooks = Hooks(
             on_steps=self._progress.advance,
+            on_epoch=self._log.table(self.setup, entries, span),
             checkpoints=self._checkpoints,
             table=self._tables,
             stop=interrupt.requested,
@@ -281,7 +287,7 @@ class Run:
         self._replace(entries)
         for entry, outcome in zip(entries, outcomes, strict=True):
             self.records += records_of(self.setup, self.method, entry, outcome)
-            self.curves += curves_of(self.setup, entry, outcome)
+            self.curves += curves_of(self.setup, entry, outcome.curves)
             model = self.setup.task.model
             for (checkpoint, split), output in outcome.outputs.items():
                 if split == "test" and are_classes(output.get("predicted")):
