@@ -54,8 +54,8 @@ ALLOWED = {
         "tasks", "result",
     },
     "text_tasks": {
-        "config", "errors", "types", "identity", "data", "models", "pruning", "training", "runs",
-        "tasks",
+        "config", "errors", "ignored", "types", "identity", "data", "models", "pruning", "training",
+        "runs", "tasks",
     },
     "experiments": {
         "config", "cli", "errors", "types", "files", "randomness", "identity", "flagfile",
