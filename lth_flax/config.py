@@ -278,6 +278,9 @@ class Machine:
         "Say how many rows, steps and hours it would take, how much disk, and how small p can "
         "get; a few steps are timed, nothing is written.",
     )
+    report: bool = _machine(
+        True, "Draw figures and page; `python -m lth_flax.analysis.report DIR` does it later."
+    )
 
 
 @dataclasses.dataclass(frozen=True)

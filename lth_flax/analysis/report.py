@@ -40,12 +40,14 @@ def write_report(
     margin: float,
     alpha: float,
     paper: Mapping[str, Curve] | None = None,
+    draw: bool = True,
 ) -> tuple[dict[str, Any], str]:
     """Writes summary.json, report/report.html and its figures as report/*.png and *.svg.
 
     Args:
       margin: of equivalence, in points.
       paper: curves of the paper, to be drawn beside ours.
+      draw: whether figures and page are written.
 
     Returns:
       the summary, and the tables and verdicts for a terminal.
@@ -58,6 +60,20 @@ def write_report(
     if is_identity(provenance.get("identity")):  # the file has it all, a page what stands for it
         provenance = {**provenance, "identity": digest(provenance["identity"])}
     summary = summary_of(block, Options(margin_points=margin, alpha=alpha))
+    write_text_atomic(directory / "summary.json", summary_text(summary))
+    if draw:
+        _draw(directory, summary, settings, provenance, paper)
+    return summary, terminal_text(summary)
+
+
+def _draw(
+    directory: Path,
+    summary: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    paper: Mapping[str, Curve] | None,
+) -> None:
+    """Writes figures and page."""
     folder = directory / REPORT
     try:
         make_directory(folder)
@@ -65,11 +81,9 @@ def write_report(
         raise UserError(
             f"cannot make {folder} ({error.strerror}): give another directory for the report"
         ) from None
-    write_text_atomic(directory / "summary.json", summary_text(summary))
     images = _write_figures(folder, summary, paper)
     page = report_html(summary, images, settings, provenance, Config().texts())
     write_text_atomic(page_of(directory), page)
-    return summary, terminal_text(summary)
 
 
 def _write_figures(

@@ -9,7 +9,7 @@ import csv
 import importlib.util
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lth_flax.errors import UserError
-from lth_flax.records import CURVE_COLUMNS, CurvePoint
+from lth_flax.records import CurvePoint
 from lth_flax.runs.results import Entry, curves_of
 from lth_flax.runs.setup import Setup
 from lth_flax.training.loop import Curve, Span
@@ -40,7 +40,7 @@ class CsvLog:
         rows = list(csv.DictReader(io.StringIO(whole[0])))
         self._there = {(row.get("row_id"), row.get("epoch")) for row in rows}
         if not whole[0]:
-            self._writer.writerow(CURVE_COLUMNS)
+            self._writer.writerow([column.name for column in fields(CurvePoint)])
 
     def write(self, points: Sequence[CurvePoint], *, last: bool) -> None:
         """Appends the points of an epoch that are not there yet."""
