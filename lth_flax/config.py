@@ -273,13 +273,13 @@ class Machine:
         "log.csv, or folders for TensorBoard.",
         choices="lth_flax.runs.log:WRITERS",
     )
+    report: bool = _machine(
+        True, "Draw figures and page; `python -m lth_flax.analysis.report DIR` does it later."
+    )
     plan: bool = _machine(
         False,
         "Say how many rows, steps and hours it would take, how much disk, and how small p can "
         "get; a few steps are timed, nothing is written.",
-    )
-    report: bool = _machine(
-        True, "Draw figures and page; `python -m lth_flax.analysis.report DIR` does it later."
     )
 
 

@@ -68,9 +68,8 @@ def main(config: SweepConfig) -> None:
         f"({len(cells)} cell{'s' * (len(cells) > 1)} x {len(blocks)} blocks), each on {resources}; "
         f"{len(tasks) - len(todo)} done before"
     )
-    if directory.is_file() or any(
-        directory.glob("*")
-    ):  # refused, if it must be, before there is a Ray
+    if directory.is_file() or any(directory.glob("*")):
+        # Refused, if it must be, before there is a Ray.
         open_work_dir(directory, COMMAND, config)
         check_done(config, directory, [task for task in tasks if task not in todo])
     if config.experiment == "winning_ticket" and not config.dense_only:
