@@ -16,6 +16,7 @@ ALLOWED = {
     "quiet": set(),
     "streams": set(),
     "__main__": {"streams"},
+    "jax_import": {"streams"},
     "randomness": set(),
     "config": {"errors"},
     "numerics": {"compat"},
@@ -25,7 +26,7 @@ ALLOWED = {
     "ignored": {"config", "errors"},
     "interrupt": {"streams"},
     "tasks": {"config", "errors", "types", "data.batches"},
-    "cli": {"config", "errors", "ignored", "interrupt", "quiet", "streams"},
+    "cli": {"config", "errors", "ignored", "interrupt", "jax_import", "quiet", "streams"},
     "files": {"errors"},
     "orbax_arrays": {"errors", "quiet"},
     "storage": {"files", "orbax_arrays"},
@@ -42,6 +43,7 @@ ALLOWED = {
     "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
     "analysis": {
         "config", "errors", "files", "flagfile", "identity", "records", "predictions", "streams",
+        "jax_import",
     },
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
