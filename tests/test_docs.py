@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from lth_flax.arms import ARMS
+from lth_flax.pruning.scores import SCORES
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
@@ -55,3 +58,17 @@ def test_the_notebook_goes_from_data_to_a_verdict(tmp_path):
     printed = "".join(output.get("text", "") for output in outputs)
     assert "Ticket better: ticket minus reinit is +" in printed
     assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_scores_in_a_script_keep_the_share_that_was_asked_for(capsys):
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(program, "methods", "exec"), {})
+    assert capsys.readouterr().out == "0.75 0.75\n"
+
+
+def test_every_score_and_arm_is_in_the_table_of_methods():
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+    assert rows >= {name for name in SCORES if not name.startswith("inverted_")}
+    assert rows >= set(ARMS)
