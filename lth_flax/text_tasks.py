@@ -16,6 +16,7 @@ from lth_flax.data.sources import load_source
 from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.identity import WORD_VECTORS, file_digest
+from lth_flax.ignored import refuse_ignored
 from lth_flax.models import knowledge
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.models.units import units
@@ -145,6 +146,7 @@ def text_classification(**settings: Any) -> tuple[Task, Examples]:
       UserError: a value is none of its setting, or the data cannot be read.
     """
     config = Config(**settings)
+    refuse_ignored(config)
     seeds = seed_block(config)
     dataset = prepare_data(config, load_source(config), seeds)
     task = text_task(config, dataset, seeds, num_layers=config.one("num_layers"))

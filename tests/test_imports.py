@@ -16,6 +16,7 @@ ALLOWED = {
     "quiet": set(),
     "streams": set(),
     "__main__": {"streams"},
+    "jax_import": {"streams"},
     "randomness": set(),
     "config": {"errors"},
     "numerics": {"compat"},
@@ -25,7 +26,7 @@ ALLOWED = {
     "ignored": {"config", "errors"},
     "interrupt": {"streams"},
     "tasks": {"config", "errors", "types", "data.batches"},
-    "cli": {"config", "errors", "ignored", "interrupt", "quiet", "streams"},
+    "cli": {"config", "errors", "ignored", "interrupt", "jax_import", "quiet", "streams"},
     "files": {"errors"},
     "orbax_arrays": {"errors", "quiet"},
     "storage": {"files", "orbax_arrays"},
@@ -43,6 +44,7 @@ ALLOWED = {
     "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
     "analysis": {
         "config", "errors", "files", "flagfile", "identity", "records", "predictions", "streams",
+        "jax_import",
     },
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
@@ -55,8 +57,8 @@ ALLOWED = {
         "tasks", "result",
     },
     "text_tasks": {
-        "config", "errors", "types", "identity", "data", "models", "pruning", "training", "runs",
-        "tasks",
+        "config", "errors", "ignored", "types", "identity", "data", "models", "pruning", "training",
+        "runs", "tasks",
     },
     "experiments": {
         "config", "cli", "errors", "types", "files", "randomness", "identity", "flagfile",
@@ -79,6 +81,7 @@ KEEPERS = {
     "tensorflow_datasets": ("data",),
     "tqdm": ("data", "runs", "benchmarks"),
     "torch": ("benchmarks",),
+    "tensorboardX": ("runs.log",),
     "ray": ("experiments.sweep_ray",),
     "tensorflow": (),
     "keras": (),
