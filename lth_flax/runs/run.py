@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from lth_flax import interrupt
-from lth_flax.analysis.blocks import Block, read_block, read_provenance
 from lth_flax.analysis import report
+from lth_flax.analysis.blocks import Block, read_block, read_provenance
 from lth_flax.analysis.report import page_of, summary_of, write_report
 from lth_flax.analysis.result import Options
 from lth_flax.config import settings_of
