@@ -16,6 +16,7 @@ ALLOWED = {
     "quiet": set(),
     "streams": set(),
     "__main__": {"streams"},
+    "jax_import": {"streams"},
     "randomness": set(),
     "config": {"errors"},
     "numerics": {"compat"},
@@ -25,7 +26,7 @@ ALLOWED = {
     "ignored": {"config", "errors"},
     "interrupt": {"streams"},
     "tasks": {"config", "errors", "types", "data.batches"},
-    "cli": {"config", "errors", "ignored", "interrupt", "quiet", "streams"},
+    "cli": {"config", "errors", "ignored", "interrupt", "jax_import", "quiet", "streams"},
     "files": {"errors"},
     "orbax_arrays": {"errors", "quiet"},
     "storage": {"files", "orbax_arrays"},
@@ -33,7 +34,7 @@ ALLOWED = {
     "predictions": {"errors", "files", "records"},
     "arms": {"errors", "types", "randomness", "numerics", "pruning", "matching"},
     "matching": {"errors", "types", "pruning"},
-    "data": {"errors", "randomness"},
+    "data": {"config", "errors", "randomness"},
     "models": {"types", "errors"},
     "pruning": {"types", "errors"},
     "training": {
@@ -45,6 +46,7 @@ ALLOWED = {
     },
     "analysis": {
         "config", "errors", "files", "flagfile", "identity", "records", "predictions", "streams",
+        "jax_import",
     },
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
@@ -57,8 +59,8 @@ ALLOWED = {
         "tasks", "result",
     },
     "text_tasks": {
-        "config", "errors", "types", "identity", "data", "models", "pruning", "training", "runs",
-        "tasks",
+        "config", "errors", "ignored", "types", "identity", "data", "models", "pruning", "training",
+        "runs", "tasks",
     },
     "experiments": {
         "config", "cli", "errors", "types", "files", "randomness", "identity", "flagfile",
@@ -66,7 +68,7 @@ ALLOWED = {
         "text_tasks", "ignored", "interrupt", "streams",
     },
     "benchmarks": {
-        "errors", "types", "files", "randomness", "records", "data", "models", "pruning",
+        "config", "errors", "types", "files", "randomness", "records", "data", "models", "pruning",
         "training", "tickets", "analysis", "experiments",
     },
 }  # fmt: skip
@@ -84,6 +86,7 @@ KEEPERS = {
     "safetensors": ("tickets",),
     "onnx": ("tickets",),
     "onnxruntime": (),
+    "tensorboardX": ("runs.log",),
     "ray": ("experiments.sweep_ray",),
     "tensorflow": (),
     "keras": (),

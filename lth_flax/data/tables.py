@@ -21,9 +21,15 @@ _EXCEL = re.compile(r'"?sep=([^\r\n"])"?(?:\r\n|\n|\r)')
 class Row(NamedTuple):
     """One row: where it starts, and the two fields that are read."""
 
+    path: str
     line: int
     text: str
     label: str
+
+    @property
+    def where(self) -> str:
+        """For what is said of it."""
+        return f"{self.path}, line {self.line}"
 
 
 class Table(NamedTuple):
@@ -81,7 +87,7 @@ def read_table(
         )
     found = []
     if not has_header and first:
-        found.append(_row(line, first, where))
+        found.append(_row(path, line, first, where))
     for line, row in rows:
         if len(row) != len(first):
             raise UserError(
@@ -89,7 +95,7 @@ def read_table(
                 f"line: put a text that has line breaks or a separator ({separator!r}) in double "
                 "quotes, or give another --separator"
             )
-        found.append(_row(line, row, where))
+        found.append(_row(path, line, row, where))
     if not found:
         needed = " and labels" * (len(columns) > 1)
         raise UserError(f"{path} has no rows: expected texts{needed} below the first line")
@@ -104,8 +110,8 @@ def read_texts(
     return tuple(row.text for row in table.rows)
 
 
-def _row(line: int, fields: Sequence[str], where: Sequence[int]) -> Row:
-    return Row(line, fields[where[0]], fields[where[1]] if len(where) > 1 else "")
+def _row(path: str, line: int, fields: Sequence[str], where: Sequence[int]) -> Row:
+    return Row(path, line, fields[where[0]], fields[where[1]] if len(where) > 1 else "")
 
 
 def _is_position(column: str) -> bool:

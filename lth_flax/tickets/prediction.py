@@ -1,29 +1,30 @@
 """What a ticket says of new texts, read as the texts that it was trained on."""
 
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from lth_flax.data.cleaning import cleaner_of
 from lth_flax.data.text import (
     PADDING_WORD,
+    UNKNOWN_ID,
     UNKNOWN_WORD,
-    Encoded,
-    TokenizedTexts,
     Vocabulary,
     encode,
     intern,
-    pad,
 )
+from lth_flax.data.tokenizer import TOKENIZERS
 from lth_flax.errors import UserError
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.types import Params
 
 MOST_ROWS = 64
 SHORTEST = 8
+_UNLIMITED = 2**31 - 1
 
 
 class Prediction(NamedTuple):
@@ -38,6 +39,21 @@ class Prediction(NamedTuple):
     probabilities: dict[str, float]
     words: int
     unknown: tuple[str, ...]
+
+
+class Reading(NamedTuple):
+    """How a ticket's training read its texts.
+
+    most: tokens of a text, of which the end or the start is kept.
+    padded: whether all texts were padded to `most` tokens, for the answer depends on it.
+    """
+
+    clean: Callable[[str], str]
+    tokenizer: str
+    vocabulary: Vocabulary
+    most: int
+    keep: str
+    padded: bool
 
 
 def predict(
@@ -56,89 +72,72 @@ def predict(
         raise UserError("texts must be a list of texts, such as ['a good film', 'a bad one']")
     if not len(texts):
         raise UserError("there is no text: give at least one")
-    tokenized, encoded = read_texts(metadata, texts)
-    probabilities = _softmax(logits_of(model, params, metadata, encoded))
-    names: list[str] = metadata["class_names"]
-    spelled = _encoded(
-        tokenized, Vocabulary((PADDING_WORD, UNKNOWN_WORD, *tokenized.words)), metadata
-    )
-    unknown_id = metadata["vocabulary"].index(UNKNOWN_WORD)
-    found = []
-    for row, shares in enumerate(probabilities):
-        here = slice(encoded.offsets[row], encoded.offsets[row + 1])
-        ids, words = encoded.token_ids[here], spelled.token_ids[here] - 2
-        found.append(
-            Prediction(
-                label=names[int(np.argmax(shares))],
-                probabilities=dict(zip(names, map(float, shares), strict=True)),
-                words=len(ids),
-                unknown=tuple(tokenized.words[word] for word in words[ids == unknown_id]),
-            )
+    reading = reading_of(metadata)
+    tokenized = intern([reading.clean(text) for text in texts], reading.tokenizer)
+    spelling = Vocabulary((PADDING_WORD, UNKNOWN_WORD, *tokenized.words))
+    lengths = np.minimum(tokenized.lengths, reading.most)
+    order = np.argsort(lengths, kind="stable")
+    apply = jax.jit(model.apply)
+    found: dict[int, Prediction] = {}
+    for start in range(0, len(order), MOST_ROWS):
+        rows = order[start : start + MOST_ROWS]
+        # Few shapes, for each is compiled: powers of two, filled up with texts once more.
+        filled = np.resize(rows, _next_power(len(rows), 1))
+        time = min(_next_power(int(lengths[rows].max()), SHORTEST), reading.most)
+        time = reading.most if reading.padded else time
+        ids, words = (
+            encode(tokenized, vocabulary, filled, length=time, keep=reading.keep)
+            for vocabulary in (reading.vocabulary, spelling)
         )
-    return found
+        logits = np.asarray(apply({"params": params}, ids, lengths[filled]))
+        for place, (row, shares) in enumerate(zip(rows, _softmax(logits), strict=False)):
+            real = slice(0, lengths[row])
+            unknown = words[place, real][ids[place, real] == UNKNOWN_ID]
+            found[row] = Prediction(
+                label=metadata["class_names"][int(np.argmax(shares))],
+                probabilities=dict(zip(metadata["class_names"], map(float, shares), strict=True)),
+                words=int(lengths[row]),
+                unknown=tuple(spelling.words[word] for word in unknown),
+            )
+    return [found[row] for row in range(len(texts))]
 
 
-def read_texts(metadata: Mapping[str, Any], texts: Sequence[str]) -> tuple[TokenizedTexts, Encoded]:
-    """Texts as a ticket's training read them: tokens, and ids of its vocabulary.
+def reading_of(metadata: Mapping[str, Any]) -> Reading:
+    """How the training of a ticket read its texts.
 
     Raises:
-      UserError: its vocabulary is not one of this project; or its head reads the last padded
-        position, and it does not say how far texts were padded.
+      UserError: its vocabulary or a setting is not one of this project; or its head reads the
+        last padded position, and it does not say how far texts were padded.
     """
-    vocabulary = metadata["vocabulary"]
-    if vocabulary[:2] != [PADDING_WORD, UNKNOWN_WORD]:
+    words = metadata["vocabulary"]
+    if words[:2] != [PADDING_WORD, UNKNOWN_WORD]:
         raise UserError(
             f"the ticket's vocabulary does not begin with {PADDING_WORD} and {UNKNOWN_WORD}: "
             "expected a ticket of lth_flax; give another"
         )
+    settings = metadata.get("settings", {})
+    tokenizer, keep = settings.get("tokenizer", "words"), settings.get("keep", "end")
+    most = settings.get("max_length", 0)
+    padded = metadata["model"].get("readout") == "last_position"
+    if padded:
+        most = metadata.get("padded_length", 0)
+        if not most:
+            raise UserError(
+                "the ticket's head reads the last padded position, and it does not say how far "
+                "texts were padded: find the ticket again with this version"
+            )
+    for name, value, fits in (
+        ("tokenizer", tokenizer, isinstance(tokenizer, str) and tokenizer in TOKENIZERS),
+        ("keep", keep, keep in ("start", "end")),
+        ("length", most, type(most) is int and 0 <= most <= _UNLIMITED),
+    ):
+        if not fits:
+            raise UserError(
+                f"the ticket's texts were read with {name} {reprlib.repr(value)}, which is not "
+                "known here: update lth_flax, or give another ticket"
+            )
     clean = cleaner_of(str(metadata.get("dataset")))
-    settings = metadata.get("settings", {})
-    tokenized = intern([clean(text) for text in texts], settings.get("tokenizer", "words"))
-    return tokenized, _encoded(tokenized, Vocabulary(tuple(vocabulary)), metadata)
-
-
-def _encoded(
-    tokenized: TokenizedTexts, vocabulary: Vocabulary, metadata: Mapping[str, Any]
-) -> Encoded:
-    settings = metadata.get("settings", {})
-    return encode(
-        tokenized,
-        vocabulary,
-        np.arange(len(tokenized.lengths)),
-        max_length=_padded_length(metadata) or settings.get("max_length") or None,
-        keep=settings.get("keep", "end"),
-    )
-
-
-def _padded_length(metadata: Mapping[str, Any]) -> int:
-    """How far all texts are padded, where the answer depends on it; else 0."""
-    if metadata["model"].get("readout") != "last_position":
-        return 0
-    length = metadata.get("padded_length")
-    if type(length) is not int or length < 1:
-        raise UserError(
-            "the ticket's head reads the last padded position, and it does not say how far texts "
-            "were padded: find the ticket again with this version"
-        )
-    return length
-
-
-def logits_of(
-    model: BiLSTMClassifier, params: Params, metadata: Mapping[str, Any], encoded: Encoded
-) -> Float[np.ndarray, "texts classes"]:
-    """The logits of encoded texts, computed in batches of similar length."""
-    lengths = encoded.lengths
-    apply = jax.jit(model.apply)
-    logits = np.zeros((len(lengths), model.num_classes), np.float32)
-    order = np.argsort(lengths, kind="stable")
-    for start in range(0, len(order), MOST_ROWS):
-        rows = order[start : start + MOST_ROWS]
-        # Few shapes, for each is compiled: powers of two, filled up with texts once more.
-        time = _padded_length(metadata) or _next_power(int(lengths[rows].max()), SHORTEST)
-        filled = np.resize(rows, _next_power(len(rows), 1))
-        answers: Array = apply({"params": params}, pad(encoded, filled, time), lengths[filled])
-        logits[rows] = np.asarray(answers)[: len(rows)]
-    return logits
+    return Reading(clean, tokenizer, Vocabulary(tuple(words)), most or _UNLIMITED, keep, padded)
 
 
 def _next_power(number: int, least: int) -> int:

@@ -8,7 +8,6 @@ from made_tickets import CLASSES, WORDS, make_ticket
 from lth_flax.data.text import PADDING_ID, UNKNOWN_ID
 from lth_flax.errors import UserError
 from lth_flax.tickets import load_ticket, save_ticket
-from lth_flax.tickets.prediction import read_texts
 
 
 def answer(ticket, ids, time=8):
@@ -86,13 +85,14 @@ def test_a_head_at_the_last_padded_position_is_padded_as_in_training():
 
 
 def test_characters_and_tweets_are_read_as_such():
-    words = ("<pad>", "<unk>", "g", "o", "d", " ")
-    metadata = {"vocabulary": list(words), "settings": {"tokenizer": "characters"}, "model": {}}
-    _, encoded = read_texts(metadata, ["Good  dog"])
-    np.testing.assert_array_equal(encoded.token_ids, [2, 3, 3, 4, 5, 4, 3, 2])
-    tweets = {"vocabulary": list(WORDS), "dataset": "financial_tweets", "model": {}}
-    _, encoded = read_texts(tweets, ["RT @someone: good film"])
-    np.testing.assert_array_equal(encoded.token_ids, ids_of(["good", "film"]))
+    letters = ("<pad>", "<unk>", "g", "o", " ")
+    ticket = make_ticket(layers=1, words=letters, settings={"tokenizer": "characters"})
+    (found,) = ticket.predict(["Good  dog"])
+    expected = answer(ticket, [2, 3, 3, 1, 4, 1, 3, 2])
+    np.testing.assert_allclose(list(found.probabilities.values()), expected, atol=1e-5)
+    assert found.unknown == ("d", "d")
+    (tweet,) = make_ticket(layers=1, dataset="financial_tweets").predict(["RT @someone: film"])
+    assert (tweet.words, tweet.unknown) == (1, ())
 
 
 def test_a_saved_ticket_answers_like_the_one_that_was_saved(tmp_path):
@@ -109,6 +109,9 @@ def test_a_saved_ticket_answers_like_the_one_that_was_saved(tmp_path):
         ({}, [b"good"], "must be a list of texts"),
         ({"task": "games"}, ["good"], "a ticket of 'games'"),
         ({"vocabulary": ["a"] * 2}, ["good"], "does not begin with <pad> and <unk>"),
+        ({"settings": {"tokenizer": "bytes"}}, ["good"], "tokenizer 'bytes'"),
+        ({"settings": {"keep": "middle"}}, ["good"], "keep 'middle'"),
+        ({"settings": {"max_length": -1}}, ["good"], "length -1"),
     ],
 )
 def test_what_cannot_be_answered_is_one_error(ticket, texts, says):
