@@ -9,6 +9,7 @@ import numpy as np
 
 from lth_flax.config import Config
 from lth_flax.data import account
+from lth_flax.data.cleaning import cleaning_of
 from lth_flax.data.dataset import Dataset, build_dataset
 from lth_flax.data.embeddings import read_vectors
 from lth_flax.data.source import Source
@@ -183,6 +184,7 @@ def text_examples(config: Config, dataset: Dataset) -> Examples:
             "class_names": [*dataset.class_names, *unused],
             "split_fingerprint": dataset.split_fingerprint(seed),
             "padded_length": dataset.edges[-1],
+            "cleaning": cleaning_of(config.dataset),
             "source": config.of_role("source"),
         }
 

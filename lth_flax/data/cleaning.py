@@ -86,12 +86,19 @@ def _repair(match: re.Match[str]) -> str:
     return found
 
 
-_CLEANERS: dict[str, Callable[[str], str]] = {
-    "financial_tweets": clean_tweet,
-    "synthetic": str,  # made clean
+CLEANERS: dict[str, Callable[[str], str]] = {
+    "tweet": clean_tweet,
+    "text": clean_text,
+    "none": str,
 }
+"""By the names that tickets call them."""
 
 
-def cleaner_of(dataset: str) -> Callable[[str], str]:
-    """What the texts of a dataset went through before they were tokenized."""
-    return _CLEANERS.get(dataset, clean_text)
+def cleaning_of(dataset: str | Callable[..., object]) -> str:
+    """Which of `CLEANERS` the texts of a dataset go through before they are tokenized.
+
+    None where they are made clean, and where a function from outside the package reads them.
+    """
+    if callable(dataset) or ":" in dataset or dataset == "synthetic":
+        return "none"
+    return "tweet" if dataset == "financial_tweets" else "text"

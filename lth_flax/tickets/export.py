@@ -28,6 +28,7 @@ from lth_flax.pruning.masks import apply_mask, full_mask
 from lth_flax.pruning.units import given_back, links_of
 from lth_flax.tickets.compaction import compact, compact_ticket
 from lth_flax.tickets.onnx_format import onnx_model
+from lth_flax.tickets.prediction import reading_of
 from lth_flax.tickets.ticket import Ticket
 from lth_flax.tickets.torch_format import state_dict, with_masks
 from lth_flax.tickets.torch_module import module_source
@@ -97,8 +98,8 @@ def export_ticket(
       the files.
 
     Raises:
-      UserError: the ticket is of another task, the format is unknown or needs a package that is
-        not installed, or the files cannot be written.
+      UserError: the ticket is of another task or does not say how its texts were read, the format
+        is unknown or needs a package that is not installed, or the files cannot be written.
     """
     if format not in FORMATS:
         raise UserError(f"format is {format!r}: expected one of {', '.join(FORMATS)}")
@@ -121,18 +122,14 @@ def export_ticket(
 
 def information(ticket: Ticket, network: Network) -> dict[str, Any]:
     """How texts become token ids and answers become labels, and where the ticket is from."""
-    metadata = ticket.metadata
-    settings = metadata.get("settings", {})
+    metadata, reading = ticket.metadata, reading_of(ticket.metadata)
     return {
         "model": network.model.settings,
         "class_names": metadata["class_names"],
         "vocabulary": metadata["vocabulary"],
         "text": {
-            "dataset": metadata.get("dataset"),
-            "tokenizer": settings.get("tokenizer", "words"),
-            "max_length": settings.get("max_length", 0),
-            "keep": settings.get("keep", "end"),
-            "padded_length": metadata.get("padded_length"),
+            name: getattr(reading, name)
+            for name in ("cleaning", "tokenizer", "most", "keep", "padded")
         },
         **{name: metadata.get(name) for name in ("seed", "level", "target_sparsity")},
     }

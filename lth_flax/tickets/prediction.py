@@ -1,14 +1,14 @@
 """What a ticket says of new texts, read as the texts that it was trained on."""
 
 import reprlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from lth_flax.data.cleaning import cleaner_of
+from lth_flax.data.cleaning import CLEANERS, cleaning_of
 from lth_flax.data.text import (
     PADDING_WORD,
     UNKNOWN_ID,
@@ -44,11 +44,12 @@ class Prediction(NamedTuple):
 class Reading(NamedTuple):
     """How a ticket's training read its texts.
 
+    cleaning: one of `cleaning.CLEANERS`.
     most: tokens of a text, of which the end or the start is kept.
     padded: whether all texts were padded to `most` tokens, for the answer depends on it.
     """
 
-    clean: Callable[[str], str]
+    cleaning: str
     tokenizer: str
     vocabulary: Vocabulary
     most: int
@@ -73,7 +74,7 @@ def predict(
     if not len(texts):
         raise UserError("there is no text: give at least one")
     reading = reading_of(metadata)
-    tokenized = intern([reading.clean(text) for text in texts], reading.tokenizer)
+    tokenized = intern(list(map(CLEANERS[reading.cleaning], texts)), reading.tokenizer)
     spelling = Vocabulary((PADDING_WORD, UNKNOWN_WORD, *tokenized.words))
     lengths = np.minimum(tokenized.lengths, reading.most)
     order = np.argsort(lengths, kind="stable")
@@ -126,7 +127,10 @@ def reading_of(metadata: Mapping[str, Any]) -> Reading:
                 "the ticket's head reads the last padded position, and it does not say how far "
                 "texts were padded: find the ticket again with this version"
             )
+    # Tickets of before do not say it: no function read their data.
+    cleaning = metadata.get("cleaning", cleaning_of(str(metadata.get("dataset"))))
     for name, value, fits in (
+        ("cleaning", cleaning, isinstance(cleaning, str) and cleaning in CLEANERS),
         ("tokenizer", tokenizer, isinstance(tokenizer, str) and tokenizer in TOKENIZERS),
         ("keep", keep, keep in ("start", "end")),
         ("length", most, type(most) is int and 0 <= most <= _UNLIMITED),
@@ -136,8 +140,7 @@ def reading_of(metadata: Mapping[str, Any]) -> Reading:
                 f"the ticket's texts were read with {name} {reprlib.repr(value)}, which is not "
                 "known here: update lth_flax, or give another ticket"
             )
-    clean = cleaner_of(str(metadata.get("dataset")))
-    return Reading(clean, tokenizer, Vocabulary(tuple(words)), most or _UNLIMITED, keep, padded)
+    return Reading(cleaning, tokenizer, Vocabulary(tuple(words)), most or _UNLIMITED, keep, padded)
 
 
 def _next_power(number: int, least: int) -> int:

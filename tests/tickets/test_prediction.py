@@ -93,6 +93,8 @@ def test_characters_and_tweets_are_read_as_such():
     assert found.unknown == ("d", "d")
     (tweet,) = make_ticket(layers=1, dataset="financial_tweets").predict(["RT @someone: film"])
     assert (tweet.words, tweet.unknown) == (1, ())
+    (raw,) = make_ticket(layers=1, cleaning="none").predict(["&amp;film"])
+    assert raw.unknown == ("&", "amp", ";")
 
 
 def test_a_saved_ticket_answers_like_the_one_that_was_saved(tmp_path):
@@ -110,6 +112,7 @@ def test_a_saved_ticket_answers_like_the_one_that_was_saved(tmp_path):
         ({"task": "games"}, ["good"], "a ticket of 'games'"),
         ({"vocabulary": ["a"] * 2}, ["good"], "does not begin with <pad> and <unk>"),
         ({"settings": {"tokenizer": "bytes"}}, ["good"], "tokenizer 'bytes'"),
+        ({"cleaning": "soap"}, ["good"], "cleaning 'soap'"),
         ({"settings": {"keep": "middle"}}, ["good"], "keep 'middle'"),
         ({"settings": {"max_length": -1}}, ["good"], "length -1"),
     ],
