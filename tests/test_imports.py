@@ -83,7 +83,7 @@ KEEPERS = {
     "tensorflow_datasets": ("data",),
     "tqdm": ("data", "runs", "benchmarks"),
     "torch": ("benchmarks",),
-    "safetensors": ("tickets",),
+    "safetensors": ("tickets", "benchmarks"),
     "onnx": ("tickets",),
     "onnxruntime": (),
     "tensorboardX": ("runs.log",),
