@@ -28,6 +28,7 @@ ALLOWED = {
     "storage": {"files", "orbax_arrays"},
     "records": {"errors", "files"},
     "predictions": {"errors", "files", "records"},
+    "parts": {"files", "predictions", "records"},
     "arms": {"types", "randomness", "numerics", "pruning"},
     "data": {"errors", "randomness"},
     "models": {"types", "errors"},
@@ -37,11 +38,13 @@ ALLOWED = {
         "storage", "records", "pruning", "data.batches",
     },
     "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
-    "analysis": {"config", "errors", "files", "flagfile", "identity", "records", "predictions"},
+    "analysis": {
+        "config", "errors", "files", "flagfile", "identity", "records", "predictions", "parts",
+    },
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
-        "flagfile", "records", "predictions", "tasks", "arms", "pruning", "training", "tickets",
-        "analysis", "data.batches", "data.sources",
+        "flagfile", "records", "predictions", "parts", "tasks", "arms", "pruning", "training",
+        "tickets", "analysis", "data.batches", "data.sources",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
