@@ -226,10 +226,11 @@ class Search:
         """What the arms of a row share at a level."""
         family, network = self.setup.seed(row[1]), trained()
         found = pruned(self.setup.config, family, network.params, network.mask, level)
+        if not self.rewind:
+            return family, None, found
         kept = dense().kept
-        if kept is not None:
-            family = family._replace(initial_params=kept.params)
-        return family, kept, found
+        assert kept is not None
+        return family._replace(initial_params=kept.params), kept, found
 
     def _entry(
         self, arm: str, draw: int, level: Level | None, row: Row, start: Callable[[], Start]
@@ -270,9 +271,9 @@ class Search:
 
     def _save(self, dense: Mapping[Row, Again], entry: Entry, outcome: Outcome) -> None:
         if entry.arm == "ticket":
-            kept = dense[_row(entry)]().kept
-            rewound = None if kept is None else kept.params
-            self.run.save_ticket(entry, self.setup.initialize(entry.seed), outcome, rewound)
+            kept = dense[_row(entry)]().kept if self.rewind else None
+            initial = self.setup.initialize(entry.seed)
+            self.run.save_ticket(entry, initial, outcome, kept and kept.params)
 
 
 def _row(entry: Entry) -> Row:
