@@ -9,10 +9,12 @@ looked up when a value is checked, so that this module imports nothing of them.
 """
 
 import dataclasses
+import functools
 import importlib
 import math
 import operator
 import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -34,18 +36,22 @@ LARGEST = 2**31 - 2
 
 MOST_SEEDS = 10_000
 
+DECIMAL_COMMA = re.compile(r"(^|,)\s*-?\d*,\d")
+DECIMAL_POINT = "decimals have a point: 0.5, not 0,5"
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """What is known of one setting, and how its values are read and written.
 
     kind: of one value; `many`: the value is a tuple of them.
-    low, high: bounds, inclusive.
+    low, high: bounds, inclusive; `above` is a low one that is none of the values.
     choices: names, or "module:TABLE" whose keys they are.
     grid: several values make a grid of configurations; each stands once.
     zero: the word for 0, where it has one.
     repeated: the flag is given once per value, which may hold commas.
     open: a function, or the text "module:function", stands for one that is not in the table.
+    other: what other names stand for, if any may be given.
     """
 
     name: str
@@ -57,11 +63,13 @@ class Setting:
     help: str
     low: float | None = None
     high: float | None = None
+    above: float | None = None
     choices: str | tuple[str, ...] | None = None
     grid: bool = False
     zero: str | None = None
     repeated: bool = False
     open: bool = False
+    other: str | None = None
     role: Role | None = None
 
     def read(self, value: Any) -> Any:
@@ -72,6 +80,14 @@ class Setting:
         """
         if value is None and self.optional:
             return None
+        try:
+            return self._read(value)
+        except ValueError as error:
+            if self.kind is float and isinstance(value, str) and DECIMAL_COMMA.search(value):
+                raise ValueError(f"{error}; {DECIMAL_POINT}") from None
+            raise
+
+    def _read(self, value: Any) -> Any:
         if not self.many:
             return self._one(value)
         if isinstance(value, str):
@@ -105,9 +121,15 @@ class Setting:
         """What a name of the table, "module:function" or a function itself stands for."""
         if callable(value):
             return value
-        module, _, name = str(value if ":" in value else self.choices).partition(":")
+        is_reference = _REFERENCE.fullmatch(value)
+        module, _, name = str(value if is_reference else self.choices).partition(":")
         found = getattr(importlib.import_module(module), name)
-        return found if ":" in value else found[value]
+        return found if is_reference else found[value]
+
+    def is_other(self, value: Any) -> bool:
+        """Whether it is none of the choices, nor a function or the name of one."""
+        is_text = not callable(value) and not _REFERENCE.fullmatch(value)
+        return is_text and value not in (self.names or ())
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -122,6 +144,7 @@ class Setting:
         """What a value has to be, in words."""
         if self.names:
             more = ", or module:function" if self.open else ""
+            more += f", or {self.other}" if self.other else ""
             return f"one of {', '.join(self.names)}{more}"
         if self.kind is bool:
             return "true or false"
@@ -134,8 +157,11 @@ class Setting:
             bounds = f" from {self.low:g} to {self.high:g}"
         elif self.low is not None:
             bounds = f" from {self.low:g}"
+        elif self.above is not None:
+            bounds = f" above {self.above:g}"
+            bounds += "" if self.high is None else f" and up to {self.high:g}"
         word = f"{self.zero}, or " if self.zero else ""
-        example = ", such as 1,2" if self.grid else ""
+        example = f", such as {'1,2' if self.kind is int else '0.001,0.003'}" if self.grid else ""
         article = "" if self.many else "a "
         return f"{word}{article}{noun}{bounds}{example}"
 
@@ -148,11 +174,13 @@ class Setting:
             low = -math.inf if self.low is None else self.low
             if self.kind in (int, float) and not low <= value <= (self.high or math.inf):
                 raise ValueError
+            if self.above is not None and not value > self.above:
+                raise ValueError
         except (ValueError, TypeError, OverflowError):
             raise ValueError(f"expected {self.expected}") from None
-        if self.names and value not in self.names:
-            if self.open and ":" in value:
-                return self._imported(value)
+        if self.open and _REFERENCE.fullmatch(value):
+            return self._imported(value)
+        if self.names and value not in self.names and not self.other:
             raise ValueError(f"expected {self.expected}")
         return value
 
@@ -166,13 +194,19 @@ class Setting:
         return value
 
 
+_REFERENCE = re.compile(r"[\w.]+:[^\W\d]\w*")
+"""Module and function; versions of TFDS sets follow a colon too, and begin with a digit."""
+
+
 def _name(value: Any) -> str:
     return f"{value.__module__}:{value.__qualname__}" if callable(value) else str(value)
 
 
 def _bool(value: Any) -> bool:
     if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.lower())
+        value = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}.get(
+            value.lower()
+        )
     return _fail_unless(isinstance(value, bool), value)
 
 
@@ -204,20 +238,9 @@ def _setting(default: Any, help: str, *, role: Role | None = None, **details: An
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def _machine(default: Any, help: str, **details: Any) -> Any:
-    return _setting(default, help, role="machine", **details)
-
-
-def _source(default: Any, help: str, **details: Any) -> Any:
-    return _setting(default, help, role="source", **details)
-
-
-def _task(default: Any, help: str, **details: Any) -> Any:
-    return _setting(default, help, role="task", **details)
-
-
-def _training(default: Any, help: str, **details: Any) -> Any:
-    return _setting(default, help, role="training", **details)
+_machine, _source, _task, _training = (
+    functools.partial(_setting, role=role) for role in ("machine", "source", "task", "training")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +270,20 @@ class Machine:
     )
     checkpoint_minutes: float = _machine(5.0, "Between checkpoints within an epoch.", low=0)
     progress: bool = _machine(True, "Show a progress bar.")
+    log: tuple[str, ...] = _machine(
+        (),
+        "Loss and validation score of every row after every epoch, in the work directory: "
+        "log.csv, or folders for TensorBoard.",
+        choices="lth_flax.runs.log:WRITERS",
+    )
+    report: bool = _machine(
+        True, "Draw figures and page; `python -m lth_flax.analysis.report DIR` does it later."
+    )
+    plan: bool = _machine(
+        False,
+        "Say how many rows, steps and hours it would take, how much disk, and how small p can "
+        "get; a few steps are timed, nothing is written.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,7 +302,10 @@ class Data:
 
     dataset: str = _setting(
         "synthetic",
-        "synthetic, financial_tweets, imdb_reviews, csv, or any text classification set of TFDS.",
+        "The texts: by name, also that of a TFDS set, or module:function of your own.",
+        choices="lth_flax.data.sources:SOURCES",
+        open=True,
+        other="the name of a TFDS text classification set",
     )
     data_file: str | None = _machine(
         None,
@@ -354,7 +394,7 @@ class Training:
         "adam", "Update rule.", choices="lth_flax.training.optimizers:OPTIMIZERS", open=True
     )
     learning_rate: tuple[float, ...] = _training(
-        (3e-3,), "Peak learning rate; several make a grid.", low=0, high=1e30, grid=True
+        (3e-3,), "Peak learning rate; several make a grid.", above=0, high=1e30, grid=True
     )
     lr_schedule: str = _training(
         "cosine",
@@ -424,7 +464,7 @@ class Retraining:
         choices=("finetune", "rewind_lr", "rewind_weights"),
     )
     retrain_epochs: int = _setting(2, "Epochs of retraining.", low=1, high=100_000)
-    retrain_lr_factor: float = _setting(1.0, "Learning rate of retraining, as a multiple.", low=0)
+    retrain_lr_factor: float = _setting(1.0, "Learning rate of retraining, as a multiple.", above=0)
 
 
 @dataclasses.dataclass(frozen=True)

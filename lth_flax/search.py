@@ -7,6 +7,7 @@ by then (late rewinding, Frankle et al., arXiv 1912.05671), as do shuffled and r
 `reinit` starts fresh, and all have trained as many steps in the end.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -16,13 +17,15 @@ from typing import Any
 import jax
 
 from lth_flax.analysis.terminal import reach_sentence
-from lth_flax.arms import Seed
+from lth_flax.arms import FRESH, Family
 from lth_flax.config import Config
 from lth_flax.errors import UserError
+from lth_flax.ignored import refuse_ignored
 from lth_flax.pruning.levels import Level
 from lth_flax.result import Result
 from lth_flax.runs import grid
 from lth_flax.runs.choices import Arm, chosen_arms, chosen_levels, draws_of, pruned, seed_block
+from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import Setup, build
@@ -96,6 +99,7 @@ def find_tickets(
         alpha=alpha,
         **settings,
     )
+    refuse_ignored(config)
     if not task.settings:
         task = replace(task, settings={"task": task.name or "task", "version": task.version or ""})
     directory = None if work_dir is None else Path(work_dir)
@@ -137,10 +141,23 @@ def search(
     per_shape = table * (1 + len(levels) * len(arms))
     spe = first.steps_per_epoch
     rewinds = [grid.rewind_step(config, shape, spe) for shape in shapes]
-    saved = sum(rewinds) * table * len(levels) * sum(arm.name != "reinit" for arm in arms)
-    steps = spe * sum(shape.epochs for shape in shapes) * per_shape - saved
+    rewound = table * len(levels) * sum(arm.name not in FRESH for arm in arms)
+    steps = [
+        spe * shape.epochs * per_shape - rewind * rewound
+        for shape, rewind in zip(shapes, rewinds, strict=True)
+    ]
+    if config.plan:
+        tell(
+            (
+                Part(setup, per_shape, of_shape, tickets=table * len(levels))
+                for setup, of_shape in zip(itertools.chain([first], setups), steps, strict=True)
+            ),
+            draws=draws_of(arms) if levels else {},
+            alpha=config.alpha,
+            say=say,
+        )
     run = Run.open(
-        first, method, directory=directory, rows=per_shape * len(shapes), steps=steps, say=say
+        first, method, directory=directory, rows=per_shape * len(shapes), steps=sum(steps), say=say
     )
     reach = reach_sentence(draws_of(arms), len(seeds), config.alpha)
     if reach and levels:
@@ -218,13 +235,14 @@ class Search:
         """Where an arm starts at a level; `trained` is the network that is pruned."""
         family, kept, found = self._pruned(level, row, trained, dense)
         params, mask = arm.function(family, found, level.index, arm.draw)
-        return Start(params, mask, kept.opt_state if kept and arm.name != "reinit" else None)
+        return Start(params, mask, kept.opt_state if kept and arm.name not in FRESH else None)
 
     def _prune(
         self, level: Level, row: Row, trained: Again, dense: Again
-    ) -> tuple[Seed, Kept | None, Mask]:
+    ) -> tuple[Family, Kept | None, Mask]:
         """What the arms of a row share at a level."""
-        family, network = self.setup.seed(row[1]), trained()
+        network = trained()
+        family = self.setup.seed(row[1])._replace(trained=lambda: network.params)
         found = pruned(self.setup.config, family, network.params, network.mask, level)
         if not self.rewind:
             return family, None, found
@@ -259,8 +277,8 @@ class Search:
         tickets: dict[Row, Again] = {}
         parts: list[tuple[list[Entry], Span]] = [(list(entries), Span())]
         if self.rewind:
-            fresh = [entry for entry in entries if entry.arm == "reinit"]
-            rewound = [entry for entry in entries if entry.arm != "reinit"]
+            fresh = [entry for entry in entries if entry.arm in FRESH]
+            rewound = [entry for entry in entries if entry.arm not in FRESH]
             parts = [(rewound, Span(start=self.rewind)), (fresh, Span())]
         for some, span in parts:
             if some:

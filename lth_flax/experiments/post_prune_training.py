@@ -13,21 +13,24 @@ weights, and the optimizer, of then. `--retrain_lr_factor` multiplies the rate
 of each: in the paper ten.
 """
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 
 from lth_flax import cli
 from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
 from lth_flax.experiments.prune_after_training import train_and_prune
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
-from lth_flax.runs.choices import ONE_SHOT_UNUSED, chosen_levels, seed_block
+from lth_flax.runs.choices import chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.workdir import directory_of
-from lth_flax.text_tasks import load, prepare_data, text_setups
+from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.table import Replicate, Span, Start
 
 
@@ -41,7 +44,7 @@ def main(config: Config) -> None:
                 f"--retrain_epochs={again} goes back further than --epochs={shape.epochs}: "
                 f"expected at most that with --retraining={config.retraining}"
             )
-    source = load(config)
+    source = load_source(config)
     networks = len(seeds) * len(rates)
     configure_jax(config, rows=networks)
     dataset = prepare_data(config, source, seeds)
@@ -55,9 +58,19 @@ def main(config: Config) -> None:
     setups = text_setups(config, dataset, seeds, rows=retrained, then_constant=finetune)
     first = next(setups)
     spe = first.steps_per_epoch
-    steps = spe * sum(networks * shape.epochs + retrained * again for shape in shapes)
-    rows = (networks + retrained) * len(shapes)
-    run = Run.open(first, method, directory=directory_of(config, method), rows=rows, steps=steps)
+    steps = [spe * (networks * shape.epochs + retrained * again) for shape in shapes]
+    rows = networks + retrained
+    if config.plan:
+        every = zip(itertools.chain([first], setups), steps, strict=True)
+        parts = (Part(setup, rows, of_shape, masks=1) for setup, of_shape in every)
+        tell(parts, arm="retrained", draws={"dense_retrained": 1}, alpha=config.alpha)
+    run = Run.open(
+        first,
+        method,
+        directory=directory_of(config, method),
+        rows=rows * len(shapes),
+        steps=sum(steps),
+    )
     if not run.finished:
         for number, shape in enumerate(shapes):
             if number:
@@ -107,4 +120,4 @@ def _retrain(
 
 
 if __name__ == "__main__":
-    cli.run(main, unused=ONE_SHOT_UNUSED, defaults={"schedule": "oneshot"})
+    cli.run(main, name="post_prune_training")

@@ -8,36 +8,47 @@ to every level, and evaluate with no training after:
 This says how over-parametrized a network is. It is no evidence for winning tickets.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from lth_flax import cli
 from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
-from lth_flax.runs.choices import ONE_SHOT_UNUSED, chosen_levels, pruned, seed_block
+from lth_flax.runs.choices import chosen_levels, pruned, seed_block
 from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.workdir import directory_of
-from lth_flax.text_tasks import load, prepare_data, text_setups
+from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.table import Replicate, Span, Start
 
 
 def main(config: Config) -> None:
     levels, seeds = chosen_levels(config), seed_block(config)
     shapes, rates = grid.shapes(config), config.learning_rate
-    source = load(config)
+    source = load_source(config)
     rows = len(seeds) * len(rates)
     configure_jax(config, rows=rows)
     dataset = prepare_data(config, source, seeds)
     method = Method("prune_after_training", "oneshot", config.scope, config.text("criterion"))
     setups = text_setups(config, dataset, seeds, rows=rows)
     first = next(setups)
-    steps = rows * first.steps_per_epoch * sum(shape.epochs for shape in shapes)
+    steps = [rows * first.steps_per_epoch * shape.epochs for shape in shapes]
+    if config.plan:
+        every = zip(itertools.chain([first], setups), steps, strict=True)
+        parts = (Part(setup, rows, of_shape, masks=len(levels)) for setup, of_shape in every)
+        tell(parts, draws={}, alpha=config.alpha)
     run = Run.open(
-        first, method, directory=directory_of(config, method), rows=rows * len(shapes), steps=steps
+        first,
+        method,
+        directory=directory_of(config, method),
+        rows=rows * len(shapes),
+        steps=sum(steps),
     )
     if not run.finished:
         for number, shape in enumerate(shapes):
@@ -101,4 +112,4 @@ def train_and_prune(
 
 
 if __name__ == "__main__":
-    cli.run(main, unused=ONE_SHOT_UNUSED, defaults={"schedule": "oneshot"})
+    cli.run(main, name="prune_after_training")

@@ -26,20 +26,20 @@ from lth_flax import cli
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import LARGEST, Config, names_of, settings_of
 from lth_flax.data.dataset import Dataset
-from lth_flax.data.sources import Source
+from lth_flax.data.sources import Source, load_source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.identity import WORD_VECTORS, is_identity
 from lth_flax.records import compact_json
 from lth_flax.runs.choices import seed_block
 from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.setup import build
 from lth_flax.runs.workdir import directory_of
 from lth_flax.text_tasks import (
     files_that_are_read,
-    load,
     prepare_data,
     text_examples,
     text_task,
@@ -53,11 +53,6 @@ from lth_flax.types import Mask
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
 _OTHER_TICKET_FLAGS = ("prunable", "unused_classes", "tokenizer")
-UNUSED = (
-    "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "arms", "dense_only",
-    "rewind_epoch", "keep_mask",
-)  # fmt: skip
-"""A ticket has its mask, masks stay, and training starts at its beginning."""
 
 
 def main(config: Config) -> None:
@@ -69,7 +64,7 @@ def main(config: Config) -> None:
     check_found(config, found)
     config = with_settings(config, found)
     seeds = seed_block(config)
-    source = with_classes(load(config), used_classes(config, found))
+    source = with_classes(load_source(config), used_classes(config, found))
     rows = len(seeds) * (2 + config.reinit_draws)
     configure_jax(config, rows=rows)
     ticket = load_ticket(path)
@@ -101,9 +96,13 @@ def main(config: Config) -> None:
         # As rows of winning_ticket say it: here masks always stay, and training starts at 0.
         {"keep_mask": True, "rewind_epoch": "0"},
     )
+    draws = {"reinit": config.reinit_draws}
+    if config.plan:
+        part = Part(setup, rows, rows * setup.steps_per_replicate)
+        tell([part], draws=draws, alpha=config.alpha)
     directory = directory_of(config, method)
     run = Run.open(setup, method, directory=directory, rows=rows, append=True, source=ticket.digest)
-    reach = reach_sentence({"reinit": config.reinit_draws}, len(seeds), config.alpha)
+    reach = reach_sentence(draws, len(seeds), config.alpha)
     if reach:
         print(reach)
     for note in notes(found, source, dataset):
@@ -302,7 +301,7 @@ def notes(found: Mapping[str, Any], source: Source, dataset: Dataset) -> list[st
         other = [s for s in seeds if dataset.split_fingerprint(s) != found.get("split_fingerprint")]
         if not other:
             return ["The data and its split are those that the ticket was found on"]
-        if source.official_test is not None:
+        if "test" in source.official:
             return ["The data is the ticket's own, with another validation split"]
         return [
             f"The data is the ticket's own, split otherwise for {len(other)} of {len(seeds)} "
@@ -321,4 +320,4 @@ def _digest(value: object) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, unused=UNUSED)
+    cli.run(main, name="retrain_ticket")

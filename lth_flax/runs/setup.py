@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lth_flax.arms import Seed
+from lth_flax.arms import Family
 from lth_flax.config import Config, settings_of
 from lth_flax.data.batches import SPLITS, batch_count, evaluation_batch_size
 from lth_flax.errors import UserError
@@ -16,6 +16,7 @@ from lth_flax.numerics import pinned
 from lth_flax.pruning.masks import full_mask
 from lth_flax.randomness import key
 from lth_flax.runs.devices import make_engine
+from lth_flax.runs.platforms import host_device
 from lth_flax.tasks import Examples, Task
 from lth_flax.training.loop import Trainer
 from lth_flax.training.optimizers import (
@@ -63,7 +64,7 @@ class Initializer:
             init_key = key(seed, "reinitialization", draw)
         # On the CPU: orthogonal initialization is a decomposition, which Metal lacks,
         # and a seed means the same network on every backend.
-        with jax.default_device(jax.devices("cpu")[0]):
+        with jax.default_device(host_device()):
             params = jax.tree_util.tree_map(np.array, self._init(init_key))
         return params if self.task.start is None else self.task.start(params, seed)
 
@@ -90,9 +91,14 @@ class Setup:
         """Training steps of one epoch."""
         return self.trainer.steps_per_epoch(self.seeds[0])
 
-    def seed(self, seed: int) -> Seed:
+    def seed(self, seed: int) -> Family:
         """What the arms of a seed share."""
-        return Seed(seed, self.initialize(seed), lambda draw: self.initialize(seed, draw))
+        return Family(
+            seed,
+            self.initialize(seed),
+            lambda draw: self.initialize(seed, draw),
+            model=self.task.model,
+        )
 
     def full_mask(self, params: Params) -> Mask:
         """The mask of the dense network, of what `prunable` names."""
