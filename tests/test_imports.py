@@ -34,7 +34,7 @@ ALLOWED = {
     "predictions": {"errors", "files", "records"},
     "arms": {"errors", "types", "randomness", "numerics", "pruning", "matching"},
     "matching": {"errors", "types", "pruning"},
-    "data": {"errors", "randomness"},
+    "data": {"config", "errors", "randomness"},
     "models": {"types", "errors"},
     "pruning": {"types", "errors"},
     "training": {
@@ -66,7 +66,7 @@ ALLOWED = {
         "text_tasks", "ignored", "interrupt", "streams",
     },
     "benchmarks": {
-        "errors", "types", "files", "randomness", "records", "data", "models", "pruning",
+        "config", "errors", "types", "files", "randomness", "records", "data", "models", "pruning",
         "training", "tickets", "analysis", "experiments",
     },
 }  # fmt: skip

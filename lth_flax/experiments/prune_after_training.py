@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from lth_flax import cli
 from lth_flax.arms import Seed
 from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
 from lth_flax.runs.choices import chosen_levels, pruned, seed_block
@@ -22,7 +23,7 @@ from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.workdir import directory_of
-from lth_flax.text_tasks import load, prepare_data, text_setups
+from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.loop import Kept, Replicate, Span
 from lth_flax.types import Params
 
@@ -30,7 +31,7 @@ from lth_flax.types import Params
 def main(config: Config) -> None:
     levels, seeds = chosen_levels(config), seed_block(config)
     shapes, rates = grid.shapes(config), config.learning_rate
-    source = load(config)
+    source = load_source(config)
     rows = len(seeds) * len(rates)
     configure_jax(config, rows=rows)
     dataset = prepare_data(config, source, seeds)
