@@ -53,8 +53,6 @@ class Family(NamedTuple):
     groups: tuple[UnitGroup, ...] = ()
 
 
-Seed = Family
-
 Arm = Callable[[Family, Mask, int, int], tuple[Params, Mask]]
 """(networks of a seed, mask of the level, level, draw) -> initial parameters and mask."""
 

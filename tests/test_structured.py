@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import lth_flax as lth
-from lth_flax.arms import ARMS, Seed
+from lth_flax.arms import ARMS, Family
 from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.models.units import units as bilstm_units
@@ -146,7 +146,7 @@ def bilstm(seed, widths=((5, 4), (3, 6)), features=4):
 def family(kinds, seed=3):
     params = bilstm(seed)
     groups = chosen_groups(bilstm_units(params), kinds, full_mask(params))
-    return Seed(seed, params, lambda draw: bilstm(100 + draw), groups=groups)
+    return Family(seed, params, lambda draw: bilstm(100 + draw), groups=groups)
 
 
 @pytest.mark.parametrize("kinds", [("units",), ("features",), ("units", "features")])
@@ -195,7 +195,7 @@ def test_random_scores_of_units_do_not_know_how_many_weights_a_unit_has():
     for seed in range(12):
         params = bilstm(seed, widths=((12, 12), (2, 2)), features=2)
         groups = chosen_groups(bilstm_units(params), ("units",), full_mask(params))
-        one = Seed(seed, params, bilstm, groups=groups)
+        one = Family(seed, params, bilstm, groups=groups)
         (level,) = from_sparsities([0.5])
         config = Config(structure=("units",), criterion="random")
         found = units_of(pruned(config, one, params, full_mask(params), level), groups)
