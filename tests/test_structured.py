@@ -119,7 +119,9 @@ def test_a_task_that_does_not_say_its_units_is_one_error():
         search(dataclasses.replace(TASK, model=None))
     with pytest.raises(UserError, match="no such units with prunable weights"):
         search(structure="features")
-    with pytest.raises(UserError, match="structure='columns': expected one of units, features"):
+    with pytest.raises(
+        UserError, match="structure='columns': expected one or more of units, features"
+    ):
         search(structure="columns")
 
 
@@ -149,9 +151,19 @@ def family(kinds, seed=3):
     return Family(seed, params, lambda draw: bilstm(100 + draw), groups=groups)
 
 
-@pytest.mark.parametrize("kinds", [("units",), ("features",), ("units", "features")])
-@pytest.mark.parametrize("criterion", ["magnitude", "magnitude_increase", "random"])
-@pytest.mark.parametrize("scope", ["global", "tensor"])
+SCORED = [
+    (kinds, criterion, scope)
+    for kinds in (("units",), ("features",), ("units", "features"))
+    for criterion in ("magnitude", "magnitude_increase", "random")
+    for scope in ("global", "tensor")
+]
+QUICK = [("units",), "magnitude", "global"], [("units", "features"), "random", "tensor"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "criterion", "scope"),
+    [pytest.param(*c, marks=() if list(c) in QUICK else pytest.mark.slow) for c in SCORED],
+)
 def test_masks_of_units_nest_and_are_exact_for_every_score_and_arm(kinds, criterion, scope):
     seed = family(kinds)
     full = full_mask(seed.initial_params)
@@ -192,7 +204,7 @@ def test_masks_of_units_nest_and_are_exact_for_every_score_and_arm(kinds, criter
 def test_random_scores_of_units_do_not_know_how_many_weights_a_unit_has():
     """A sum over weights would keep the wide layer and empty the narrow one, every time."""
     counts = []
-    for seed in range(12):
+    for seed in range(6):
         params = bilstm(seed, widths=((12, 12), (2, 2)), features=2)
         groups = chosen_groups(bilstm_units(params), ("units",), full_mask(params))
         one = Family(seed, params, bilstm, groups=groups)

@@ -69,7 +69,12 @@ def random_mask(params, rng, density=0.5, units_kept=0.6, emptied=0.0):
 
 @pytest.mark.parametrize(
     ("layers", "readout", "emptied"),
-    [(1, "last_position", 0.0), (2, "final", 0.0), (3, "final", 0.3), (4, "last_position", 0.1)],
+    [
+        (2, "final", 0.0),
+        (1, "last_position", 0.0),
+        pytest.param(3, "final", 0.3, marks=pytest.mark.slow),
+        pytest.param(4, "last_position", 0.1, marks=pytest.mark.slow),
+    ],
 )
 def test_outputs_of_compact_and_masked_network_are_equal(layers, readout, emptied):
     model, params = network(layers, readout=readout)
@@ -95,7 +100,15 @@ def test_outputs_are_equal_for_any_mask(seed, layers, readout, density, units_ke
     )
 
 
-@pytest.mark.parametrize("dead", ["lstm_0/forward", "lstm_1", "lstm_1/backward", "lstm_0"])
+@pytest.mark.parametrize(
+    "dead",
+    [
+        "lstm_0/forward",
+        "lstm_1",
+        pytest.param("lstm_1/backward", marks=pytest.mark.slow),
+        pytest.param("lstm_0", marks=pytest.mark.slow),
+    ],
+)
 def test_a_dead_layer_or_direction_goes_and_answers_stay(dead):
     model, params = network(2)
     groups = units(params)
