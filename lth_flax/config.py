@@ -52,6 +52,7 @@ class Setting:
     repeated: the flag is given once per value, which may hold commas.
     open: a function, or the text "module:function", stands for one that is not in the table.
     other: what other names stand for, if any may be given.
+    path: of a file or directory; `~` is the home directory.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Setting:
     repeated: bool = False
     open: bool = False
     other: str | None = None
+    path: bool = False
     role: Role | None = None
 
     def read(self, value: Any) -> Any:
@@ -178,6 +180,8 @@ class Setting:
                 raise ValueError
         except (ValueError, TypeError, OverflowError):
             raise ValueError(f"expected {self.expected}") from None
+        if self.path:
+            return home_expanded(value)
         if self.open and _REFERENCE.fullmatch(value):
             return self._imported(value)
         if self.names and value not in self.names and not self.other:
@@ -192,6 +196,18 @@ class Setting:
         if not callable(found):
             raise ValueError(f"{value} is no function; expected {self.expected}")
         return value
+
+
+def home_expanded(path: str) -> str:
+    """The path with `~` as the home directory.
+
+    Raises:
+      UserError: there is none; a folder called `~` would be made.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise UserError(f"{path}: no home directory is known here; give the path without ~")
+    return found
 
 
 _REFERENCE = re.compile(r"[\w.]+:[^\W\d]\w*")
@@ -248,7 +264,7 @@ class Machine:
     """Where and how it runs."""
 
     work_dir: str | None = _machine(
-        None, "Directory of the run. Default: runs/<experiment>_<dataset>."
+        None, "Directory of the run. Default: runs/<experiment>_<dataset>.", path=True
     )
     platform: str = _machine(
         "auto", "Which backend JAX uses.", choices=("auto", "cpu", "cuda", "metal", "mps")
@@ -305,18 +321,23 @@ class Data:
         None,
         "Table of texts and labels, for --dataset=csv and financial_tweets; may be packed (gz, "
         "bz2, xz, zip).",
+        path=True,
     )
     validation_file: str | None = _machine(
-        None, "Texts for validation, in place of a share of --data_file."
+        None, "Texts for validation, in place of a share of --data_file.", path=True
     )
-    test_file: str | None = _machine(None, "Texts for test, in place of a share of --data_file.")
+    test_file: str | None = _machine(
+        None, "Texts for test, in place of a share of --data_file.", path=True
+    )
     separator: str = _source(
         "auto", "Between columns: auto, comma, tab, semicolon, bar, or any other."
     )
     encoding: str | None = _source(
         None, "Of the files, such as latin-1. Default: UTF-8, or as they are marked."
     )
-    data_dir: str | None = _machine(None, "TFDS directory. Default: ~/tensorflow_datasets.")
+    data_dir: str | None = _machine(
+        None, "TFDS directory. Default: ~/tensorflow_datasets.", path=True
+    )
     text_key: str | None = _source(None, "Feature with the text, for other TFDS sets.")
     label_key: str | None = _source(None, "Feature with the label, for other TFDS sets.")
     text_column: str | None = _source(
@@ -363,7 +384,7 @@ class Model:
     )
     dropout: float = _task(0.5, "Between layers and before the head.", low=0, high=0.99)
     embedding_dropout: float = _task(0.0, "Of features of the word vectors.", low=0, high=0.99)
-    embeddings_file: str | None = _machine(None, "Word vectors in GloVe's text format.")
+    embeddings_file: str | None = _machine(None, "Word vectors in GloVe's text format.", path=True)
     freeze_embeddings: bool = _task(False, "Never update the embedding.")
 
 
@@ -508,7 +529,7 @@ class Answers:
 class SavedTicket:
     """A ticket of an earlier run, for retrain_ticket."""
 
-    ticket: str | None = _setting(None, "Directory of a saved ticket.")
+    ticket: str | None = _setting(None, "Directory of a saved ticket.", path=True)
 
 
 @dataclasses.dataclass(frozen=True)

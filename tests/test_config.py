@@ -115,3 +115,18 @@ def test_help_lists_the_flags_of_a_command(command, listed, left_out, tmp_path):
     for name in left_out:
         assert name not in lines
     assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+def test_every_path_may_begin_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = {name for name, setting in settings_of(SweepConfig).items() if setting.path}
+    assert paths == {
+        "work_dir", "data_file", "validation_file", "test_file", "data_dir", "embeddings_file",
+        "ticket",
+    }  # fmt: skip
+    for name in paths:
+        assert getattr(Config(**{name: "~/a b/c"}), name) == str(tmp_path / "a b" / "c")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(UserError, match="no home directory"):
+        Config(work_dir="~/x")
+    Config()
