@@ -278,7 +278,6 @@ class Machine:
         0,
         "Rows trained side by side; auto: one per core, or as many as an accelerator has room for.",
         low=0,
-        high=LARGEST,
         zero="auto",
     )
     cache_dir: str = _machine(
@@ -344,7 +343,7 @@ class Data:
         None, "Column with the text: its name, or its number from 0 in a file without names."
     )
     label_column: str | None = _source(None, "Column with the label: its name or its number.")
-    synthetic_size: int = _source(4000, "Sentences of the synthetic corpus.", low=100, high=LARGEST)
+    synthetic_size: int = _source(4000, "Sentences of the synthetic corpus.", low=100)
     duplicates: str = _task(
         "keep",
         "Texts with the same tokens: kept, grouped in one split, or dropped but for the first. An "
@@ -356,11 +355,9 @@ class Data:
         "What a token is; characters is for scripts without blanks between words.",
         choices="lth_flax.data.tokenizer:TOKENIZERS",
     )
-    vocabulary_size: int = _task(
-        10_000, "Most words, with padding and unknown.", low=3, high=LARGEST
-    )
-    min_count: int = _task(2, "Words seen less often in training are unknown.", low=1, high=LARGEST)
-    max_length: int = _task(0, "Most tokens of a text; 0: full length.", low=0, high=LARGEST)
+    vocabulary_size: int = _task(10_000, "Most words, with padding and unknown.", low=3)
+    min_count: int = _task(2, "Words seen less often in training are unknown.", low=1)
+    max_length: int = _task(0, "Most tokens of a text; 0: full length.", low=0)
     keep: str = _task(
         "end",
         "Which end a cut text keeps: reviews put their verdict last.",
@@ -370,7 +367,7 @@ class Data:
     test_share: float = _task(
         0.2, "Held out for test, where a set has no test split.", low=0.001, high=0.9
     )
-    max_shapes: int = _task(8, "Most length buckets: each is compiled.", low=1, high=LARGEST)
+    max_shapes: int = _task(8, "Most length buckets: each is compiled.", low=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -434,9 +431,7 @@ class Pruning:
         None, "Target sparsities, increasing, each in [0, 1). Default: 0.5,0.8,0.9,0.95."
     )
     prune_rate: float = _setting(0.2, "Share of surviving weights removed per round.")
-    rounds: int | None = _setting(
-        None, "Number of rounds at --prune_rate, in place of --levels.", high=LARGEST
-    )
+    rounds: int | None = _setting(None, "Number of rounds at --prune_rate, in place of --levels.")
     schedule: str = _setting(
         "iterative",
         "One-shot from dense, or level after level.",
@@ -611,11 +606,9 @@ class Sweep:
         "HOST:PORT of a Ray cluster, or auto for the one that this machine is part of. "
         "Default: a Ray of this machine alone, for as long as the sweep runs.",
     )
-    cpus_per_task: int = _machine(1, "Cores that a task has to itself.", low=1, high=LARGEST)
+    cpus_per_task: int = _machine(1, "Cores that a task has to itself.", low=1)
     gpus_per_task: float = _machine(0.0, "GPUs of a task; 0.5: two tasks share one.", low=0)
-    max_retries: int = _machine(
-        3, "How often a task whose process or machine died goes on.", low=0, high=LARGEST
-    )
+    max_retries: int = _machine(3, "How often a task whose process or machine died goes on.", low=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -638,9 +631,10 @@ def settings_of(config: type[Any] = Config) -> Mapping[str, Setting]:
             for field in dataclasses.fields(group):
                 if field.name in group.__annotations__ and field.metadata:
                     kind, many, optional = _kind(hints[field.name])
+                    details = {"high": LARGEST if kind is int else None, **field.metadata}
                     found[field.name] = Setting(
                         field.name, cast(type, group), kind, many, optional, field.default,
-                        **field.metadata,
+                        **details,
                     )  # fmt: skip
         _known[config] = types.MappingProxyType(found)
     return _known[config]
