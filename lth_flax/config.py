@@ -285,6 +285,12 @@ class Machine:
     )
     checkpoint_minutes: float = _machine(5.0, "Between checkpoints within an epoch.", low=0)
     progress: bool = _machine(True, "Show a progress bar.")
+    log: tuple[str, ...] = _machine(
+        (),
+        "Loss and validation score of every row after every epoch, in the work directory: "
+        "log.csv, or folders for TensorBoard.",
+        choices="lth_flax.runs.log:WRITERS",
+    )
     report: bool = _machine(
         True, "Draw figures and page; `python -m lth_flax.analysis.report DIR` does it later."
     )

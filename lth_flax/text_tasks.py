@@ -1,6 +1,7 @@
 """Text classification as a task: from settings to a stacked bidirectional LSTM and its texts."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from lth_flax.data.sources import load_source
 from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.identity import WORD_VECTORS, file_digest
+from lth_flax.ignored import refuse_ignored
+from lth_flax.models import knowledge
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.models.units import units
 from lth_flax.pruning.connectivity import is_connected
@@ -93,6 +96,10 @@ def text_task(
             num_classes=model.num_classes,
             is_connected=is_connected,
             units=units,
+            gates=knowledge.gates,
+            tempered=knowledge.tempered,
+            linearized=knowledge.linearized,
+            jacobian=partial(knowledge.squared_jacobian, readout=config.readout),
         ),
         name="text_classification",
         start=start if vectors else None,
@@ -139,6 +146,7 @@ def text_classification(**settings: Any) -> tuple[Task, Examples]:
       UserError: a value is none of its setting, or the data cannot be read.
     """
     config = Config(**settings)
+    refuse_ignored(config)
     seeds = seed_block(config)
     dataset = prepare_data(config, load_source(config), seeds)
     task = text_task(config, dataset, seeds, num_layers=config.one("num_layers"))

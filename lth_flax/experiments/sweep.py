@@ -204,8 +204,9 @@ def _run(
     given = [
         lines[name]
         for name in sorted(config.given & settings.keys() & lines.keys())
-        if settings[name].role != "seeds" and name != "work_dir"
+        if settings[name].role != "seeds" and name not in ("work_dir", "report")
     ]
+    given.append("--noreport")  # pages are of all seeds together
     if not resources.gpus and config.platform == "auto":
         given.append("--platform=cpu")  # a GPU that may be there is not this task's
     environment = {n: v for n, v in os.environ.items() if n.startswith(PASSED_ON)}

@@ -277,7 +277,7 @@ def in_training(place, number):
         block = place / "sweep" / "blocks" / log.stem
         if "dense: 1 of" in log.read_text().rpartition("--- task on")[2]:
             pid = int((block / "lock").read_text().split()[1])
-            if not (block / "report").exists():
+            if not (block / "summary.json").exists():
                 found[log.stem] = pid
     return found if len(found) >= number else {}
 
@@ -316,7 +316,7 @@ def swept(place):
     wait_until(
         lambda: sum(p.read_text().count("--- task on") > 1 for p in logs.glob("*.txt")) == 2, run
     )
-    wait_until(lambda: list(place.glob("sweep/blocks/*/report/report.html")), run)
+    wait_until(lambda: list(place.glob("sweep/blocks/*/summary.json")), run)
     run.send_signal(signal.SIGTERM)
     sent = time.monotonic()
     said, stderr = run.communicate(timeout=60)
