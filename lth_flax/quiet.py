@@ -11,31 +11,44 @@ from typing import Any
 class _State:
     lock = threading.Lock()
     users = 0
-    undo = contextlib.ExitStack()
+    before: tuple[bool, ...] = ()
     hook: Any = None
 
 
-@contextlib.contextmanager
-def quiet_orbax() -> Iterator[None]:
-    """Inside, in every thread, orbax logs nothing.
+_LOGS = (logging.getLogger("absl"), logging.getLogger("asyncio"))
 
-    Given a full disk, one of its writes is reported to us and the others may be to
-    nobody: asyncio logs them, with a traceback, when they are collected.
+
+def quiet_process() -> None:
+    """Until the process ends, in every thread, orbax logs nothing.
+
+    For commands, whose one line is the last word: what is left of a failed write may
+    be collected as late as the interpreter's end.
     """
     with _State.lock:
         _State.users += 1
         if _State.users == 1:
-            for log in (logging.getLogger("absl"), logging.getLogger("asyncio")):
-                _State.undo.callback(setattr, log, "disabled", log.disabled)
+            _State.before = tuple(log.disabled for log in _LOGS)
+            for log in _LOGS:
                 log.disabled = True
         _hide_late_reads()
+
+
+@contextlib.contextmanager
+def quiet_orbax() -> Iterator[None]:
+    """The same for as long as one is inside.
+
+    Given a full disk, one of its writes is reported to us and the others may be to
+    nobody: asyncio logs them, with a traceback, when they are collected.
+    """
+    quiet_process()
     try:
         yield
     finally:
         with _State.lock:
             _State.users -= 1
             if not _State.users:
-                _State.undo.close()
+                for log, disabled in zip(_LOGS, _State.before, strict=True):
+                    log.disabled = disabled
 
 
 def _hide_late_reads() -> None:
@@ -53,14 +66,3 @@ def _hide_late_reads() -> None:
             before(unraisable)
 
     _State.hook = sys.unraisablehook = hook
-
-
-def quiet_process() -> None:
-    """`quiet_orbax` until the process ends: for commands, whose one line is the last word.
-
-    What is left of a failed write may be collected as late as the interpreter's end.
-    """
-    _for_good.enter_context(quiet_orbax())
-
-
-_for_good = contextlib.ExitStack()
