@@ -11,31 +11,13 @@ from typing import Any
 class _State:
     lock = threading.Lock()
     users = 0
-    before: tuple[bool, ...] = ()
+    undo = contextlib.ExitStack()
     hook: Any = None
-
-
-_LOGS = (logging.getLogger("absl"), logging.getLogger("asyncio"))
-
-
-def quiet_process() -> None:
-    """Until the process ends, in every thread, orbax logs nothing.
-
-    For commands, whose one line is the last word: what is left of a failed write may
-    be collected as late as the interpreter's end.
-    """
-    with _State.lock:
-        _State.users += 1
-        if _State.users == 1:
-            _State.before = tuple(log.disabled for log in _LOGS)
-            for log in _LOGS:
-                log.disabled = True
-        _hide_late_reads()
 
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """The same for as long as one is inside.
+    """Inside, in every thread, orbax logs nothing.
 
     Given a full disk, one of its writes is reported to us and the others may be to
     nobody: asyncio logs them, with a traceback, when they are collected.
@@ -47,8 +29,7 @@ def quiet_orbax() -> Iterator[None]:
         with _State.lock:
             _State.users -= 1
             if not _State.users:
-                for log, disabled in zip(_LOGS, _State.before, strict=True):
-                    log.disabled = disabled
+                _State.undo.close()
 
 
 def _hide_late_reads() -> None:
@@ -66,3 +47,17 @@ def _hide_late_reads() -> None:
             before(unraisable)
 
     _State.hook = sys.unraisablehook = hook
+
+
+def quiet_process() -> None:
+    """`quiet_orbax` until the process ends: for commands, whose one line is the last word.
+
+    What is left of a failed write may be collected as late as the interpreter's end.
+    """
+    with _State.lock:
+        _State.users += 1
+        if _State.users == 1:
+            for log in (logging.getLogger("absl"), logging.getLogger("asyncio")):
+                _State.undo.callback(setattr, log, "disabled", log.disabled)
+                log.disabled = True
+        _hide_late_reads()
