@@ -228,30 +228,29 @@ def _bool(value: Any) -> bool:
         value = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}.get(
             value.lower()
         )
-    return _fail_unless(isinstance(value, bool), value)
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
 def _int(value: Any) -> int:
-    _fail_unless(not isinstance(value, bool), None)
+    if isinstance(value, bool):
+        raise ValueError
     return int(value) if isinstance(value, str) else operator.index(value)
 
 
 def _float(value: Any) -> float:
-    _fail_unless(not isinstance(value, bool), None)
-    number = float(value)
-    return _fail_unless(math.isfinite(number), number)
+    if isinstance(value, bool) or not math.isfinite(float(value)):
+        raise ValueError
+    return float(value)
 
 
 def _str(value: Any) -> str:
     text = os.fspath(value)
     text.encode("utf-8")  # raises for bytes of a command line that are not UTF-8
-    return _fail_unless("\0" not in text and text.splitlines() in ([text], []), text)
-
-
-def _fail_unless(fits: bool, value: Any) -> Any:
-    if not fits:
+    if "\0" in text or text.splitlines() not in ([text], []):
         raise ValueError
-    return value
+    return text
 
 
 def _setting(default: Any, help: str, *, role: Role | None = None, **details: Any) -> Any:
