@@ -4,7 +4,6 @@ import bz2
 import codecs
 import contextlib
 import gzip
-import json
 import lzma
 import re
 import stat
@@ -37,6 +36,7 @@ _KINDS = (
     (rb"version https://git-lfs", "a Git LFS pointer and not the file itself (`git lfs pull`)"),
     (rb"(?s).{257}ustar", "a tar archive"),
     (rb"(?i)(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|\?xml)", "a web page or XML"),
+    (rb'(?:\xef\xbb\xbf)?\s*(?:(?:\[\s*)?\{\s*"[^"\n]*"\s*:|\[\s*\[\s*")', "JSON"),
 )
 
 _MARKS = (
@@ -130,7 +130,7 @@ def read_text(path: str | Path, *, wanted: str, encoding: str | None = None) -> 
       encoding: any of Python's; by default what the byte-order mark says, else UTF-8.
 
     Raises:
-      UserError: see `open_unpacked`; or it is not text in this encoding, or JSON.
+      UserError: see `open_unpacked`; or it is not text in this encoding.
     """
     with open_unpacked(path, wanted) as file:
         raw = file.read(MOST_BYTES + 1)
@@ -145,8 +145,6 @@ def read_text(path: str | Path, *, wanted: str, encoding: str | None = None) -> 
             order = "be" if text.startswith("\0") else "le"
             remedy = f"it may be UTF-16: try --encoding=utf-16-{order}"
         raise UserError(f"{path}, line {line}: a NUL byte; expected text: {remedy}")
-    if _is_json(text):
-        raise UserError(f"{path} is JSON: convert it and give {wanted}")
     return text
 
 
@@ -169,15 +167,3 @@ def _decoded(path: str | Path, raw: bytes, encoding: str | None) -> str:
             f"{where}: not {what}; give its encoding, such as --encoding=cp1252 (Windows, West "
             "European) or latin-1, or save it as UTF-8"
         ) from None
-
-
-def _is_json(text: str) -> bool:
-    first = text.lstrip().partition("\n")[0].strip()
-    if first in ("{", "["):
-        return True
-    if not first.startswith(("{", "[")):
-        return False
-    try:
-        return isinstance(json.loads(first), dict | list)
-    except (ValueError, RecursionError):
-        return False
