@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import lzma
 import re
-import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lth_flax.errors import UserError
+from lth_flax.files import open_plain
 
 MOST_BYTES = 1 << 32
 """Of one file's content: an archive can unpack to anything."""
@@ -60,18 +60,13 @@ def open_unpacked(path: str | Path, wanted: str) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     try:
-        # A pipe may never end, and a device has no end.
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            raise UserError(f"{path} is not a plain file: give {wanted}")
-        with path.open("rb") as raw, _unpacked(path, raw, wanted) as file:
+        with open_plain(path, wanted) as raw, _unpacked(path, raw, wanted) as file:
             yield file
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
         raise UserError(
             f"{path} is packed and damaged ({' '.join(str(error).split())}): get it again, or "
             f"unpack it and give {wanted}"
         ) from None
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror or error}): give {wanted}") from None
 
 
 @contextlib.contextmanager
