@@ -55,7 +55,7 @@ def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     """A file to write to; where the body succeeds it takes the place of the one at `path`.
 
     It is beside the target, flushed to the disk in the end, then renamed over it.
