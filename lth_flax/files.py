@@ -14,6 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from lth_flax.errors import UserError
 
@@ -55,7 +56,7 @@ def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file to write to; where the body succeeds it takes the place of the one at `path`.
 
     It is beside the target, flushed to the disk in the end, then renamed over it.
