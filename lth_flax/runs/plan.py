@@ -118,7 +118,7 @@ def measure(setup: Setup, params: Params) -> Cost:
     compile, train = clock.compile, clock.train
     replicates = [Replicate(params, mask, seed, rate) for seed in seeds]
     try:
-        trainer.train(replicates, hooks=Hooks(on_steps=on_steps, stop=stop))
+        list(trainer.train(replicates, hooks=Hooks(on_steps=on_steps, stop=stop)))
         spent, steps = clock.train - train, sum(number for _, number in marks)
     except Stopped:  # the first call was waited for with what it compiled
         spent, steps = marks[-1][0] - marks[0][0], sum(number for _, number in marks[1:])
