@@ -84,10 +84,10 @@ def notes(config: Config) -> list[str]:
     found = []
     names = _not_default(config, [*_MASKS, *(name for name in _TICKETS if name != "dense_only")])
     if config.dense_only and names:
-        found.append(f"note: --dense_only trains no tickets: {names} mean nothing here")
+        found.append(f"note: --dense_only trains no tickets and passes over {names}")
     names = _not_default(config, ["synthetic_size"])
     if config.dataset != "synthetic" and names:
-        found.append(f"note: {names} means nothing with --dataset={config.dataset}")
+        found.append(f"note: --dataset={config.dataset} passes over {names}")
     return found
 
 

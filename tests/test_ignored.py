@@ -111,7 +111,7 @@ def test_what_is_no_mistake_is_noted():
     assert notes(Config(dense_only=True)) == []
     config = Config(dense_only=True, levels=(0.5,), arms=("ticket",))
     (note,) = notes(config)
-    assert note.endswith("--levels, --arms mean nothing here")
+    assert note.endswith("passes over --levels, --arms")
     assert notes(dataclasses.replace(config, dense_only=False)) == []
     (note,) = notes(Config(dataset="csv", synthetic_size=200))
-    assert note == "note: --synthetic_size means nothing with --dataset=csv"
+    assert note == "note: --dataset=csv passes over --synthetic_size"

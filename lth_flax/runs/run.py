@@ -237,12 +237,13 @@ class Run:
                         for entry, outcome in zip(some, outcomes, strict=True):
                             each(entry, outcome)
                     found += [partial(finished.outcome, row) for row in range(finished.rows)]
+                    self._progress.finished(finished.rows)
         except Stopped:
             if self._checkpoints:
                 self._checkpoints.wait()
             raise interrupt.Interrupted(interrupt.received()) from None
         self._tables += 1
-        self._progress.end(len(entries))
+        self._progress.end()
         return found
 
     def evaluate(self, entries: Sequence[Sequence[Entry]]) -> None:
