@@ -169,7 +169,8 @@ def _keys(name: str, features: Any, config: Config) -> tuple[str, str]:
     """Names of the text feature and of the label feature."""
     import tensorflow_datasets as tfds
 
-    kinds = dict(features.items()) if hasattr(features, "items") else {}
+    # Sorted: a set that is read from disk has them in any order.
+    kinds = dict(sorted(features.items())) if hasattr(features, "items") else {}
     texts = [key for key, kind in kinds.items() if isinstance(kind, tfds.features.Text)]
     labels = [key for key, kind in kinds.items() if isinstance(kind, tfds.features.ClassLabel)]
     integers = _whole_numbers(kinds)
