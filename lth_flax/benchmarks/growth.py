@@ -38,7 +38,7 @@ TINY: Mapping[str, Any] = {
 _ROWS = {"reinit_draws": 3, "rows_per_program": 20}  # a seed has five rows
 
 PARTS: Mapping[str, Mapping[int, Mapping[str, Any]]] = {
-    "rows": {rows: {"num_seeds": rows // 5, **_ROWS} for rows in (100, 500, 2000)},
+    "rows": {rows: {"num_seeds": rows // 5, **_ROWS} for rows in (100, 2000)},
     "seeds": {seeds: {"num_seeds": seeds} for seeds in (4, 8, 16, 32)},
     "texts": {texts: {"synthetic_size": texts} for texts in (10_000, 100_000, 1_000_000)},
     "hidden_size": {width: {"hidden_size": width} for width in (32, 128, 512, 1024)},
