@@ -18,7 +18,7 @@ import numpy as np
 
 from lth_flax import storage
 from lth_flax.errors import UserError
-from lth_flax.files import is_temporary
+from lth_flax.files import is_stranger
 from lth_flax.orbax_arrays import Damaged, Unusable, nested
 from lth_flax.pruning.masks import path_names
 from lth_flax.ticket_metadata import (
@@ -130,7 +130,7 @@ def _check_place(target: Path) -> None:
     strange = sorted(
         entry.name
         for entry in target.iterdir()
-        if not (storage.is_part(entry.name) or is_temporary(entry))
+        if not (storage.is_part(entry.name) or is_stranger(entry))
     )
     if strange:
         raise UserError(
