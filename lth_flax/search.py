@@ -30,6 +30,7 @@ from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import Setup, build
 from lth_flax.tasks import Examples, Task, Training
+from lth_flax.training.host import cores_here, prepare_cpu
 from lth_flax.training.table import Kept, Outcome, Replicate, Span, Start
 from lth_flax.types import Mask
 
@@ -56,6 +57,9 @@ def find_tickets(
     work_dir: str | Path | None = None,
 ) -> Result:
     """Trains dense networks, tickets and their controls, and compares them over paired seeds.
+
+    Where JAX has not started yet, every core of a CPU becomes a device, as for commands: the same
+    settings then lead to the same bits. Where it has, the devices that are there are used.
 
     Args:
       seeds: how many, from 0, or which, in a row: `range(100, 108)`.
@@ -100,6 +104,7 @@ def find_tickets(
         **settings,
     )
     refuse_ignored(config)
+    prepare_cpu(cores_here())
     if not task.settings:
         task = replace(task, settings={"task": task.name or "task", "version": task.version or ""})
     directory = None if work_dir is None else Path(work_dir)

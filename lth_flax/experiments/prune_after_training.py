@@ -79,8 +79,11 @@ def train_and_prune(
         return Start(params, setup.full_mask(params))
 
     def at(level: Level, seed: int, dense: Again) -> Start:
-        params, mask = dense().params, dense().mask
-        return Start(params, pruned(setup.config, setup.seed(seed), params, mask, level))
+        network = dense()
+        family = setup.seed(seed)
+        return Start(
+            network.params, pruned(setup.config, family, network.params, network.mask, level)
+        )
 
     rows = [(rate, seed) for rate in rates for seed in seeds]
     entries = [
