@@ -14,6 +14,8 @@ PURPOSES = (
     "shuffled mask",
     "random scores",
     "reinitialization",
+    "score examples",
+    "changing mask",
 )
 """Append only: a purpose's position is part of every draw that was ever recorded."""
 

@@ -87,7 +87,7 @@ def prune(
 def keep_highest(
     scores: Params,
     mask: Mask,
-    kept: Int[Array, " groups"] | Sequence[Int[Array, ""] | int],
+    kept: Int[Array, " groups"] | Int[np.ndarray, " groups"] | Sequence[Int[Array, ""] | int],
     *,
     scope: Scope = "global",
 ) -> Mask:

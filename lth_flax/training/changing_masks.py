@@ -104,7 +104,7 @@ def gradual(
     sparsity: float | None = None,
     initial_sparsity: float = 0.0,
     scope: Scope = "global",
-    counts: Int[Array, "changes groups"] | None = None,
+    counts: Int[Array, "changes groups"] | Int[np.ndarray, "changes groups"] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Gradual magnitude pruning (Zhu & Gupta, arXiv 1710.01878).
 
