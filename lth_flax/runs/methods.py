@@ -26,8 +26,6 @@ from lth_flax.training import changing_masks
 from lth_flax.training.early_bird import draw_steps, early_bird
 from lth_flax.types import Array, Mask
 
-Transformation = optax.GradientTransformation
-
 
 class MaskRule(NamedTuple):
     """How the mask of a row changes.
@@ -38,7 +36,7 @@ class MaskRule(NamedTuple):
     """
 
     begin: Callable[[Mask, Level, Array], tuple[Mask, Any]]
-    wrap: Callable[[Transformation, Mask, Any], Transformation]
+    wrap: Callable[[optax.GradientTransformation, Mask, Any], optax.GradientTransformation]
 
 
 def mask_rule(config: Config, levels: Sequence[Level], steps: int, per_epoch: int) -> MaskRule:
@@ -59,12 +57,14 @@ def mask_rule(config: Config, levels: Sequence[Level], steps: int, per_epoch: in
     return found
 
 
-def _own(method: Callable[..., Transformation], steps: int) -> MaskRule:
+def _own(method: Callable[..., optax.GradientTransformation], steps: int) -> MaskRule:
     def begin(full: Mask, level: Level, key: Array) -> tuple[Mask, Any]:
         total = count_prunable(full)
         return full, (key, np.int32(total - round(level.target_sparsity * total)))
 
-    def wrap(optimizer: Transformation, mask: Mask, own: Any) -> Transformation:
+    def wrap(
+        optimizer: optax.GradientTransformation, mask: Mask, own: Any
+    ) -> optax.GradientTransformation:
         return method(optimizer, mask, key=own[0], kept=own[1], steps=steps)
 
     return MaskRule(begin, wrap)
@@ -89,7 +89,9 @@ def _gradual(config: Config, levels: Sequence[Level], steps: int, per_epoch: int
             full, level.target_sparsity, initial_sparsity=first, **when
         )
 
-    def wrap(optimizer: Transformation, mask: Mask, own: Any) -> Transformation:
+    def wrap(
+        optimizer: optax.GradientTransformation, mask: Mask, own: Any
+    ) -> optax.GradientTransformation:
         return changing_masks.gradual(optimizer, mask, counts=own, **when)
 
     return MaskRule(begin, wrap)
@@ -114,7 +116,9 @@ def _sparse(name: str) -> Callable[..., MaskRule]:
             )
             return mask, later
 
-        def wrap(optimizer: Transformation, mask: Mask, own: Any) -> Transformation:
+        def wrap(
+            optimizer: optax.GradientTransformation, mask: Mask, own: Any
+        ) -> optax.GradientTransformation:
             if name == "rigl":
                 return changing_masks.rigl(optimizer, mask, **when)
             return changing_masks.set_(optimizer, mask, key=own, **when)
@@ -138,7 +142,9 @@ def _early_bird(config: Config, levels: Sequence[Level], steps: int, per_epoch: 
         ]
         return full, np.stack(table)
 
-    def wrap(optimizer: Transformation, mask: Mask, own: Any) -> Transformation:
+    def wrap(
+        optimizer: optax.GradientTransformation, mask: Mask, own: Any
+    ) -> optax.GradientTransformation:
         return early_bird(
             optimizer,
             mask,

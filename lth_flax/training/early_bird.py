@@ -182,12 +182,9 @@ def emergence(state: EarlyBirdState, level: int) -> tuple[Mask, dict[str, Any]]:
 
 
 def draw_steps(steps_per_epoch: int, epochs: int, per_epoch: int) -> list[int]:
-    """After which steps masks are drawn: `per_epoch` times in each epoch, its last step included."""
-    total = steps_per_epoch * epochs
-    steps = {
-        -(-steps_per_epoch * number // per_epoch) for number in range(1, epochs * per_epoch + 1)
-    }
-    return sorted(step for step in steps if 0 < step <= total)
+    """After which steps masks are drawn: so often per epoch, evenly, once a step at most."""
+    numbers = range(1, epochs * per_epoch + 1)
+    return sorted({-(-steps_per_epoch * number // per_epoch) for number in numbers})
 
 
 def _leaves(mask: Mask, change: Any) -> Mask:
