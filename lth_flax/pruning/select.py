@@ -73,7 +73,7 @@ def prune(
             scores,
             mask,
         )
-    kept = []
+    kept: list[Any] = []
     for group in groups_of(mask, scope):
         survivors, size = _count(group), sum(int(jnp.size(leaf)) for leaf in group)
         if fraction is not None:

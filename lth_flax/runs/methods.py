@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
-import optax
+from optax import GradientTransformation
 
 from lth_flax.config import Config, settings_of
 from lth_flax.errors import UserError
@@ -36,7 +36,7 @@ class MaskRule(NamedTuple):
     """
 
     begin: Callable[[Mask, Level, Array], tuple[Mask, Any]]
-    wrap: Callable[[optax.GradientTransformation, Mask, Any], optax.GradientTransformation]
+    wrap: Callable[[GradientTransformation, Mask, Any], GradientTransformation]
 
 
 def mask_rule(config: Config, levels: Sequence[Level], steps: int, per_epoch: int) -> MaskRule:
@@ -57,14 +57,12 @@ def mask_rule(config: Config, levels: Sequence[Level], steps: int, per_epoch: in
     return found
 
 
-def _own(method: Callable[..., optax.GradientTransformation], steps: int) -> MaskRule:
+def _own(method: Callable[..., GradientTransformation], steps: int) -> MaskRule:
     def begin(full: Mask, level: Level, key: Array) -> tuple[Mask, Any]:
         total = count_prunable(full)
         return full, (key, np.int32(total - round(level.target_sparsity * total)))
 
-    def wrap(
-        optimizer: optax.GradientTransformation, mask: Mask, own: Any
-    ) -> optax.GradientTransformation:
+    def wrap(optimizer: GradientTransformation, mask: Mask, own: Any) -> GradientTransformation:
         return method(optimizer, mask, key=own[0], kept=own[1], steps=steps)
 
     return MaskRule(begin, wrap)
@@ -89,9 +87,7 @@ def _gradual(config: Config, levels: Sequence[Level], steps: int, per_epoch: int
             full, level.target_sparsity, initial_sparsity=first, **when
         )
 
-    def wrap(
-        optimizer: optax.GradientTransformation, mask: Mask, own: Any
-    ) -> optax.GradientTransformation:
+    def wrap(optimizer: GradientTransformation, mask: Mask, own: Any) -> GradientTransformation:
         return changing_masks.gradual(optimizer, mask, counts=own, **when)
 
     return MaskRule(begin, wrap)
@@ -116,9 +112,7 @@ def _sparse(name: str) -> Callable[..., MaskRule]:
             )
             return mask, later
 
-        def wrap(
-            optimizer: optax.GradientTransformation, mask: Mask, own: Any
-        ) -> optax.GradientTransformation:
+        def wrap(optimizer: GradientTransformation, mask: Mask, own: Any) -> GradientTransformation:
             if name == "rigl":
                 return changing_masks.rigl(optimizer, mask, **when)
             return changing_masks.set_(optimizer, mask, key=own, **when)
@@ -142,9 +136,7 @@ def _early_bird(config: Config, levels: Sequence[Level], steps: int, per_epoch: 
         ]
         return full, np.stack(table)
 
-    def wrap(
-        optimizer: optax.GradientTransformation, mask: Mask, own: Any
-    ) -> optax.GradientTransformation:
+    def wrap(optimizer: GradientTransformation, mask: Mask, own: Any) -> GradientTransformation:
         return early_bird(
             optimizer,
             mask,
