@@ -285,8 +285,10 @@ class CurvePoint:
     validation_score: float | None = field(default=None, metadata={**_FLOAT_OR_NONE, "since": 2})
 
 
-COLUMNS = tuple(column.name for column in fields(Record))
-CURVE_COLUMNS = tuple(column.name for column in fields(CurvePoint))
+RUN_COLUMNS = (
+    "experiment", "dataset", "data_fingerprint", "schedule", "scope", "criterion", "mask_from",
+)  # fmt: skip
+"""What the rows of a run have in common, besides their settings."""
 
 Row = TypeVar("Row", Record, CurvePoint)
 
@@ -304,7 +306,7 @@ def configuration_name(values: Mapping[str, float]) -> str:
 
 def run_key(record: Record) -> tuple[str, ...]:
     """What makes rows comparable: all but data, arm, seed and level."""
-    names = ("experiment", "dataset", "schedule", "scope", "criterion", "mask_from")
+    names = [name for name in RUN_COLUMNS if name != "data_fingerprint"]
     return (*(getattr(record, name) for name in names), compact_json(record.settings))
 
 

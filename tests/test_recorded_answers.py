@@ -7,8 +7,7 @@ import pytest
 from remake_records import EXPERIMENTS, options, recorded
 
 from lth_flax.analysis import report
-from lth_flax.analysis.claims import judge
-from lth_flax.analysis.claims_page import claims_page
+from lth_flax.analysis.claims import claims_page, judge
 from lth_flax.analysis.evidence import Evidence
 
 REMAKE = "if that is meant, make all of them again with: python tests/remake_records.py"

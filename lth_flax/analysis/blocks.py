@@ -6,12 +6,13 @@ flags name several values.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lth_flax.analysis.merge import FACTORS, group_blocks, join_records
+from lth_flax.analysis.merge import FACTORS, join_records, split_groups
+from lth_flax.analysis.merge import factors as varying_factors
 from lth_flax.errors import UserError
 from lth_flax.files import write_text_atomic
 from lth_flax.flagfile import (
@@ -30,6 +31,7 @@ from lth_flax.records import (
     configuration_name,
     read_curves,
     read_records,
+    run_key,
     write_curves,
     write_records,
 )
@@ -103,27 +105,55 @@ def join_blocks(blocks: Sequence[Block]) -> Block:
       UserError: blocks share a seed, or differ in more than seeds, machines and
         the factors of `configurations`; it names them and what differs.
     """
-    groups = group_blocks([block.records for block in blocks])
-    _check_flags(blocks, FACTORS if len(groups) > 1 else ())
-    _check_identity(blocks)
+    kinds = {frozenset(map(run_key, block.records)) for block in blocks if block.records}
+    factors = FACTORS if len(kinds) > 1 else ()
+    apart = {*MACHINE_FLAGS, *SEED_FLAGS, *OF_SWEEP, *factors, "ticket"}
+    _check_same(blocks, [block.flags for block in blocks], lambda one, other: "; ".join(
+        f"--{name} ({here}, {there})"
+        for name, here, there in differences(one, other, apart_from=apart)
+    ))  # fmt: skip
+    # Records have but a mark of code, versions, files and numerics.
+    identities = [(block.provenance or {}).get("identity") for block in blocks]
+    _check_same(
+        blocks,
+        [identity if is_identity(identity) else None for identity in identities],
+        lambda one, other: "; ".join(what_differs(one, other, words=("", ""))),
+    )
     records = join_records([b.records for b in blocks], [b.name for b in blocks])
-    if len(groups) > 1:  # networks of two configurations have the same name until now
-        names = [_row_ids(block.records, _varying(records)) for block in blocks]
-        blocks = [_renamed(block, ids) for block, ids in zip(blocks, names, strict=True)]
+    if factors:  # networks of two configurations have the same name until now
+        varying = list(varying_factors(split_groups(records)))
+        blocks = [_renamed(block, varying) for block in blocks]
         records = [record for block in blocks for record in block.records]
+
+    def all_of(name: str) -> list[Any]:
+        """That part of every block, or nothing where one has none."""
+        found = [getattr(block, name) for block in blocks]
+        return [] if any(part is None for part in found) else found
+
+    curves, predictions, flags = map(all_of, ("curves", "predictions", "flags"))
     return Block(
         "",
         records,
-        _all(blocks, lambda block: block.curves, lambda parts: [p for part in parts for p in part]),
-        _all(
-            blocks,
-            lambda block: block.predictions,
-            lambda parts: {name: array for part in parts for name, array in part.items()},
-        ),
+        [point for part in curves for point in part] if curves else None,
+        {name: array for part in predictions for name, array in part.items()} or None,
         blocks[0].command,
-        _all(blocks, lambda block: block.flags, _joined_flags),
+        _joined_flags(flags) if flags else None,
         _joined_provenance(blocks),
     )
+
+
+def _check_same(
+    blocks: Sequence[Block], parts: Sequence[Any], differing: Callable[[Any, Any], str]
+) -> None:
+    """A part decides more than the settings in the records name, where a block has it."""
+    given = [
+        (block.name, part) for block, part in zip(blocks, parts, strict=True) if part is not None
+    ]
+    for name, part in given[1:]:
+        if text := differing(given[0][1], part):
+            raise UserError(
+                f"{given[0][0]} and {name} differ in {text}: only blocks of one run can be merged"
+            )
 
 
 def write_block(directory: Path, block: Block, *, flags: bool = True) -> None:
@@ -154,68 +184,24 @@ def flags_text(block: Block, directory: Path) -> str:
     return "\n".join([*head, *(lines[name] for name in sorted(lines))]) + "\n"
 
 
-def _check_flags(blocks: Sequence[Block], factors: Iterable[str]) -> None:
-    """Flags decide more than the settings in the records name."""
-    apart = {*MACHINE_FLAGS, *SEED_FLAGS, *OF_SWEEP, *factors, "ticket"}
-    given = [block for block in blocks if block.flags is not None]
-    for block in given[1:]:
-        differing = differences(given[0].flags or {}, block.flags or {}, apart_from=apart)
-        if differing:
-            text = "; ".join(f"--{name} ({one}, {other})" for name, one, other in differing)
-            raise UserError(
-                f"{given[0].name} and {block.name} differ in {text}: only blocks of one run can "
-                "be merged"
-            )
-
-
-def _check_identity(blocks: Sequence[Block]) -> None:
-    """Of blocks that name their code, versions, files and numerics; records have a mark of them."""
-    found = [(block.name, (block.provenance or {}).get("identity")) for block in blocks]
-    given = [(name, identity) for name, identity in found if is_identity(identity)]
-    for name, identity in given[1:]:
-        differing = what_differs(given[0][1], identity, words=("", ""))
-        if differing:
-            raise UserError(
-                f"{given[0][0]} and {name} differ in {'; '.join(differing)}: only blocks of one "
-                "run can be merged"
-            )
-
-
-def _varying(records: Iterable[Record]) -> list[str]:
-    values: dict[str, set[float]] = {name: set() for name in FACTORS}
-    for record in records:
-        for name in FACTORS:
-            values[name].add(float(record.settings[name]))
-    return [name for name in FACTORS if len(values[name]) > 1]
-
-
-def _row_ids(records: Iterable[Record], varying: Sequence[str]) -> dict[str, str]:
-    """Old -> new: the name that a run has for a network if it trains all configurations."""
+def _renamed(block: Block, varying: Sequence[str]) -> Block:
+    """With the names that a run has for networks if it trains all configurations."""
     names = {}
-    for record in records:
+    for record in block.records:
         parts = [p for p in record.row_id.split("/") if p.partition("=")[0] not in FACTORS]
-        name = configuration_name({name: float(record.settings[name]) for name in varying})
-        names[record.row_id] = "/".join([*parts, name])
-    return names
+        parts.append(configuration_name({n: float(record.settings[n]) for n in varying}))
+        names[record.row_id] = "/".join(parts)
 
+    def named(row: Any) -> Any:
+        return replace(row, row_id=names.get(row.row_id, row.row_id))
 
-def _renamed(block: Block, ids: Mapping[str, str]) -> Block:
-    curves, predictions = block.curves, block.predictions
-    if curves is not None:
-        curves = [replace(point, row_id=ids.get(point.row_id, point.row_id)) for point in curves]
-    if predictions is not None:
-        split = ((*name.rpartition("/"), array) for name, array in predictions.items())
-        predictions = {f"{ids.get(row, row)}/{last}": array for row, _, last, array in split}
-    records = [replace(record, row_id=ids[record.row_id]) for record in block.records]
-    return block._replace(records=records, curves=curves, predictions=predictions)
-
-
-def _all(
-    blocks: Sequence[Block], part: Callable[[Block], Any], join: Callable[[list[Any]], Any]
-) -> Any:
-    """The parts joined; None unless every block has one."""
-    parts = [part(block) for block in blocks]
-    return None if any(one is None for one in parts) else join(parts)
+    split = [(*name.rpartition("/"), array) for name, array in (block.predictions or {}).items()]
+    return block._replace(
+        records=[named(record) for record in block.records],
+        curves=block.curves and [named(point) for point in block.curves],
+        predictions=block.predictions
+        and {f"{names.get(row, row)}/{last}": array for row, _, last, array in split},
+    )
 
 
 def _joined_flags(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
@@ -232,16 +218,14 @@ def _joined_flags(parts: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 def _joined_provenance(blocks: Sequence[Block]) -> dict[str, Any]:
     """What the blocks have in common, and each one's own; a merged block counts as its parts."""
-    own: dict[str, Mapping[str, Any]] = {}
-    for block in blocks:
-        provenance = block.provenance or {}
-        merged = provenance.get("blocks")
-        own |= merged if isinstance(merged, dict) else {block.name: provenance}
     found = [block.provenance or {} for block in blocks]
-    joined: dict[str, Any] = {
+    own: dict[str, Mapping[str, Any]] = {}
+    for block, one in zip(blocks, found, strict=True):
+        merged = one.get("blocks")
+        own |= merged if isinstance(merged, dict) else {block.name: one}
+    joined = {
         name: found[0][name]
         for name in ("data", "versions", "identity", "source_revision", "machine")
         if all(name in one and one[name] == found[0][name] for one in found)
     }
-    joined["finished"] = all(bool(one.get("finished")) for one in found)
-    return {**joined, "blocks": own}
+    return {**joined, "finished": all(one.get("finished") for one in found), "blocks": own}

@@ -44,30 +44,26 @@ def verdict_of(holds: bool, fails: bool) -> str:
 # Pruning without retraining.
 
 
-def craters_past(level: float, networks: int, learned: float) -> Callable[[Run], Finding]:
+def craters_past(run: Run, *, level: float, networks: int, learned: float) -> Finding:
     """C1 and C4a: every depth craters at this level or later, in balanced accuracy.
 
     networks: needed per depth; those count whose dense balanced accuracy is `learned`% or more.
     """
-
-    def rule(run: Run) -> Finding:
-        bounds = {}
-        for depth, rows in run.at_best_rates().items():
-            able = {r.seed for r in rows if r.arm == "dense" and balanced(r) >= learned}
-            found = by_seed(craters(rows, balanced).get("pruned", {}))
-            found = {seed: one for seed, one in found.items() if seed in able}
-            need(len(found), networks, f"networks of {depth} layers that learned")
-            bounds[depth] = Bound.of(found, run.design)
-        return Finding(
-            verdict_of(
-                all(one.at_least(level) for one in bounds.values()),
-                any(one.below(level) for one in bounds.values()),
-            ),
-            "crater sparsity " + ", ".join(f"{one} with {d} layers" for d, one in bounds.items()),
-            min(one.estimate.n_seeds for one in bounds.values()),
-        )
-
-    return rule
+    bounds = {}
+    for depth, rows in run.at_best_rates().items():
+        able = {r.seed for r in rows if r.arm == "dense" and balanced(r) >= learned}
+        found = by_seed(craters(rows, balanced).get("pruned", {}))
+        found = {seed: one for seed, one in found.items() if seed in able}
+        need(len(found), networks, f"networks of {depth} layers that learned")
+        bounds[depth] = Bound.of(found, run.design)
+    return Finding(
+        verdict_of(
+            all(one.at_least(level) for one in bounds.values()),
+            any(one.below(level) for one in bounds.values()),
+        ),
+        "crater sparsity " + ", ".join(f"{one} with {d} layers" for d, one in bounds.items()),
+        min(one.estimate.n_seeds for one in bounds.values()),
+    )
 
 
 def one_class_floor(run: Run) -> Finding:
@@ -270,21 +266,17 @@ def _band(run: Run, band: str, kind: str) -> dict[float, dict[int, float]]:
     return found
 
 
-def helps(band: str) -> Callable[[Run], Finding]:
+def helps(run: Run, *, band: str) -> Finding:
     """C8a and C8b: retraining gains more than the dense network does, over a band of levels."""
-
-    def rule(run: Run) -> Finding:
-        found = _band(run, band, "gain_over_dense_gain")
-        seeds = sorted(set.intersection(*map(set, found.values())))
-        means = {s: float(np.mean([values[s] for values in found.values()])) for s in seeds}
-        need(len(means), 5, "seeds")
-        gain = estimate(means, design=run.design)
-        close = equivalence([gain], 0.5, ALPHA)
-        fails = gain.below(0) or (close is not None and close.passes)
-        effect = f"gain less the dense network's, {band}: {said(gain)} over {len(found)} levels"
-        return Finding(verdict_of(gain.above(0), fails), effect, gain.n_seeds)
-
-    return rule
+    found = _band(run, band, "gain_over_dense_gain")
+    seeds = sorted(set.intersection(*map(set, found.values())))
+    means = {s: float(np.mean([values[s] for values in found.values()])) for s in seeds}
+    need(len(means), 5, "seeds")
+    gain = estimate(means, design=run.design)
+    close = equivalence([gain], 0.5, ALPHA)
+    fails = gain.below(0) or (close is not None and close.passes)
+    effect = f"gain less the dense network's, {band}: {said(gain)} over {len(found)} levels"
+    return Finding(verdict_of(gain.above(0), fails), effect, gain.n_seeds)
 
 
 def often_hurts(run: Run) -> Finding:

@@ -13,7 +13,7 @@ from lth_flax.analysis.blocks import read_block
 from lth_flax.analysis.breakdown import Crossing
 from lth_flax.analysis.compare import design_of
 from lth_flax.analysis.grid import best_rates
-from lth_flax.analysis.merge import differing_keys, split_groups
+from lth_flax.analysis.merge import differing, split_groups
 from lth_flax.analysis.pairing import percent, rate_of
 from lth_flax.analysis.statistics import Design, Estimate, estimate
 from lth_flax.predictions import Predictions
@@ -126,11 +126,9 @@ def same_but(one: Run, other: Run, *names: str) -> None:
     Raises:
       TooFew: they differ in more.
     """
-    keys = {k.partition(" ")[0] for k in differing_keys(one.groups[0][0], other.groups[0][0])}
-    if keys - set(names):
-        raise TooFew(
-            f"{one.name} and {other.name} differ in {', '.join(sorted(keys - set(names)))}"
-        )
+    more = sorted(differing(one.groups[0][0], other.groups[0][0]).keys() - set(names))
+    if more:
+        raise TooFew(f"{one.name} and {other.name} differ in {', '.join(more)}")
 
 
 def need(found: int, least: int, what: str) -> None:

@@ -39,13 +39,6 @@ WORDS = {"num_layers": "depth", "learning_rate": "learning rate", "epochs": "epo
 _PER = {"num_layers": "per doubling", "epochs": "per doubling", "learning_rate": "per tenfold"}
 
 
-def factors(groups: Sequence[Group]) -> dict[str, list[float]]:
-    """The factors that vary, with their values."""
-    columns = zip(*(values_of(group[0]) or () for group in groups), strict=True)
-    found = {name: sorted(set(column)) for name, column in zip(FACTORS, columns, strict=True)}
-    return {name: values for name, values in found.items() if len(values) > 1}
-
-
 def name_of(values: Values, varying: Mapping[str, Sequence[float]]) -> str:
     """A configuration in words: "layers 2, rate 0.001"."""
     parts = [f"{n} {v:g}" for n, v in zip(FACTORS, values, strict=True) if n in varying]

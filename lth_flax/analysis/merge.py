@@ -4,15 +4,23 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lth_flax.errors import UserError
-from lth_flax.records import Record, run_key, sort_records
+from lth_flax.records import RUN_COLUMNS, Record, run_key, sort_records
 
 FACTORS = ("num_layers", "learning_rate", "epochs")
 """Settings in which the configurations of one grid may differ."""
 
+
+class _Absent:
+    """Stands for a setting that records do not have."""
+
+    def __str__(self) -> str:
+        return "absent"
+
+
+_ABSENT = _Absent()
+
 Values = tuple[float, ...]
 """A configuration: the values of `FACTORS`."""
-
-_ABSENT = object()
 
 
 def values_of(record: Record) -> Values | None:
@@ -23,14 +31,20 @@ def values_of(record: Record) -> Values | None:
         return None
 
 
+def factors(groups: Iterable[Sequence[Record]]) -> dict[str, list[float]]:
+    """Of the groups of one grid, the factors that vary, with their values."""
+    columns = zip(*(values_of(group[0]) or () for group in groups), strict=True)
+    found = {name: sorted(set(column)) for name, column in zip(FACTORS, columns, strict=True)}
+    return {name: values for name, values in found.items() if len(values) > 1}
+
+
 def comparable(records: Iterable[Record]) -> bool:
     """Whether the records hold several configurations that differ in `FACTORS` alone."""
     groups = split_groups(records)
     if len(groups) < 2:
         return False
-    first = groups[0][0]
-    different = {name.partition(" ")[0] for g in groups for name in differing_keys(first, g[0])}
-    return different <= set(FACTORS) and all(values_of(g[0]) is not None for g in groups)
+    different = {name for group in groups for name in differing(groups[0][0], group[0])}
+    return different <= set(FACTORS) and all(values_of(group[0]) for group in groups)
 
 
 def split_groups(records: Iterable[Record]) -> list[list[Record]]:
@@ -41,99 +55,54 @@ def split_groups(records: Iterable[Record]) -> list[list[Record]]:
     return list(groups.values())
 
 
-def group_blocks(blocks: Sequence[Sequence[Record]]) -> list[list[int]]:
-    """Numbers of the blocks of the same settings; blocks without a record are in the first."""
-    groups: dict[frozenset[tuple[str, ...]], list[int]] = {}
-    empty = []
-    for number, block in enumerate(blocks):
-        if block:
-            groups.setdefault(frozenset(map(run_key, block)), []).append(number)
-        else:
-            empty.append(number)
-    first, *rest = list(groups.values()) or [[]]
-    return [empty + first, *rest]
-
-
 def join_records(
     blocks: Sequence[Sequence[Record]], names: Sequence[str] | None = None
 ) -> list[Record]:
-    """Blocks of seeds of one run, or runs of different configurations, or both, as one.
+    """The records that one run over all the seeds and configurations of the blocks gives.
+
+    Blocks have the same settings (a run may hold several) and other seeds, or are of other
+    configurations on the same data.
 
     Raises:
-      UserError: they are neither, as `merge_records` says it.
+      UserError: two blocks share a seed, or differ in more; the message names the blocks (by
+        their numbers from 1, if they have no `names`), and the seeds or the settings.
     """
-    groups = group_blocks(blocks)
+    names = names or [str(number) for number in range(1, len(blocks) + 1)]
+    kinds = [{(*run_key(r), r.data_fingerprint): r for r in block} for block in blocks]
+    filled = [(name, kind) for name, kind in zip(names, kinds, strict=True) if kind]
     together = [record for block in blocks for record in block]
-    apart = [{run_key(record) for number in group for record in blocks[number]} for group in groups]
-    disjoint = sum(map(len, apart)) == len(set().union(*apart))
-    one_set = len({record.data_fingerprint for record in together}) == 1
-    if not (len(groups) > 1 and disjoint and one_set and comparable(together)):
-        return merge_records(blocks, names)
-    names = names or [str(number) for number in range(1, len(blocks) + 1)]
-    for group in groups:
-        merge_records([blocks[n] for n in group], [names[n] for n in group])  # seeds, once each
-    return sort_records(together)
-
-
-def merge_records(
-    blocks: Sequence[Sequence[Record]], names: Sequence[str] | None = None
-) -> list[Record]:
-    """The records that one run over all the seeds of the blocks gives, in canonical order.
-
-    Raises `UserError` where two blocks share a seed, or differ in data or in
-    any setting but the seeds; the message names the blocks (by their numbers
-    from 1, if they have no `names`), and the seeds or the settings.
-    """
-    names = names or [str(number) for number in range(1, len(blocks) + 1)]
-    filled = [(name, block) for name, block in zip(names, blocks, strict=True) if block]
-    owner: dict[int, str] = {}
-    for name, block in filled:
-        _check_same_run(*filled[0], name, block)
-        seeds = {record.seed for record in block}
-        shared = sorted(seeds & owner.keys())
+    apart = all(one.keys() == other.keys() or not one.keys() & other.keys()
+                for _, one in filled for _, other in filled)  # fmt: skip
+    one_grid = apart and comparable(together)
+    for name, kind in filled:
+        odd = [kind.keys() - filled[0][1].keys(), filled[0][1].keys() - kind.keys()]
+        if any(odd) and not one_grid:
+            mine, theirs = (kind, filled[0][1]) if odd[0] else (filled[0][1], kind)
+            one = mine[min(odd[0] or odd[1])]
+            # The nearest setting of the other block shows best what differs.
+            found = min((differing(other, one) for other in theirs.values()), key=len)
+            said = ", ".join(f"{name} ({a}, {b})" for name, (a, b) in found.items())
+            raise UserError(
+                f"blocks {filled[0][0]} and {name} differ in {said}; "
+                "only blocks of one run can be merged"
+            )
+    owner: dict[tuple[Any, int], str] = {}
+    for name, kind, block in zip(names, kinds, blocks, strict=True):
+        seeds = {(frozenset(kind), record.seed) for record in block}
+        shared = sorted(seed for mark, seed in seeds if (mark, seed) in owner)
         if shared:
             raise UserError(
-                f"blocks {owner[shared[0]]} and {name} share "
+                f"blocks {owner[frozenset(kind), shared[0]]} and {name} share "
                 f"seed{'s' * (len(shared) > 1)} {', '.join(map(str, shared))}; "
                 "every seed goes in once"
             )
         owner |= dict.fromkeys(seeds, name)
-    return sort_records(record for _, block in filled for record in block)
+    return sort_records(together)
 
 
-def _check_same_run(
-    first_name: str, first: Sequence[Record], name: str, block: Sequence[Record]
-) -> None:
-    """A run may hold several settings (a sweep); every block must hold the same ones."""
-    ours, theirs = _settings_of(first), _settings_of(block)
-    odd = [theirs[key] for key in theirs if key not in ours]
-    odd += [ours[key] for key in ours if key not in theirs]
-    if odd:
-        others = ours.values() if odd[0] in theirs.values() else theirs.values()
-        # The nearest setting of the other block shows best what differs.
-        differing = min((differing_keys(other, odd[0]) for other in others), key=len)
-        raise UserError(
-            f"blocks {first_name} and {name} differ in {', '.join(differing)}; "
-            "only blocks of one run can be merged"
-        )
-
-
-def _settings_of(block: Iterable[Record]) -> dict[tuple[str, ...], Record]:
-    return {(*run_key(record), record.data_fingerprint): record for record in block}
-
-
-def differing_keys(one: Record, other: Record) -> list[str]:
-    """Names of what differs between two runs: "dataset (a, b)", "num_layers (2, 4)", ..."""
-    names: tuple[str, ...] = ("experiment", "dataset", "data_fingerprint")
-    names += ("schedule", "scope", "criterion", "mask_from")
-    pairs: list[tuple[str, Any, Any]] = [
-        (name, getattr(one, name), getattr(other, name)) for name in names
-    ]
-    if one.settings != other.settings:
-        for key in sorted(one.settings.keys() | other.settings.keys()):
-            pairs.append((key, one.settings.get(key, _ABSENT), other.settings.get(key, _ABSENT)))
-    return [f"{name} ({_show(a)}, {_show(b)})" for name, a, b in pairs if a != b]
-
-
-def _show(value: Any) -> str:
-    return "absent" if value is _ABSENT else str(value)
+def differing(one: Record, other: Record) -> dict[str, tuple[Any, Any]]:
+    """What differs between two runs: columns, then settings, with both values."""
+    pairs = {name: (getattr(one, name), getattr(other, name)) for name in RUN_COLUMNS}
+    for key in sorted(one.settings.keys() | other.settings.keys()):
+        pairs[key] = (one.settings.get(key, _ABSENT), other.settings.get(key, _ABSENT))
+    return {name: (a, b) for name, (a, b) in pairs.items() if a != b}

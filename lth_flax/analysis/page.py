@@ -1,8 +1,8 @@
 """The answer in a browser: one self-contained HTML page. A pure function of the summary.
 
 Style and pictures are inside, there is no script, and nothing is fetched. The
-templates escape all text that comes from data or flags. Accuracies are in
-percent, gaps in percentage points.
+templates (`templates/`) hold what is said, and escape all text that comes from data
+or flags. Accuracies are in percent, gaps in percentage points.
 """
 
 import base64
@@ -13,40 +13,9 @@ from typing import Any
 
 import jinja2
 
-from lth_flax.analysis.page_tables import (
-    Rows,
-    Summary,
-    accuracy,
-    class_names,
-    classes,
-    configuration_name,
-    confusions,
-    crossings,
-    failures,
-    gaps,
-    measures,
-    other_verdicts,
-    scored,
-)
+from lth_flax.analysis import terminal, words
 from lth_flax.analysis.statistics import level_name
-from lth_flax.analysis.terminal import (
-    CHECKPOINT_NAMES,
-    confidence_name,
-    overview_rows,
-    plus_minus,
-    retraining_rows,
-    score_name,
-    sentences,
-    verdict_sentence,
-)
-from lth_flax.analysis.words import (
-    FACTORS,
-    SCHEDULES,
-    count,
-    dataset_name,
-    meaning,
-    plain,
-)
+from lth_flax.analysis.terminal import Rows, Summary, scored
 
 
 def report_html(
@@ -60,150 +29,108 @@ def report_html(
 
     Settings that equal those of `defaults` are folded away; without them, all are.
     """
-    ones, headline = summary["configurations"], summary["headline"]
-    grid = len(ones) > 1
+    ones = summary["configurations"]
     data = provenance.get("data")
     data = data if isinstance(data, Mapping) else {"data": data} if data else {}
-    names = class_names(data)
     changed = {
         name: value
         for name, value in settings.items()
         if defaults is not None and name in defaults and not _same(value, defaults[name])
     }
-    first = ones[0]
-    return _templates().get_template("report.html").render(
-        title=_title(summary),
-        question=_question(summary),
-        verdict=_verdict(summary),
-        story=headline["story"] if headline else "",
-        sentence=verdict_sentence(summary) if headline or set(_arms(summary)) != {"dense"} else "",
+    kept = {name: value for name, value in settings.items() if name not in changed}
+    elsewhere = {name: value for name, value in provenance.items() if name != "data"}
+    return templates().get_template("report.html").render(
+        summary=summary,
         figures={name: base64.b64encode(png).decode("ascii") for name, png in figures.items()},
-        terms=_terms(summary),
-        pruned=any(one["levels"] for one in ones),
-        overview=overview_rows(summary) if grid else [],
-        factors=" and ".join(FACTORS.get(name, plain(name)) for name in summary["factors"]),
-        findings=[s for s in sentences(summary)[1:] if s != (headline or {}).get("story")],
-        breakdown_points=_points(summary["options"]["breakdown_points"]),
-        table_note=_table_note(summary),
-        checkpoint=CHECKPOINT_NAMES[first["primary_checkpoint"]],
-        configurations=[
-            {"name": configuration_name(summary, one), **accuracy(summary, one)} for one in ones
-        ],
-        measures=measures(summary),
-        range=" to ".join(level_name(end) for end in summary["options"]["primary_sparsity"]),
-        gaps=gaps(summary),
-        others=other_verdicts(summary),
-        retraining=[
-            (configuration_name(summary, one), retraining_rows(one))
-            for one in ones
-            if scored(one)["retraining"]
-        ],
-        crossings=crossings(summary),
-        classes=classes(summary, names),
-        confusions=confusions(summary, names),
-        failures=failures(ones),
-        data=[["", ""], *pairs({plain(str(k)): v for k, v in data.items()})],
+        arms=list(dict.fromkeys(arm for one in ones for arm in one["arms"])),
+        comparisons=_comparisons(summary),
+        classes=_classes(summary, data.get("classes")),
+        data=[["", ""], *pairs({words.plain(str(k)): v for k, v in data.items()})],
         changed=[["setting", "value"], *pairs(changed)],
-        settings=[
-            ["setting", "value"],
-            *pairs({name: value for name, value in settings.items() if name not in changed}),
-        ],
-        provenance=[["", ""], *pairs({k: v for k, v in provenance.items() if k != "data"})],
-        interval=_interval(summary),
+        kept=[["setting", "value"], *pairs(kept)],
+        provenance=[["", ""], *pairs(elsewhere)],
     )  # fmt: skip
 
 
 @functools.cache
-def _templates() -> jinja2.Environment:
-    return jinja2.Environment(
+def templates() -> jinja2.Environment:
+    """The templates of this folder, with what writes numbers and names as everywhere."""
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("lth_flax.analysis"),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.do"],
     )
+    found.globals |= {"words": words, "terminal": terminal, "scored": scored, "level": level_name}
+    found.filters |= {"mean": terminal.plus_minus, "p": _p, "digit": _one_digit, "points": _points}
+    found.filters |= {
+        "scored": scored,
+        "factor": words.factor_name,
+        "general": "{:g}".format,
+        "percent": lambda share: f"{100 * share:.1f}",
+    }
+    return found
 
 
-def _arms(summary: Summary) -> list[str]:
-    return list(dict.fromkeys(arm for one in summary["configurations"] for arm in one["arms"]))
+def _comparisons(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """Every comparison with its place in words and its checkpoint, the headline's control first.
+
+    Those of the primary checkpoint come before the others, whose checkpoint is named.
+    """
+    found = [
+        (f"{own['name']}{', ' if own['name'] else ''}each arm at its own learning rate", "", one)
+        for own in summary["own_rates"]
+        for one in own["comparisons"].values()
+    ]
+    others: list[tuple[str, str, Mapping[str, Any]]] = []
+    for one in summary["configurations"]:
+        name = words.configuration_name(summary, one)
+        for checkpoint, at in one["checkpoints"].items():
+            primary = checkpoint == one["primary_checkpoint"]
+            epoch = "" if primary else terminal.CHECKPOINT_NAMES[checkpoint]
+            place = ", ".join(part for part in (name, epoch) if part)
+            (found if primary else others).extend(
+                (place, epoch, comparison) for comparison in at["comparisons"].values()
+            )
+    first = summary["options"]["headline_control"]
+    return sorted(found, key=lambda entry: entry[2]["control"] != first) + others
 
 
-def _title(summary: Summary) -> str:
-    arms, data = _arms(summary), dataset_name(summary["dataset"])
-    if summary["options"]["treatment"] in arms:
-        return f"Lottery tickets on {data}"
-    if "retrained" in arms:
-        return f"Pruning and training on, {data}"
-    if set(arms) - {"dense"}:
-        return f"Pruning a trained network, {data}"
-    return f"One network on {data}"
+def _classes(summary: Summary, names: Any) -> list[tuple[Any, list[str], list[Any]]]:
+    """(configuration, names of its classes, cells), of those whose classes were predicted.
+
+    names: as the account of the data has them: a list, or counts by name.
+    """
+    known = list(map(str, names)) if isinstance(names, list | Mapping) else []
+    found = []
+    for one in summary["configurations"]:
+        cells = [cell for cell in scored(one)["table"] if cell["classes"]]
+        if cells:
+            number = len(cells[0]["classes"]["recall"])
+            labels = known if len(known) == number else [f"class {n}" for n in range(number)]
+            found.append((one, labels, cells))
+    return found
 
 
-def _question(summary: Summary) -> str:
-    """What was asked, with the words that the verdict uses."""
-    headline, arms = summary["headline"], _arms(summary)
-    pruned = (
-        "A network was trained and the weights that matter least were removed (pruned); sparsity "
-        "is the share of weights removed, and which ones are removed is called a mask."
-    )
-    if headline and headline["control"]:
-        return (
-            f"{pruned} {meaning(summary['options']['treatment'])} Is it better than its control, "
-            f"{headline['control']}? {meaning(headline['control'])}"
-        )
-    if summary["factors"]:
-        words = " and ".join(FACTORS.get(name, plain(name)) for name in summary["factors"])
-        return f"{pruned} What does the choice of {words} change?"
-    if set(arms) - {"dense"}:
-        return f"{pruned} How much can go before accuracy suffers?"
-    return "How accurate is the network when nothing is removed from it?"
+def _one_digit(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
 
 
-def _verdict(summary: Summary) -> str:
-    if not summary["headline"]:
-        one = summary["configurations"][0]
-        if _arms(summary) == ["dense"] and len(summary["configurations"]) == 1:
-            return f"{plus_minus(scored(one)['table'][0]['score'])}% test accuracy"
-        return "Nothing was compared"
-    text = summary["headline"]["verdict"]
-    where = summary["headline"]["where"]
-    return text[:1].upper() + text[1:] + (f" ({where})" if where else "")
+def _p(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2g}"
 
 
-def _terms(summary: Summary) -> list[tuple[str, str]]:
-    """The arms and the way of pruning; each with what it means."""
-    one = summary["configurations"][0]
-    terms = [(plain(arm), meaning(arm)) for arm in _arms(summary)]
-    terms.append(("seed", meaning("seed")))
-    if one["levels"]:
-        terms.insert(0, ("arm", "One of the kinds of network below, trained at every sparsity."))
-        where = "over the whole network" if one["scope"] == "global" else "within each matrix"
-        goes = f"Those with the lowest {plain(one['criterion'])} go first, compared {where}."
-        schedule = one["schedule"]
-        terms += [
-            (SCHEDULES.get(schedule, plain(schedule)), meaning(schedule)),
-            ("which weights go", goes),
-            ("gap, points", meaning("gap")),
-        ]
-    if any(cell["draws"] > 1 for cell in scored(one)["table"]):
-        terms.append(("draw", meaning("draw")))
-    return [term for term in terms if term[1]]
-
-
-def _table_note(summary: Summary) -> str:
-    one = summary["configurations"][0]
-    n = len(one["seeds"])
-    spread = f", mean ± half of the {confidence_name(summary)} interval" if n > 1 else ""
-    return (
-        f"{score_name(summary['metric']).capitalize()} at the "
-        f"{CHECKPOINT_NAMES[one['primary_checkpoint']]}{spread}; "
-        f"{count(n, 'seed')}. “dense” is the network with nothing pruned."
-    )
-
-
-def _interval(summary: Summary) -> str:
-    words = dict.fromkeys(one["variance"]["words"] for one in summary["configurations"])
-    return f"Intervals: {'; '.join(words)}."
+def _points(found: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """An estimate of shares in points."""
+    if not found:
+        return None
+    mean, interval = found["mean"], found["interval"]
+    return {
+        "mean": None if mean is None else 100 * mean,
+        "interval": interval and [100 * end for end in interval],
+    }
 
 
 def pairs(values: Mapping[str, Any], above: str = "") -> Rows:
@@ -215,32 +142,26 @@ def pairs(values: Mapping[str, Any], above: str = "") -> Rows:
     rows: Rows = []
     for name, value in values.items():
         label = f"{above}: {name}" if above else str(name)
-        if isinstance(value, Mapping):
-            rows += pairs(value, label)
-        else:
-            rows.append([label, shown(value)])
+        rows += pairs(value, label) if isinstance(value, Mapping) else [[label, shown(value)]]
     return rows
 
 
 def shown(value: Any) -> str:
     """A value as text: lists with commas, fractions not longer than need be."""
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(map(shown, value))
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {shown(inner)}" for name, inner in value.items())
-    return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:.6g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    match value:
+        case None:
+            return "–"
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple() | set() | frozenset():
+            return ", ".join(map(shown, value))
+        case Mapping():
+            return "; ".join(f"{name}: {shown(inner)}" for name, inner in value.items())
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.6g}"
+    return str(value)
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -254,8 +175,3 @@ def _same(value: Any, default: Any) -> bool:
             text = repr(float(text))
         texts.append(text)
     return texts[0] == texts[1]
-
-
-def _points(number: float) -> str:
-    """ "1 point", "0.5 points"."""
-    return f"{number:g} point{'s' * (number != 1)}"

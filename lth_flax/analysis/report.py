@@ -26,6 +26,7 @@ from lth_flax.errors import UserError
 from lth_flax.files import make_directory, write_bytes_atomic, write_text_atomic
 from lth_flax.flagfile import value_of
 from lth_flax.identity import digest, is_identity
+from lth_flax.streams import unfailing
 
 REPORT = "report"
 
@@ -39,12 +40,14 @@ def write_report(
     margin: float,
     alpha: float,
     paper: Mapping[str, Curve] | None = None,
+    draw: bool = True,
 ) -> tuple[dict[str, Any], str]:
     """Writes summary.json, report/report.html and its figures as report/*.png and *.svg.
 
     Args:
       margin: of equivalence, in points.
       paper: curves of the paper, to be drawn beside ours.
+      draw: whether figures and page are written.
 
     Returns:
       the summary, and the tables and verdicts for a terminal.
@@ -57,6 +60,20 @@ def write_report(
     if is_identity(provenance.get("identity")):  # the file has it all, a page what stands for it
         provenance = {**provenance, "identity": digest(provenance["identity"])}
     summary = summary_of(block, Options(margin_points=margin, alpha=alpha))
+    write_text_atomic(directory / "summary.json", summary_text(summary))
+    if draw:
+        _draw(directory, summary, settings, provenance, paper)
+    return summary, terminal_text(summary)
+
+
+def _draw(
+    directory: Path,
+    summary: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    paper: Mapping[str, Curve] | None,
+) -> None:
+    """Writes figures and page."""
     folder = directory / REPORT
     try:
         make_directory(folder)
@@ -64,11 +81,9 @@ def write_report(
         raise UserError(
             f"cannot make {folder} ({error.strerror}): give another directory for the report"
         ) from None
-    write_text_atomic(directory / "summary.json", summary_text(summary))
     images = _write_figures(folder, summary, paper)
     page = report_html(summary, images, settings, provenance, Config().texts())
     write_text_atomic(page_of(directory), page)
-    return summary, terminal_text(summary)
 
 
 def _write_figures(
@@ -247,4 +262,5 @@ def _check_new(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with unfailing():
+        sys.exit(main())

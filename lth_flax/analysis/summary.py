@@ -12,7 +12,7 @@ import numpy as np
 from lth_flax.analysis import breakdown, grid
 from lth_flax.analysis.compare import compared, design_of
 from lth_flax.analysis.learning import curves_of, unfinished
-from lth_flax.analysis.merge import FACTORS, comparable, differing_keys, split_groups, values_of
+from lth_flax.analysis.merge import FACTORS, comparable, differing, factors, split_groups, values_of
 from lth_flax.analysis.result import (
     Checkpoint,
     Configuration,
@@ -31,7 +31,7 @@ from lth_flax.analysis.tables import (
 )
 from lth_flax.errors import UserError
 from lth_flax.predictions import Predictions
-from lth_flax.records import CHECKPOINTS, CurvePoint, Record, arm_order
+from lth_flax.records import CHECKPOINTS, RUN_COLUMNS, CurvePoint, Record, arm_order
 
 
 def summarize(
@@ -58,22 +58,22 @@ def summarize(
         raise UserError("no record of the test split; nothing to analyze")
     metric = groups[0][0].metric
     one_grid = comparable(row for group in groups for row in group)
-    factors = grid.factors(groups) if one_grid else {}
-    names = _names(groups, factors)
+    varying = factors(groups) if one_grid else {}
+    names = _names(groups, varying)
     configurations = [
         _configuration(group, name, options, curves, predictions)
         for group, name in zip(groups, names, strict=True)
     ]
-    own_rates = grid.own_rates(groups, factors, options, curves, predictions)
-    tests, chosen = grid.factor_tests(groups, configurations, factors, options)
-    sizes = [len(values) for values in factors.values()]
+    own_rates = grid.own_rates(groups, varying, options, curves, predictions)
+    tests, chosen = grid.factor_tests(groups, configurations, varying, options)
+    sizes = [len(values) for values in varying.values()]
     return to_json(
         Result(
             experiment=configurations[0].experiment,
             dataset=configurations[0].dataset,
             options=options,
             headline=_headline(configurations, own_rates, tests, options),
-            factors=factors,
+            factors=varying,
             complete=not one_grid or len(groups) == int(np.prod(sizes)),
             configurations=configurations,
             own_rates=own_rates,
@@ -83,17 +83,6 @@ def summarize(
             metric={**asdict(metric), "unit": metric.unit},
         )
     )
-
-
-_SETTING = (
-    "experiment",
-    "dataset",
-    "data_fingerprint",
-    "schedule",
-    "scope",
-    "criterion",
-    "mask_from",
-)
 
 
 def _configuration(
@@ -127,7 +116,7 @@ def _configuration(
     return Configuration(
         name=name,
         factors=dict(zip(FACTORS, values, strict=True)) if values else {},
-        **{name: getattr(records[0], name) for name in _SETTING},
+        **{name: getattr(records[0], name) for name in RUN_COLUMNS},
         settings=dict(records[0].settings),
         seeds=sorted({row.seed for row in test}),
         arms=sorted(present, key=arm_order),
@@ -191,14 +180,14 @@ def _majority(rows: Sequence[Record]) -> float:
     return 100 * sum(by_seed[seed] for seed in sorted(by_seed)) / len(by_seed)
 
 
-def _names(groups: Sequence[Sequence[Record]], factors: Mapping[str, Any]) -> list[str]:
+def _names(groups: Sequence[Sequence[Record]], varying: Mapping[str, Any]) -> list[str]:
     """What tells each configuration from the others; nothing where there is one."""
-    if factors:
-        return [grid.name_of(values_of(group[0]) or (), factors) for group in groups]
+    if varying:
+        return [grid.name_of(values_of(group[0]) or (), varying) for group in groups]
     if len(groups) == 1:
         return [""]
     first = groups[0][0]
-    keys = {name.partition(" ")[0] for g in groups for name in differing_keys(first, g[0])}
+    keys = {name for group in groups for name in differing(first, group[0])}
     return [", ".join(_setting(group[0], key) for key in sorted(keys)) for group in groups]
 
 

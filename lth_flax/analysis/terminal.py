@@ -8,7 +8,15 @@ from lth_flax.analysis.statistics import level_name, reach
 CHECKPOINT_NAMES = {"last": "last epoch", "best": "epoch with the best validation score"}
 _WIDTH = 100
 
+Summary = Mapping[str, Any]
 Configuration = Mapping[str, Any]
+Rows = list[list[str]]
+"""A table as text: its header, then its rows."""
+
+
+def scored(one: Configuration) -> dict[str, Any]:
+    """What was found at the checkpoint that a configuration is judged by."""
+    return one["checkpoints"][one["primary_checkpoint"]]
 
 
 def terminal_text(summary: Mapping[str, Any]) -> str:

@@ -24,6 +24,11 @@ def plain(name: str) -> str:
     return name.replace("_", " ")
 
 
+def factor_name(name: str) -> str:
+    """A factor, or another setting, in words."""
+    return FACTORS.get(name, plain(name))
+
+
 def arm_name(arm: str) -> str:
     """The arm with what it is: "reinit: same mask, new random weights"."""
     return ARMS.get(arm, plain(arm))
@@ -38,6 +43,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def points(number: float) -> str:
+    """ "1 point", "0.5 points"."""
+    return f"{number:g} point{'s' * (number != 1)}"
+
+
 def factor_value(name: str, value: float) -> str:
     """A setting as people say it.
 
@@ -47,12 +57,17 @@ def factor_value(name: str, value: float) -> str:
     if name in ("num_layers", "epochs"):
         noun = FACTORS[name]
         return f"{value:g} {noun[:-1] if value == 1 else noun}"
-    return f"{FACTORS.get(name, plain(name))} {value:g}"
+    return f"{factor_name(name)} {value:g}"
 
 
 def factor_values(values: Mapping[str, float], names: Any) -> str:
     """Those of `names` that are there: "2 layers, learning rate 0.001"."""
     return ", ".join(factor_value(name, values[name]) for name in names if name in values)
+
+
+def configuration_name(summary: Mapping[str, Any], one: Mapping[str, Any]) -> str:
+    """A configuration in words, nothing where there is one only."""
+    return factor_values(one["factors"], summary["factors"]) or one["name"]
 
 
 def percent(sparsity: float) -> str:
@@ -69,29 +84,3 @@ def score_label(metric: Mapping[str, Any], split: str = "Test") -> str:
     return f"{split} {plain(metric['name'])}".replace("\n ", "\n") + " (%)" * (
         metric["unit"] == "points"
     )
-
-
-MEANINGS = {
-    "dense": "The network with nothing pruned.",
-    "ticket": "The ticket is what remains after pruning, set back to its own initial values and "
-    "trained again.",
-    "reinit": "In reinit the same weights remain, but they start from new random values.",
-    "shuffled": "In shuffled the initial values stay, but which weights are kept is shuffled "
-    "within each weight matrix.",
-    "random": "In random the initial values stay, but just as many weights are kept at random.",
-    "pruned": "The trained network with weights removed, and no training after.",
-    "retrained": "The pruned network, trained on.",
-    "dense_retrained": "The network with nothing pruned, trained on for just as long.",
-    "oneshot": "All weights are removed at once, after one training.",
-    "seed": "One start of the random numbers: initial weights, order of the texts and, where there "
-    "is no official test set, which texts are trained on. Networks of one seed are compared in "
-    "pairs.",
-    "draw": "One of several random versions of a control within a seed.",
-    "gap": "The difference in accuracy, in percentage points, between two arms of one seed.",
-    "iterative": "Weights are removed in rounds: train, remove some, set the rest back, and again.",
-}
-
-
-def meaning(name: str) -> str:
-    """What an arm, a schedule or another term is; nothing for one that is not known here."""
-    return MEANINGS.get(name, "")

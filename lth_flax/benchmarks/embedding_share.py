@@ -16,7 +16,7 @@ from lth_flax.benchmarks import timing
 from lth_flax.benchmarks.shapes import TWEETS
 from lth_flax.benchmarks.train_step import REPLICATES, in_jax
 from lth_flax.models.classifier import BiLSTMClassifier
-from lth_flax.training.host import prepare_cpu
+from lth_flax.training.host import cores_here, prepare_cpu
 from lth_flax.training.replicates import Engine
 
 STEPS = 2
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", help="where the result goes")
     arguments = parser.parse_args()
-    prepare_cpu(timing.cores_here())
+    prepare_cpu(cores_here())
     jax.config.update("jax_default_matmul_precision", "highest")
     devices = tuple(jax.devices())
     engine = Engine("map", devices, len(devices))

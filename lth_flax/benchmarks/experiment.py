@@ -27,6 +27,7 @@ import numpy as np
 
 from lth_flax.benchmarks import timing
 from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.training.host import cores_here
 
 REVIEWS = 2000
 
@@ -184,7 +185,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", help="where the result goes")
     arguments = parser.parse_args()
-    cores = timing.cores_here()
+    cores = cores_here()
     found = {}
     with tempfile.TemporaryDirectory() as directory:
         files = {"tweets": arguments.data_file}

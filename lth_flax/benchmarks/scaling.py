@@ -28,7 +28,7 @@ from lth_flax.benchmarks.train_step import REPLICATES
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import full_mask
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.host import prepare_cpu
+from lth_flax.training.host import cores_here, prepare_cpu
 from lth_flax.training.memory import Footprint, footprint
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--json", help="where the result goes")
     arguments = parser.parse_args()
     prepare_cpu(1)
-    numbers = sorted({1, timing.cores_here()})
+    numbers = sorted({1, cores_here()})
     workers = {number: timing.Workers("jax_worker", [[str(number)]]) for number in numbers}
     try:
         seconds = timing.interleave(

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from lth_flax.files import write_text_atomic
+from lth_flax.training.host import cores_here
 
 
 def interleave(
@@ -100,11 +101,6 @@ def matrix_product(size: int = 2048) -> tuple[Callable[[], None], float]:
     matrix = jnp.ones((size, size), jnp.float32)
     product = jax.jit(lambda x: jnp.dot(x, x))
     return lambda: product(matrix).block_until_ready(), 2.0 * size**3
-
-
-def cores_here() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_machine() -> dict[str, Any]:

@@ -31,7 +31,7 @@ from lth_flax.pruning.masks import full_mask
 from lth_flax.pruning.scores import magnitude
 from lth_flax.pruning.select import prune
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.host import prepare_cpu
+from lth_flax.training.host import cores_here, prepare_cpu
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import Row, Task, initial_state, train_steps
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--json", help="where the result goes")
     parser.add_argument("--plain_xla", action="store_true", help="without our flags of XLA")
     arguments = parser.parse_args()
-    cores = timing.cores_here()
+    cores = cores_here()
     if arguments.plain_xla:
         jax.config.update("jax_num_cpu_devices", cores)
     else:

@@ -11,41 +11,51 @@ alone are compared in one report; of another grid every cell gets its own.
 """
 
 import dataclasses
+import itertools
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from lth_flax import cli
-from lth_flax.analysis.blocks import is_finished, join_blocks, read_block, read_provenance
+from lth_flax.analysis.blocks import (
+    is_finished,
+    join_blocks,
+    read_block,
+    read_provenance,
+)
 from lth_flax.analysis.merge import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import Config, SweepConfig, settings_of
-from lth_flax.errors import UserError
-from lth_flax.experiments.sweep_plan import Task, cells_of, plan, seed_blocks
-from lth_flax.experiments.sweep_ray import (
-    PASSED_ON,
-    Job,
-    Resources,
-    connected,
-    describe_cluster,
-    run_jobs,
-)
+from lth_flax.errors import Planned, UserError
+from lth_flax.experiments.sweep_ray import Job, Resources, connected, describe_cluster, run_jobs
+from lth_flax.ignored import refuse_ignored, refuse_unused
 from lth_flax.runs.choices import chosen_arms, draws_of, seed_block
 from lth_flax.runs.provenance import identity_now
 from lth_flax.runs.workdir import check_identity, lock_work_dir, open_work_dir
 from lth_flax.text_tasks import files_that_are_read, load
-from lth_flax.training.host import flags_with
+from lth_flax.training.host import cores_here, flags_with
 
 COMMAND = "lth_flax.experiments.sweep"
+PASSED_ON = (
+    "PYTHONPATH", "GLIBC_TUNABLES", "JAX_", "XLA_", "FLAX_", "NNX_", "OPENBLAS_", "OMP_NUM_THREADS",
+    "MKL_", "NVIDIA_TF32_OVERRIDE", "CUDNN_", "CUBLAS", "TF_CUDNN_", "LIBTPU_INIT_ARGS",
+)  # fmt: skip
+"""Beginnings of the names of environment variables that hold for tasks on all machines."""
 
 
 def main(config: SweepConfig) -> None:
     seeds = seed_block(config)
     cells = cells_of(config.grid, _parse)
+    for cell in cells:  # else every task would refuse them
+        values: dict[str, Any] = dict(cell.values)
+        of_cell = dataclasses.replace(config, **values, given=config.given | set(values))
+        refuse_unused(of_cell, config.experiment)
+        refuse_ignored(of_cell)
     blocks = seed_blocks(seeds, config.seeds_per_task)
     tasks = plan(cells, blocks)
     directory = Path(
@@ -58,13 +68,17 @@ def main(config: SweepConfig) -> None:
         f"({len(cells)} cell{'s' * (len(cells) > 1)} x {len(blocks)} blocks), each on {resources}; "
         f"{len(tasks) - len(todo)} done before"
     )
-    if len(todo) < len(tasks):
+    if directory.is_file() or any(directory.glob("*")):
+        # Refused, if it must be, before there is a Ray.
         open_work_dir(directory, COMMAND, config)
         check_done(config, directory, [task for task in tasks if task not in todo])
     if config.experiment == "winning_ticket" and not config.dense_only:
         reach = reach_sentence(draws_of(chosen_arms(config)), len(seeds), config.alpha)
         if reach:
             print(reach)
+    if config.plan:
+        print(f"Nothing was written; for hours of a task: {config.experiment} with --plan")
+        raise Planned
     if todo:
         failed = _run(config, directory, todo, len(tasks) - len(todo), resources)
         if failed:
@@ -77,14 +91,93 @@ def main(config: SweepConfig) -> None:
     _merge(config, directory, tasks)
 
 
+# The plan: the cells of a grid times blocks of seeds.
+
+
+class Cell(NamedTuple):
+    """Values of flags, and their name: "num_layers=2,epochs=3", or nothing without a grid."""
+
+    name: str
+    values: tuple[tuple[str, str], ...]
+
+
+class Task(NamedTuple):
+    """One run of the experiment: its path below the sweep's directory, its cell and its seeds."""
+
+    name: str
+    cell: Cell
+    seeds: range
+
+    def arguments(self, given: Sequence[str]) -> list[str]:
+        """The flags of its run, after those given to the sweep: the last value of a flag counts."""
+        grid = [f"--{name}={value}" for name, value in self.cell.values]
+        return [*given, *grid, f"--seeds={self.seeds.start}:{self.seeds.stop}"]
+
+
+def cells_of(grid: Sequence[str], parse: Callable[[str, str], object]) -> list[Cell]:
+    """Every combination of the values, the last flag changing fastest.
+
+    parse: (name of a flag, text) -> its value; raises `UserError` for what it cannot be.
+
+    Raises:
+      UserError: a grid is not NAME=VALUE,...; a flag or value is there twice, or is none.
+    """
+    axes: dict[str, list[str]] = {}
+    for text in grid:
+        name, _, listed = text.partition("=")
+        values = listed.split(",")
+        if not (name and all(values)):
+            raise UserError(
+                f"--grid={text} is no grid: expected NAME=VALUE,VALUE,... such as num_layers=2,4"
+            )
+        if name in axes:
+            raise UserError(f"--grid names {name} twice: give all of its values at once")
+        parsed = [parse(name, value) for value in values]
+        twice = [v for n, v in enumerate(values) if parsed[n] in parsed[:n]]
+        if twice:
+            raise UserError(f"--grid={text} has the value {twice[0]} twice: give each once")
+        axes[name] = values
+    combinations = itertools.product(*([(n, v) for v in values] for n, values in axes.items()))
+    return [Cell(",".join(f"{n}={quote(v, safe='')}" for n, v in c), c) for c in combinations]
+
+
+def seed_blocks(seeds: range, size: int) -> list[range]:
+    """Blocks of `size` seeds in order; the last may be smaller."""
+    return [seeds[start : start + size] for start in range(0, len(seeds), size)]
+
+
+def plan(cells: Sequence[Cell], blocks: Sequence[range]) -> list[Task]:
+    """All tasks, cell by cell."""
+    return [
+        Task("/".join(filter(None, (cell.name, f"seeds_{b.start}_{b.stop}"))), cell, b)
+        for cell in cells
+        for b in blocks
+    ]
+
+
+def _parse(name: str, text: str) -> object:
+    """A value in a grid; `UserError` where there is no such flag, or it cannot be this."""
+    setting = settings_of(Config).get(name)
+    if setting is None:
+        raise UserError(f"--grid names the unknown flag {name!r}: --help lists the flags")
+    if setting.role in ("machine", "seeds") or name == "ticket":
+        raise UserError(
+            f"--grid cannot name {name}: expected a flag that changes what is found, such as "
+            "num_layers; give seeds by --num_seeds or --seeds"
+        )
+    try:
+        return setting.read(text)
+    except ValueError as error:
+        raise UserError(f"--grid={name}: {text!r} is no value of --{name} ({error})") from None
+
+
 def check_done(config: SweepConfig, directory: Path, done: Sequence[Task]) -> None:
     """Raises `UserError` where a finished task is of other data, files, code or numeric settings.
 
     Tasks that are to do find that out themselves.
     """
     environment = {**os.environ, "XLA_FLAGS": flags_with(os.environ.get("XLA_FLAGS", ""))}
-    cells = {task.cell: [other for other in done if other.cell == task.cell] for task in done}
-    for cell, of_cell in cells.items():
+    for cell, of_cell in itertools.groupby(done, key=lambda task: task.cell):
         values: dict[str, Any] = dict(cell.values)
         of_task = dataclasses.replace(config, **values)
         now = identity_now(
@@ -99,16 +192,35 @@ def check_done(config: SweepConfig, directory: Path, done: Sequence[Task]) -> No
             check_identity(place, read_provenance(place), now)
 
 
+# Its tasks, and what comes of them.
+
+
 def _run(
     config: SweepConfig, directory: Path, todo: Sequence[Task], finished: int, resources: Resources
 ) -> list[str]:
     """Runs what is to do; a line for each task that failed."""
-    given = _given(config, resources)
-    jobs = [_job(config, directory, task, given) for task in todo]
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        # Refused, if it must be, before there is a Ray.
-        open_work_dir(directory, COMMAND, config)
-    with connected(config.ray_address) as (ray, say):
+    lines, settings = config.lines(), settings_of(Config)
+    given = [
+        lines[name]
+        for name in sorted(config.given & settings.keys() & lines.keys())
+        if settings[name].role != "seeds" and name != "work_dir"
+    ]
+    if not resources.gpus and config.platform == "auto":
+        given.append("--platform=cpu")  # a GPU that may be there is not this task's
+    environment = {n: v for n, v in os.environ.items() if n.startswith(PASSED_ON)}
+    jobs = [
+        Job(
+            name=task.name,
+            directory=str(directory / "blocks" / task.name),
+            log=str(directory / "logs" / f"{task.name}.txt"),
+            experiment=config.experiment,
+            arguments=(*task.arguments(given), f"--work_dir={directory / 'blocks' / task.name}"),
+            cwd=os.getcwd(),
+            environment=environment,
+        )
+        for task in todo
+    ]
+    with connected(config.ray_address, cores_here()) as (ray, say):
         say(f"Ray: {describe_cluster(ray, resources)}")
         fresh = not directory.exists()
         open_work_dir(directory, COMMAND, config)
@@ -127,52 +239,6 @@ def _run(
                 if fresh and not (directory / "blocks").exists():
                     shutil.rmtree(directory, ignore_errors=True)
                 raise
-
-
-def _parse(name: str, text: str) -> object:
-    """A value in a grid.
-
-    Raises:
-      UserError: there is no such flag, it is none of a grid, or cannot be this.
-    """
-    setting = settings_of(Config).get(name)
-    if setting is None:
-        raise UserError(f"--grid names the unknown flag {name!r}: --help lists the flags")
-    if setting.role in ("machine", "seeds") or name == "ticket":
-        raise UserError(
-            f"--grid cannot name {name}: expected a flag that changes what is found, such as "
-            "num_layers; give seeds by --num_seeds or --seeds"
-        )
-    try:
-        return setting.read(text)
-    except ValueError as error:
-        raise UserError(f"--grid={name}: {text!r} is no value of --{name} ({error})") from None
-
-
-def _given(config: SweepConfig, resources: Resources) -> list[str]:
-    """Flags of the experiment as they were given, by command line or flagfile."""
-    lines = config.lines()
-    given = [
-        lines[name]
-        for name, setting in sorted(settings_of(Config).items())
-        if name in config.given and name in lines and setting.role != "seeds" and name != "work_dir"
-    ]
-    if not resources.gpus and config.platform == "auto":
-        given.append("--platform=cpu")  # a GPU that may be there is not this task's
-    return given
-
-
-def _job(config: SweepConfig, directory: Path, task: Task, given: Sequence[str]) -> Job:
-    place = directory / "blocks" / task.name
-    return Job(
-        name=task.name,
-        directory=str(place),
-        log=str(directory / "logs" / f"{task.name}.txt"),
-        experiment=config.experiment,
-        arguments=(*task.arguments(given), f"--work_dir={place}"),
-        cwd=os.getcwd(),
-        environment={n: v for n, v in os.environ.items() if n.startswith(PASSED_ON)},
-    )
 
 
 def _merge(config: SweepConfig, directory: Path, tasks: Sequence[Task]) -> None:

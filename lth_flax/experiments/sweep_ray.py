@@ -9,8 +9,6 @@ import importlib.util
 import logging
 import os
 import platform
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +19,7 @@ from typing import Any, NamedTuple, TextIO
 
 from lth_flax import interrupt
 from lth_flax.errors import UserError
+from lth_flax.streams import stream
 
 ANSWER_SECONDS = 10.0
 """A Ray that has not answered by then is not there."""
@@ -29,12 +28,6 @@ STOP_SECONDS = 6.0
 """That tasks have to save once a signal came; less than the patience of `interrupt`."""
 
 POLL_SECONDS = 0.5
-PASSED_ON = (
-    "PYTHONPATH", "GLIBC_TUNABLES", "JAX_", "XLA_", "FLAX_", "NNX_", "OPENBLAS_", "OMP_NUM_THREADS",
-    "MKL_", "NVIDIA_TF32_OVERRIDE", "CUDNN_", "CUBLAS", "TF_CUDNN_", "LIBTPU_INIT_ARGS",
-)  # fmt: skip
-"""Beginnings of the names of environment variables that hold for tasks on all machines."""
-
 _HEADER = "--- task on "
 
 
@@ -73,10 +66,6 @@ class Ended(NamedTuple):
 
 class ProcessDied(Exception):
     """A task's process was killed: Ray runs the task again, and it goes on from its checkpoint."""
-
-
-class TaskFailed(Exception):
-    """A task will not end well, whatever is tried."""
 
 
 # On the workers.
@@ -125,61 +114,50 @@ def run_job(job: Job, resources: Resources) -> Ended:
     status = process.returncode
     if status < 0 or status > 128:
         number = -status if status < 0 else status - 128
-        raise ProcessDied(f"its process was ended by {_signal_name(number)} on {node}")
-    return Ended(status, node, time.monotonic() - started, _last_word(log, begin))
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _last_word(log: Path, begin: int) -> str:
-    """The line of the error, or the last one that is not empty."""
-    with open(log, "rb") as file:
-        file.seek(begin)
-        lines = file.read().decode("utf-8", errors="replace").split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in said if line.startswith("error: ")]
-    return (errors or said or [""])[-1]
+        raise ProcessDied(f"its process was ended by signal {number} on {node}")
+    said = log.read_bytes()[begin:].decode("utf-8", errors="replace")
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return Ended(status, node, time.monotonic() - started, (errors or lines or [""])[-1])
 
 
 # On the machine of the sweep.
 
 
 @contextlib.contextmanager
-def connected(address: str | None) -> Iterator[tuple[Any, Callable[[str], None]]]:
+def connected(address: str | None, cores: int) -> Iterator[tuple[Any, Callable[[str], None]]]:
     """Ray, and how to write a line to the terminal while it is there.
 
     Args:
-      address: of a cluster, "auto", or None for a Ray of this machine alone.
+      address: of a cluster, "auto", or None for a Ray of this machine alone with so many `cores`.
 
     Raises:
       UserError: Ray is not installed, or does not answer.
     """
     if importlib.util.find_spec("ray") is None:
         raise UserError("a sweep needs Ray, which is not installed: pip install 'lth_flax[sweep]'")
-    if address is not None and address != "auto":
-        _check_answers(address)
+    if address not in (None, "auto"):
+        host, _, port = str(address).removeprefix("ray://").rpartition(":")
+        if not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+            raise UserError(f"--ray_address={address} is no address: expected HOST:PORT, or auto")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Tasks without a GPU are told by --platform; Ray is not to hide devices and warn of it.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    local = {"address": "local", "num_cpus": cores, "include_dashboard": False}
     with _terminal_to_ourselves() as (output, errors):
         import ray
 
         logging.getLogger("ray").setLevel(logging.ERROR)  # importing it has set another
         silence = threading.Timer(ANSWER_SECONDS, _give_up, [address, errors])
         silence.daemon = True
-        options: dict[str, Any] = {"address": address}
-        if address is None:
-            options = {"address": "local", "num_cpus": _cores(), "include_dashboard": False}
-        else:
+        if address:
             silence.start()
         try:
             ray.init(
-                **options, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR
+                **({"address": address} if address else local),
+                log_to_driver=False,
+                configure_logging=False,
+                logging_level=logging.ERROR,
             )
         except (OSError, RuntimeError, ValueError, ImportError) as error:
             raise _no_answer(address, " ".join(str(error).split())[:200]) from None
@@ -190,27 +168,6 @@ def connected(address: str | None) -> Iterator[tuple[Any, Callable[[str], None]]
             yield ray, lambda line: print(line, file=output, flush=True)
         finally:
             ray.shutdown()
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _check_answers(address: str) -> None:
-    """A closed port is found here at once; Ray would look for it for a minute, and abort."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    try:
-        if not host or not 0 < int(port) < 65536:
-            raise ValueError
-    except ValueError:
-        raise UserError(
-            f"--ray_address={address} is no address: expected HOST:PORT, or auto"
-        ) from None
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except OSError as error:
-        raise _no_answer(address, error.strerror or str(error)) from None
 
 
 def _no_answer(address: str | None, reason: str) -> UserError:
@@ -224,7 +181,7 @@ def _no_answer(address: str | None, reason: str) -> UserError:
 
 
 def _give_up(address: str | None, errors: TextIO) -> None:
-    """Ray's own connecting cannot be interrupted."""
+    """Ray's own connecting cannot be interrupted, and takes a minute to see a closed port."""
     reason = f"nothing within {ANSWER_SECONDS:g} seconds"
     print(f"error: {_no_answer(address, reason)}", file=errors, flush=True)
     os._exit(2)
@@ -238,33 +195,34 @@ def _terminal_to_ourselves() -> Iterator[tuple[TextIO, TextIO]]:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    kept, before = [os.dup(number) for number in (1, 2)], sys.stderr
-    output, errors = (os.fdopen(number, "w", encoding="utf-8") for number in kept)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for number in (1, 2):
-        os.dup2(nowhere, number)
-    os.close(nowhere)
-    sys.stderr = errors  # what is said of a signal, or of a bug
+    kept = [os.dup(number) for number in (1, 2)]
+    output, errors = (
+        stream(number, like) for number, like in zip(kept, (sys.stdout, sys.stderr), strict=True)
+    )
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        for number in (1, 2):
+            os.dup2(nowhere.fileno(), number)
     try:
-        yield output, errors
+        with contextlib.redirect_stderr(errors):  # what is said of a signal, or of a bug
+            yield output, errors
     finally:
-        sys.stderr = before
         sys.stdout.flush()
-        for number, stream in ((1, output), (2, errors)):
-            stream.flush()
-            os.dup2(stream.fileno(), number)
-            stream.close()
+        for number, own, one in zip((1, 2), kept, (output, errors), strict=True):
+            one.flush()
+            os.dup2(own, number)
+            os.close(own)
 
 
 def describe_cluster(ray: Any, resources: Resources) -> str:
     """How large it is, and whether a task fits anywhere: a cluster may grow."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+    nodes = [
+        (node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    cpus, gpus = map(sum, zip(*nodes, strict=True))
     text = f"{len(nodes)} machine{'s' * (len(nodes) != 1)}, {cpus:g} cores, {gpus:g} GPUs"
-    fits = any(
-        node.get("CPU", 0) >= resources.cpus and node.get("GPU", 0) >= resources.gpus
-        for node in nodes
-    )
+    fits = any(cores >= resources.cpus and gpu >= resources.gpus for cores, gpu in nodes)
     return text if fits else f"{text}; none has {resources}: waiting for one that has"
 
 
@@ -295,91 +253,62 @@ def run_jobs(
         max_retries=max_retries,
         retry_exceptions=[ProcessDied],
     )
-    watch = {job.name: _Watch(job) for job in jobs}
-    refs = {remote.remote(job, resources): job for job in jobs}
-    waiting, total = dict(refs), len(jobs) + finished
-    failed: list[str] = []
+    before = {job.name: len(_places(job)) for job in jobs}
+    said = dict(before)
+    waiting = {remote.remote(job, resources): job for job in jobs}
+    total, failed = len(jobs) + finished, list[str]()
     with interrupt.deferred():
-        while waiting and not interrupt.requested():
-            ready, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
-            for job in waiting.values():
-                for line in watch[job.name].news():
-                    say(line)
-            for ref in ready:
-                job = waiting.pop(ref)
-                try:
-                    line = _result(ray, ref, job)
-                    finished += 1
-                except TaskFailed as failure:
-                    line = f"{job.name} failed: {failure}; see {job.log}"
-                    failed.append(line)
-                except UserError:
-                    _stop(ray, list(waiting))
-                    raise
-                running = sum(watch[other.name].running for other in waiting.values())
-                rest = total - finished - len(failed) - running
-                say(f"{line} ({finished} of {total} done, {running} running, {rest} to do)")
-        if interrupt.requested():
-            _stop(ray, list(waiting))
-            raise interrupt.Interrupted(interrupt.received())
+        try:
+            while waiting and not interrupt.requested():
+                ready, _ = ray.wait(list(waiting), timeout=POLL_SECONDS)
+                for job in waiting.values():
+                    for number, place in enumerate(_places(job)[said[job.name] :], said[job.name]):
+                        verb = "goes on" if number > before[job.name] else "begins"
+                        say(f"{job.name} {verb} on {place}")
+                        said[job.name] = number + 1
+                for ref in ready:
+                    job = waiting.pop(ref)
+                    done, line = _result(ray, ref, job)
+                    finished += done
+                    failed += [] if done else [line]
+                    running = sum(said[one.name] > before[one.name] for one in waiting.values())
+                    rest = total - finished - len(failed) - running
+                    say(f"{line} ({finished} of {total} done, {running} running, {rest} to do)")
+            if waiting:
+                raise interrupt.Interrupted(interrupt.received())
+        finally:
+            for ref in waiting:  # they save, and stop
+                ray.cancel(ref)
+            if waiting:
+                ray.wait(list(waiting), num_returns=len(waiting), timeout=STOP_SECONDS)
     return failed
 
 
-class _Watch:
-    """Follows where a task runs, by the first lines in its log."""
-
-    def __init__(self, job: Job) -> None:
-        self.job, self.running = job, False
-        self._size = self._read_size()
-
-    def _read_size(self) -> int:
-        try:
-            return os.stat(self.job.log).st_size
-        except OSError:
-            return 0
-
-    def news(self) -> list[str]:
-        size = self._read_size()
-        if size <= self._size:
-            return []
-        with open(self.job.log, "rb") as file:
-            file.seek(self._size)
-            text = file.read(size - self._size)
-        end = text.rfind(b"\n") + 1  # a line may be half written
-        self._size += end
-        lines = text[:end].decode("utf-8", errors="replace").splitlines()
-        said = []
-        for line in lines:
-            if line.startswith(_HEADER):
-                verb = "goes on" if self.running else "begins"
-                said.append(f"{self.job.name} {verb} on {line.removeprefix(_HEADER)}")
-                self.running = True
-        return said
+def _places(job: Job) -> list[str]:
+    """The machines where a task began, one after the other, in this sweep and those before."""
+    try:
+        lines = Path(job.log).read_text(encoding="utf-8", errors="replace").splitlines(True)
+    except OSError:
+        return []
+    whole = (line.strip() for line in lines if line.startswith(_HEADER) and line.endswith("\n"))
+    return [line.removeprefix(_HEADER) for line in whole]
 
 
-def _result(ray: Any, ref: Any, job: Job) -> str:
-    """What to say of a task that is done.
+def _result(ray: Any, ref: Any, job: Job) -> tuple[bool, str]:
+    """Whether a task is done, or failed for good, and what to say of it.
 
     Raises:
       UserError: its flags or files are wrong.
-      TaskFailed: it died too often, or has a bug.
     """
     try:
         ended: Ended = ray.get(ref)
     except ray.exceptions.RayError as error:
         died = isinstance(error, ProcessDied)  # Ray's error is of both classes
         reason = str(getattr(error, "cause", error)) if died else type(error).__name__
-        raise TaskFailed(f"{reason}, and all retries are spent") from None
+        return False, f"{job.name} failed: {reason}, and all retries are spent; see {job.log}"
     if ended.status == 2:
         raise UserError(f"{job.name}: {ended.line.removeprefix('error: ')}")
     if ended.status:
-        raise TaskFailed(f"exit status {ended.status}, {ended.line}")
-    return f"{job.name} is done on {ended.node} in {ended.seconds / 60:.1f} min"
-
-
-def _stop(ray: Any, refs: Sequence[Any]) -> None:
-    """Tells tasks to save and stop, and waits for that."""
-    for ref in refs:
-        ray.cancel(ref)
-    if refs:
-        ray.wait(list(refs), num_returns=len(refs), timeout=STOP_SECONDS)
+        why = f"exit status {ended.status}, {ended.line}"
+        return False, f"{job.name} failed: {why}; see {job.log}"
+    return True, f"{job.name} is done on {ended.node} in {ended.seconds / 60:.1f} min"

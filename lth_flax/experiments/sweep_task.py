@@ -49,7 +49,7 @@ def take_cores(count: int, folder: Path | None = None) -> list[IO[str]]:
     """
     if not hasattr(os, "sched_setaffinity"):
         return []
-    import fcntl
+    import fcntl  # such a system has it
 
     folder = folder or Path(tempfile.gettempdir()) / f"lth_flax_cores_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -14,7 +14,7 @@ from lth_flax.errors import UserError
 from lth_flax.numerics import pin_process
 from lth_flax.pruning.masks import full_mask
 from lth_flax.runs import platforms
-from lth_flax.training.host import prepare_cpu
+from lth_flax.training.host import cores_here, prepare_cpu
 from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine, choose_mode
@@ -38,9 +38,7 @@ def configure_jax(config: Config, rows: int) -> str:
       UserError: it is not there.
     """
     platforms.choose(config.platform)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    devices = max(1, min(cores or 1, rows))
-    prepare_cpu(devices)
+    prepare_cpu(max(1, min(cores_here(), rows)))
     pin_process()
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     if config.cache_dir:

@@ -8,7 +8,7 @@ import pytest
 from analysis_fakes import SETTINGS, plausible_run, record
 
 from lth_flax.analysis import report
-from lth_flax.analysis.merge import merge_records, split_groups
+from lth_flax.analysis.merge import join_records, split_groups
 from lth_flax.errors import UserError
 from lth_flax.predictions import write_predictions
 from lth_flax.records import CurvePoint, write_curves, write_records
@@ -17,7 +17,7 @@ from lth_flax.records import CurvePoint, write_curves, write_records
 def test_blocks_merge_into_the_bytes_of_one_run(tmp_path):
     rows = plausible_run(seeds=5, levels=2)
     blocks = [[r for r in rows if r.seed in seeds] for seeds in ((3, 4), (0,), (), (1, 2))]
-    merged = merge_records(blocks)
+    merged = join_records(blocks)
     assert [row.seed for row in merged if row.arm == "dense" and row.checkpoint == "last"] == [
         0, 1, 2, 3, 4,
     ]  # fmt: skip
@@ -29,7 +29,7 @@ def test_blocks_merge_into_the_bytes_of_one_run(tmp_path):
 def test_overlapping_seeds_are_named():
     blocks = [[record(seed=seed) for seed in seeds] for seeds in ((0, 1), (2,), (3, 1, 0))]
     with pytest.raises(UserError, match="blocks 1 and 3 share seeds 0, 1"):
-        merge_records(blocks)
+        join_records(blocks)
 
 
 @pytest.mark.parametrize(
@@ -43,20 +43,20 @@ def test_overlapping_seeds_are_named():
 )
 def test_differing_settings_are_named(changes, named):
     with pytest.raises(UserError, match="blocks 1 and 2 differ in " + named):
-        merge_records([[record(seed=0)], [record(seed=1, **changes)]])
+        join_records([[record(seed=0)], [record(seed=1, **changes)]])
 
 
 def test_a_sweep_of_settings_is_one_block():
     def block(seed, rates):
         return [record(seed=seed, settings=SETTINGS | {"learning_rate": rate}) for rate in rates]
 
-    merged = merge_records([block(1, (0.1, 0.2)), block(0, (0.2, 0.1))])
+    merged = join_records([block(1, (0.1, 0.2)), block(0, (0.2, 0.1))])
     groups = split_groups(merged)
     assert [[row.seed for row in group] for group in groups] == [[0, 1], [0, 1]]
     with pytest.raises(UserError, match=r"learning_rate \(0.2, 0.3\)|learning_rate \(0.1, 0.3\)"):
-        merge_records([block(1, (0.1, 0.2)), block(0, (0.2, 0.3))])
+        join_records([block(1, (0.1, 0.2)), block(0, (0.2, 0.3))])
     with pytest.raises(UserError, match="blocks 1 and 2 differ in learning_rate"):
-        merge_records([block(1, (0.1, 0.2)), block(0, (0.2,))])
+        join_records([block(1, (0.1, 0.2)), block(0, (0.2,))])
 
 
 def test_groups_keep_every_row():

@@ -21,7 +21,7 @@ from lth_flax.data.dataset import DatasetOptions, build_dataset
 from lth_flax.data.sources import SourceOptions, load_source
 from lth_flax.errors import UserError
 from lth_flax.experiments import sweep, sweep_ray, sweep_task
-from lth_flax.experiments.sweep_plan import Cell, Task, cells_of, plan, seed_blocks
+from lth_flax.experiments.sweep import Cell, Task, cells_of, plan, seed_blocks
 from lth_flax.experiments.sweep_ray import Job, Resources, run_job
 from lth_flax.experiments.sweep_task import take_cores, wait_for_directory
 
