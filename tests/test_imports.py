@@ -31,6 +31,7 @@ ALLOWED = {
     "storage": {"files", "orbax_arrays"},
     "records": {"errors", "files"},
     "predictions": {"errors", "files", "records"},
+    "parts": {"files", "predictions", "records"},
     "arms": {"types", "randomness", "numerics", "pruning"},
     "data": {"errors", "randomness"},
     "models": {"types", "errors"},
@@ -41,12 +42,13 @@ ALLOWED = {
     },
     "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
     "analysis": {
-        "config", "errors", "files", "flagfile", "identity", "records", "predictions", "streams",
+        "config", "errors", "files", "flagfile", "identity", "records", "predictions", "parts",
+        "streams",
     },
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
-        "flagfile", "records", "predictions", "tasks", "arms", "pruning", "training", "tickets",
-        "analysis", "data.batches", "data.sources", "streams",
+        "flagfile", "records", "predictions", "parts", "tasks", "arms", "pruning", "training",
+        "tickets", "analysis", "data.batches", "data.sources", "streams",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
