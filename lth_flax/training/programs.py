@@ -105,13 +105,15 @@ class Programs:
         loss_sum: jax.Array,
         indices: Sequence[jax.Array],
         call: Call,
+        step: int,
     ) -> tuple[State, jax.Array]:
-        """One call of an epoch that was placed. The old state is used up.
+        """One call of an epoch that was placed, from a step of the run. The old state is used up.
 
         Returns:
           the state, and `loss_sum` [rows] with the loss of every example added.
         """
-        shared = (self.buckets[call.bucket], np.int32(call.first), np.int32(call.steps))
+        numbers = map(np.int32, (call.first, call.steps, step))
+        shared = (self.buckets[call.bucket], *numbers)
         program = self._compiled["train", call.bucket]
         return program(state, (fixed, loss_sum, indices[call.bucket]), shared)
 
@@ -210,7 +212,7 @@ class Programs:
                     shape = (rows, work.train_batches[bucket], work.batch_size)
                     indices = self.engine.place_stacked(np.zeros(shape, np.int32))
                     rowed = (fixed, loss_sum, indices)
-                    program = train.lower(state, rowed, (examples, step, step))
+                    program = train.lower(state, rowed, (examples, step, step, step))
                     yield ("train", bucket), program
                 shape = (rows, work.eval_steps_per_call[bucket], work.eval_batch_sizes[bucket])
                 indices = self.engine.place_stacked(np.zeros(shape, np.int32))

@@ -15,11 +15,11 @@ class Given:
     seed: int
     learning_rate: float
     opt_state: Any = None
+    own: Any = ()
 
     def replicate(self):
-        return Replicate(
-            lambda: Start(self.params, self.mask, self.opt_state), self.seed, self.learning_rate
-        )
+        start = Start(self.params, self.mask, self.opt_state, self.own)
+        return Replicate(lambda: start, self.seed, self.learning_rate)
 
 
 def outcomes_of(trainer, rows, **options):
