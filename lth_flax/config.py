@@ -442,6 +442,62 @@ class Pruning:
 
 
 @dataclasses.dataclass(frozen=True)
+class MaskSearch:
+    """Masks from elsewhere than the end of training."""
+
+    mask_from: str = _setting(
+        "end",
+        "Which weights are scored for a mask: initialization, those of the end of training, or of "
+        "a point of it: after so many epochs (0.5), or a share of training (5%).",
+    )
+    score_examples: int = _setting(
+        256,
+        "Training examples for scores that read data, classes in equal numbers.",
+        low=1,
+        high=LARGEST,
+    )
+    method: str | None = _setting(
+        None,
+        "Finds the mask during training: early_bird in the dense network's first epochs; gradual, "
+        "set and rigl change it all through the training of the ticket itself. In place of "
+        "--mask_from and --schedule.",
+        choices="lth_flax.runs.methods:METHODS",
+        open=True,
+    )
+    mask_every: int = _setting(
+        20, "Training steps between changes of the mask.", low=1, high=LARGEST
+    )
+    mask_start: float = _setting(
+        0.0, "Share of training before gradual pruning begins.", low=0, high=1
+    )
+    mask_end: float = _setting(0.75, "Share of training after which the mask stays.", low=0, high=1)
+    initial_sparsity: float = _setting(0.0, "That gradual pruning begins with.", low=0, high=1)
+    drop: float = _setting(
+        0.3, "Share of a tensor's weights that set and rigl exchange at a change.", low=0, high=1
+    )
+    distribution: str = _setting(
+        "erdos_renyi",
+        "How set and rigl share the weights among the tensors.",
+        choices="lth_flax.pruning.densities:DISTRIBUTIONS",
+    )
+    early_bird_distance: float = _setting(
+        0.1,
+        "Early-Bird has found a ticket when its mask is this close to the four before it; 1: as "
+        "far apart as random masks.",
+        low=0,
+        high=1,
+    )
+    early_bird_draws: int = _setting(
+        4, "Masks that Early-Bird draws in an epoch.", low=1, high=LARGEST
+    )
+    early_bird_start: str = _setting(
+        "initialization",
+        "Where an Early-Bird ticket starts: initialization, or emergence, on from its step.",
+        choices=("initialization", "emergence"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Retraining:
     """Training on after pruning, for post_prune_training."""
 
@@ -507,7 +563,17 @@ class SavedTicket:
 
 @dataclasses.dataclass(frozen=True)
 class Config(
-    Machine, Seeds, Data, Model, Training, Pruning, Retraining, Protocol, Answers, SavedTicket
+    Machine,
+    Seeds,
+    Data,
+    Model,
+    Training,
+    Pruning,
+    MaskSearch,
+    Retraining,
+    Protocol,
+    Answers,
+    SavedTicket,
 ):
     """All settings of an experiment, checked one by one when it is made.
 

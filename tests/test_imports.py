@@ -31,6 +31,7 @@ ALLOWED = {
     "storage": {"files", "orbax_arrays"},
     "records": {"errors", "files"},
     "predictions": {"errors", "files", "records"},
+    "parts": {"files", "predictions", "records"},
     "arms": {"errors", "types", "randomness", "numerics", "pruning", "matching"},
     "matching": {"errors", "types", "pruning"},
     "data": {"errors", "randomness"},
@@ -42,12 +43,13 @@ ALLOWED = {
     },
     "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
     "analysis": {
-        "config", "errors", "files", "flagfile", "identity", "records", "predictions", "streams",
+        "config", "errors", "files", "flagfile", "identity", "records", "predictions", "parts",
+        "streams",
     },
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
-        "flagfile", "records", "predictions", "tasks", "arms", "pruning", "training", "tickets",
-        "analysis", "data.batches", "data.sources", "streams", "matching",
+        "flagfile", "records", "predictions", "parts", "tasks", "arms", "pruning", "training",
+        "tickets", "analysis", "data.batches", "data.sources", "streams", "matching",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {

@@ -4,6 +4,7 @@ Nothing here knows about text or about tables. The engine lifts `train_steps`
 and `predict_steps` over the rows of a table.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -17,25 +18,41 @@ from lth_flax.training.optimizers import Optimizer, Schedule, keep_pruned
 from lth_flax.types import Batch, LossFn, Mask, Params
 
 
-class Task(NamedTuple):
-    """What is trained: everything static that a training step needs.
+class Recipe(NamedTuple):
+    """What is trained, and how: everything static that a training step needs.
 
     loss_fn: (params, batch, key) -> scalar.
     predict_fn: (params, batch) -> arrays with one leading axis, the examples.
     optimizer, schedule: see `training.optimizers`.
+    keep_mask: whether pruned weights stay zero; else the mask is put on once, and all train.
+    wrap: (optimizer, mask to begin with, what is a row's own) -> a transformation that changes
+      the mask during training (`changing_masks`); None: masks stay.
     """
 
     loss_fn: LossFn
     predict_fn: Any
     optimizer: Optimizer
     schedule: Schedule
+    keep_mask: bool = True
+    wrap: Callable[[optax.GradientTransformation, Mask, Any], Any] | None = None
+
+    def transformation(self, rate: Float[Array, ""], mask: Mask, row: "Row") -> Any:
+        """The optimizer under a mask."""
+        optimizer = self.optimizer(rate)
+        if self.wrap is None:
+            return keep_pruned(optimizer, mask)
+        return optax.with_extra_args_support(self.wrap(optimizer, mask, row.own))
 
 
 class Row(NamedTuple):
-    """What is fixed during a replicate's training. The mask is in the optimizer's state."""
+    """What is fixed during a replicate's training. The mask is in the optimizer's state.
+
+    own: what `Recipe.wrap` needs to know of this row, if anything.
+    """
 
     key: Array
     learning_rate: Float[Array, ""]
+    own: Any = ()
 
 
 class State(NamedTuple):
@@ -46,10 +63,14 @@ class State(NamedTuple):
     step: Int[Array, ""]
 
 
-def initial_state(task: Task, params: Params, mask: Mask, row: Row, step: Int[Array, ""]) -> State:
+def initial_state(
+    recipe: Recipe, params: Params, mask: Mask, row: Row, step: Int[Array, ""]
+) -> State:
     """A fresh optimizer at `params` under `mask`; `step` is 0 but after rewinding."""
     params = apply_mask(params, mask)
-    optimizer = keep_pruned(task.optimizer(row.learning_rate), mask)
+    if not recipe.keep_mask:
+        mask = jax.tree_util.tree_map(jnp.ones_like, mask)
+    optimizer = recipe.transformation(row.learning_rate, mask, row)
     return State(params, optimizer.init(params), step)
 
 
@@ -62,19 +83,26 @@ def continued_state(state: State, opt_state: Any) -> State:
     return State(state.params, opt_state, state.step)
 
 
-def train_step(task: Task, state: State, row: Row, batch: Batch) -> tuple[State, Float[Array, ""]]:
-    """One step of training with the mask kept: (state, loss before the step).
+def train_step(
+    recipe: Recipe, state: State, row: Row, batch: Batch, step: Int[Array, ""] | None = None
+) -> tuple[State, Float[Array, ""]]:
+    """One step of training under the mask: (state, loss before the step).
 
-    The loss sees masked parameters; gradients and updates are masked, and so
-    are the new parameters.
+    The loss sees masked parameters, and its gradient is taken at them, dense. Updates are
+    masked, and so are the new parameters.
+
+    Args:
+      step: `state.step` as a number that all rows share: masks that change are changed under
+        `lax.cond`, and nothing of that runs between the changes, also under `vmap`.
     """
     mask = current_mask(state.opt_state)
     params = apply_mask(state.params, mask)
     key = jax.random.fold_in(row.key, state.step)
-    loss, grads = jax.value_and_grad(task.loss_fn)(params, batch, key)
-    rate = row.learning_rate * task.schedule(state.step)
-    optimizer = keep_pruned(task.optimizer(rate), mask)
-    updates, opt_state = optimizer.update(grads, state.opt_state, params)
+    loss, grads = jax.value_and_grad(recipe.loss_fn)(params, batch, key)
+    rate = row.learning_rate * recipe.schedule(state.step)
+    optimizer = recipe.transformation(rate, mask, row)
+    extra = {} if recipe.wrap is None else {"step": state.step if step is None else step}
+    updates, opt_state = optimizer.update(grads, state.opt_state, params, **extra)
     params = apply_mask(optax.apply_updates(params, updates), current_mask(opt_state))
     return State(params, opt_state, state.step + 1), loss
 
@@ -88,7 +116,7 @@ def gather(examples: Batch, indices: Int[Array, " batch"]) -> Batch:
 
 
 def train_steps(
-    task: Task,
+    recipe: Recipe,
     state: State,
     row: Row,
     loss_sum: Float[Array, ""],
@@ -96,8 +124,12 @@ def train_steps(
     examples: Batch,
     first: Int[Array, ""],
     steps: Int[Array, ""],
+    start: Int[Array, ""] | None = None,
 ) -> tuple[State, Float[Array, ""]]:
     """Trains on `steps` batches of `indices`, from its `first` on.
+
+    Args:
+      start: the step of the run that the first of them is; `state.step` if not given.
 
     Returns:
       the state, and `loss_sum` with the loss of every example added: step by step, so that it
@@ -107,34 +139,35 @@ def train_steps(
     def body(index, carry):
         state, total = carry
         batch = gather(examples, indices[index])
-        state, loss = train_step(task, state, row, batch)
+        step = None if start is None else start + (index - first)
+        state, loss = train_step(recipe, state, row, batch, step)
         return state, total + loss * jnp.sum(batch["weight"])
 
     return jax.lax.fori_loop(first, first + steps, body, (state, loss_sum))
 
 
 def predict_steps(
-    task: Task,
+    recipe: Recipe,
     params: Params,
     indices: Int[Array, "most_steps batch"],
     examples: Batch,
     steps: Int[Array, ""],
 ) -> Any:
     """`predict_fn` over batches: arrays [most_steps, batch], zero past `steps`."""
-    shapes = jax.eval_shape(lambda: task.predict_fn(params, gather(examples, indices[0])))
+    shapes = jax.eval_shape(lambda: recipe.predict_fn(params, gather(examples, indices[0])))
     empty = jax.tree_util.tree_map(
         lambda s: jnp.zeros((indices.shape[0], *s.shape), s.dtype), shapes
     )
 
     def body(index, outputs):
-        one = task.predict_fn(params, gather(examples, indices[index]))
+        one = recipe.predict_fn(params, gather(examples, indices[index]))
         return jax.tree_util.tree_map(lambda all_, new: all_.at[index].set(new), outputs, one)
 
     return jax.lax.fori_loop(0, steps, body, empty)
 
 
 def predict_levels(
-    task: Task,
+    recipe: Recipe,
     params: Params,
     masks: Mask,
     indices: Int[Array, "most_steps batch"],
@@ -147,6 +180,6 @@ def predict_levels(
     """
 
     def one(mask: Mask) -> Any:
-        return predict_steps(task, apply_mask(params, mask), indices, examples, steps)
+        return predict_steps(recipe, apply_mask(params, mask), indices, examples, steps)
 
     return jax.lax.map(one, masks)
