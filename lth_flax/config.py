@@ -662,6 +662,24 @@ class SweepConfig(Config, Sweep):
     """The settings of an experiment, and those of a sweep over it."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Stability:
+    """How stable training is to its noise, for connectivity."""
+
+    rewind_points: tuple[str, ...] = _setting(
+        ("0", "1%", "5%", "20%", "50%"),
+        "Where the copies part: each so many epochs (0.5), or a share of training (5%).",
+    )
+    line_points: int = _setting(
+        11, "Networks on the line between two, ends included.", low=3, high=1000
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class StabilityConfig(Config, Stability):
+    """The settings of an experiment, and those of `connectivity`."""
+
+
 ALIASES = {"score": "criterion"}
 """Other spellings of a setting."""
 

@@ -8,12 +8,15 @@ from lth_flax.errors import UserError
 
 _TICKETS = ("arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask")
 _RETRAINING = ("retraining", "retrain_epochs", "retrain_lr_factor")
+_ANSWERS = ("margin", "alpha", "report", "plan")
 _MASKS = ("levels", "rounds", "prune_rate", "schedule", "scope", "criterion")
 
 UNUSED: Mapping[str, tuple[str, ...]] = {
     "winning_ticket": (*_RETRAINING, "ticket"),
     "prune_after_training": ("schedule", *_TICKETS, *_RETRAINING, "ticket"),
     "post_prune_training": ("schedule", *_TICKETS, "ticket"),
+    # Networks are dense; barriers are numbers, and nothing is compared with a margin.
+    "connectivity": (*_MASKS, *_TICKETS, *_RETRAINING, *_ANSWERS, "ticket"),
     # A ticket has its mask, masks stay, and training starts at its beginning.
     "retrain_ticket": (*_MASKS, "arms", "dense_only", "rewind_epoch", "keep_mask", *_RETRAINING),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lth_flax import cli
-from lth_flax.config import Config, SweepConfig, settings_of
+from lth_flax.config import Config, StabilityConfig, SweepConfig, settings_of
 from lth_flax.errors import UserError
 from lth_flax.ignored import DEFAULTS, NEEDS, UNUSED, notes, refuse_ignored
 from lth_flax.runs.choices import chosen_arms
@@ -73,7 +73,7 @@ def test_every_flag_that_a_command_ignores_is_refused_and_not_in_its_help(comman
         if setting.kind is bool:
             value = str(not setting.default).lower()
         with_it = [f"--{name}={value}", *(["--rounds=2"] if name == "prune_rate" else [])]
-        if command == "retrain_ticket" and name == "schedule":
+        if command in ("retrain_ticket", "connectivity") and name == "schedule":
             with_it = ["--schedule=oneshot"]
         with pytest.raises(UserError, match="means nothing to this command"):
             cli.parse(Config, with_it, command)
@@ -85,13 +85,15 @@ def command_of(file):
     """Which command a flagfile of configs/ is for, by its name."""
     found = {"prune_after": "prune_after_training", "post_prune": "post_prune_training",
              "paper_figure1": "prune_after_training", "paper_figure2": "prune_after_training",
-             "paper_figure4": "post_prune_training"}  # fmt: skip
+             "paper_figure4": "post_prune_training", "connectivity": "connectivity"}  # fmt: skip
     return next((name for part, name in found.items() if part in file.stem), "winning_ticket")
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.flags")), ids=lambda f: f.stem)
 def test_no_configuration_has_a_flag_that_is_ignored(file):
-    config = cli.parse(Config, [f"--flagfile={file}"], command_of(file))
+    command = command_of(file)
+    kind = StabilityConfig if command == "connectivity" else Config
+    config = cli.parse(kind, [f"--flagfile={file}"], command)
     if not config.dense_only:
         chosen_arms(config)
     assert notes(config) == []

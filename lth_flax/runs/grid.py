@@ -4,6 +4,7 @@ Depth and epochs change what is compiled, and are one `Shape` each. Learning
 rates are values of rows, and share a shape's programs.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from lth_flax.config import Config
@@ -35,15 +36,25 @@ def rewind_step(config: Config, shape: Shape, steps_per_epoch: int) -> int:
     Raises:
       UserError: it is no number, or not before the end of training.
     """
-    text = config.rewind_epoch.strip()
-    total = shape.epochs * steps_per_epoch
-    try:
-        share = float(text[:-1]) / 100 if text.endswith("%") else float(text) / shape.epochs
-        if not 0 <= share < 1:
-            raise ValueError
-    except ValueError:
-        raise UserError(
-            f"--rewind_epoch={config.rewind_epoch} is no point of training: expected a number of "
-            f"epochs from 0 to below {shape.epochs}, or a share from 0% to below 100%"
-        ) from None
-    return min(round(share * total), total - 1)
+    (step,) = steps_of("rewind_epoch", [config.rewind_epoch], shape, steps_per_epoch).values()
+    return step
+
+
+def steps_of(
+    flag: str, points: Sequence[str], shape: Shape, steps_per_epoch: int
+) -> dict[str, int]:
+    """The step of each point of training that a flag names; errors as `rewind_step`."""
+    total, found = shape.epochs * steps_per_epoch, {}
+    for point in points:
+        text = point.strip()
+        try:
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(text) / shape.epochs
+            if not 0 <= share < 1:
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"--{flag}={point} is no point of training: expected a number of "
+                f"epochs from 0 to below {shape.epochs}, or a share from 0% to below 100%"
+            ) from None
+        found[point] = min(round(share * total), total - 1)
+    return found

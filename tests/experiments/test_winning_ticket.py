@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lth_flax import cli
-from lth_flax.config import Config
+from lth_flax.config import Config, StabilityConfig
 from lth_flax.data.dataset import DatasetOptions, build_dataset
 from lth_flax.data.sources import SourceOptions, load_source
 from lth_flax.models.classifier import BiLSTMClassifier
@@ -350,7 +350,8 @@ def test_the_promised_configurations_are_there():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_parses(path):
-    config = cli.parse(Config, [f"--flagfile={path}"])
+    kind = StabilityConfig if "connectivity" in path.stem else Config
+    config = cli.parse(kind, [f"--flagfile={path}"])
     given = [line[2:].partition("=") for line in path.read_text().splitlines() if line[:2] == "--"]
     assert given
     for name, equals, value in given:
