@@ -83,6 +83,14 @@ def random(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mas
     return seed.initial_params, prune(scores, full, sparsity=sparsity(mask))
 
 
+def frozen(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """The ticket, its pruned weights frozen at their initial values in place of zero (1905.01067).
+
+    Whoever trains it does not put the mask on; see `FROZEN`.
+    """
+    return ticket(seed, mask, level, draw)
+
+
 def signs(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """Fresh magnitudes with the original signs (Zhou et al., arXiv 1905.01067)."""
     del level
@@ -162,6 +170,7 @@ ARMS: dict[str, Arm] = {
     "reinit": reinit,
     "shuffled": shuffled,
     "random": random,
+    "frozen": frozen,
     "signs": signs,
     "constant": constant,
     "reshuffled": reshuffled,
@@ -171,6 +180,9 @@ ARMS: dict[str, Arm] = {
 
 FRESH = frozenset({"reinit", "permuted_mask"})
 """Arms that start from a fresh initialization, and so at step 0 wherever the others rewind to."""
+
+FROZEN = frozenset({"frozen"})
+"""Arms whose pruned weights keep the values that they start with, and are not trained."""
 
 MATCHED = frozenset({"permuted_mask"})
 """Arms that need the dense network of a fresh initialization trained."""

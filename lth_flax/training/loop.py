@@ -212,7 +212,10 @@ class Trainer:
         params, mask = jax.eval_shape(lambda *trees: trees, start.params, start.mask)
         if span.keep is None:
             return Shapes(params, mask, None)
-        fixed = Row(key(row.seed, "dropout"), jnp.float32(row.learning_rate), start.own)
+        fixed = Row(
+            key(row.seed, "dropout"), jnp.float32(row.learning_rate), start.own,
+            jnp.array(start.frozen),
+        )  # fmt: skip
         state = jax.eval_shape(
             partial(initial_state, self.recipe), params, start.mask, fixed, np.int32(0)
         )
@@ -281,6 +284,7 @@ class Trainer:
             key=engine.place_rows([key(row.seed, "dropout") for row in rows]),
             learning_rate=engine.place_stacked(rates),
             own=engine.place_rows([start.own for start in starts]),
+            frozen=engine.place_stacked(np.array([start.frozen for start in starts])),
         )
 
     def _begin(self, starts: Sequence[Start], fixed: Row, span: Span, per_epoch: int) -> _Slice:

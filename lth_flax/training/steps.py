@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from lth_flax.pruning.masks import apply_mask
-from lth_flax.training.mask_state import current_mask, with_mask
+from lth_flax.training.mask_state import current_mask, frozen_of, masked, with_mask
 from lth_flax.training.optimizers import Optimizer, Schedule, keep_pruned
 from lth_flax.types import Batch, LossFn, Mask, Params
 
@@ -40,7 +40,7 @@ class Recipe(NamedTuple):
         """The optimizer under a mask."""
         optimizer = self.optimizer(rate)
         if self.wrap is None:
-            return keep_pruned(optimizer, mask)
+            return keep_pruned(optimizer, mask, frozen=row.frozen)
         return optax.with_extra_args_support(self.wrap(optimizer, mask, row.own))
 
 
@@ -48,11 +48,13 @@ class Row(NamedTuple):
     """What is fixed during a replicate's training. The mask is in the optimizer's state.
 
     own: what `Recipe.wrap` needs to know of this row, if anything.
+    frozen: whether pruned weights stay at their initial values, in place of zero.
     """
 
     key: Array
     learning_rate: Float[Array, ""]
     own: Any = ()
+    frozen: Bool[Array, ""] | None = None
 
 
 class State(NamedTuple):
@@ -67,7 +69,7 @@ def initial_state(
     recipe: Recipe, params: Params, mask: Mask, row: Row, step: Int[Array, ""]
 ) -> State:
     """A fresh optimizer at `params` under `mask`; `step` is 0 but after rewinding."""
-    params = apply_mask(params, mask)
+    params = apply_mask(params, mask, row.frozen)
     if not recipe.keep_mask:
         mask = jax.tree_util.tree_map(jnp.ones_like, mask)
     optimizer = recipe.transformation(row.learning_rate, mask, row)
@@ -79,7 +81,8 @@ def continued_state(state: State, opt_state: Any) -> State:
 
     The mask stays that of `state`, and moments of pruned weights become zero.
     """
-    opt_state = with_mask(opt_state, current_mask(state.opt_state), state.params)
+    mask = current_mask(state.opt_state)
+    opt_state = with_mask(opt_state, mask, state.params, frozen=frozen_of(state.opt_state))
     return State(state.params, opt_state, state.step)
 
 
@@ -96,14 +99,14 @@ def train_step(
         `lax.cond`, and nothing of that runs between the changes, also under `vmap`.
     """
     mask = current_mask(state.opt_state)
-    params = apply_mask(state.params, mask)
+    params = masked(state.params, state.opt_state)
     key = jax.random.fold_in(row.key, state.step)
     loss, grads = jax.value_and_grad(recipe.loss_fn)(params, batch, key)
     rate = row.learning_rate * recipe.schedule(state.step)
     optimizer = recipe.transformation(rate, mask, row)
     extra = {} if recipe.wrap is None else {"step": state.step if step is None else step}
     updates, opt_state = optimizer.update(grads, state.opt_state, params, **extra)
-    params = apply_mask(optax.apply_updates(params, updates), current_mask(opt_state))
+    params = masked(optax.apply_updates(params, updates), opt_state)
     return State(params, opt_state, state.step + 1), loss
 
 

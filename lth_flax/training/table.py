@@ -27,12 +27,14 @@ class Start(NamedTuple):
 
     opt_state: where the optimizer goes on from, as `Outcome.kept` has it; None: a fresh one.
     own: what `steps.Recipe.wrap` needs to know of this row.
+    frozen: whether pruned weights stay at the values here, in place of zero.
     """
 
     params: Params
     mask: Mask
     opt_state: Any = None
     own: Any = ()
+    frozen: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Curve(NamedTuple):
 class Outcome:
     """What a replicate became.
 
-    params: at the end of training (host arrays), pruned weights zero.
+    params: at the end of training (host arrays), pruned weights zero or frozen.
     mask: that of the end of training; of a recipe that does not keep masks, that of the start.
     best_epoch: of the best validation score, the earliest of equals, from 1.
     outputs: (checkpoint, split) -> per-example arrays of `predict_fn`, in the

@@ -16,9 +16,10 @@ class Given:
     learning_rate: float
     opt_state: Any = None
     own: Any = ()
+    frozen: bool = False
 
     def replicate(self):
-        start = Start(self.params, self.mask, self.opt_state, self.own)
+        start = Start(self.params, self.mask, self.opt_state, self.own, self.frozen)
         return Replicate(lambda: start, self.seed, self.learning_rate)
 
 
