@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from lth_flax.analysis.terminal import reach_sentence
-from lth_flax.arms import Seed
+from lth_flax.arms import FRESH, FROZEN, MATCHED, Family
 from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.ignored import refuse_ignored
@@ -31,7 +31,7 @@ from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import Setup, build
 from lth_flax.tasks import Examples, Task, Training
 from lth_flax.training.table import Kept, Outcome, Replicate, Span, Start
-from lth_flax.types import Mask
+from lth_flax.types import Mask, Params
 
 Row = tuple[float, int]
 """(learning rate, seed): the rows of a dense table."""
@@ -193,6 +193,7 @@ class Search:
     def __post_init__(self) -> None:
         # The arms of a row stand side by side in a table.
         self._pruned = lru_cache(maxsize=1)(self._prune)
+        self._fresh: dict[Row, Again] = {}
 
     @property
     def setup(self) -> Setup:
@@ -207,6 +208,14 @@ class Search:
         dense = dict(
             zip(rows, self.run.train(entries, Span(keep=self.rewind or None)), strict=True)
         )
+
+        if self.levels and any(arm.name in MATCHED for arm in self.arms):
+            entries = [
+                self._entry("dense_reinit", 0, None, row, partial(self._dense, row, 0))
+                for row in rows
+            ]
+            found = self.run.train(entries, record=False)
+            self._fresh = dict(zip(rows, found, strict=True))
 
         # One-shot: every mask from the dense network, all levels in one table.
         # Iterative: a level's mask from the ticket of the level before.
@@ -227,21 +236,36 @@ class Search:
             if not oneshot:
                 trained = tickets
 
-    def _dense(self, row: Row) -> Start:
-        params = self.setup.initialize(row[1])
+    def _dense(self, row: Row, draw: int | None = None) -> Start:
+        params = self.setup.initialize(row[1], draw)
         return Start(params, self.setup.full_mask(params))
+
+    def _dense_of(self, row: Row, dense: Again, draw: int | None) -> Params:
+        """The trained dense network of theta_0, or of a fresh draw."""
+        if draw is None:
+            return dense().params
+        if draw or row not in self._fresh:
+            raise UserError(
+                f"no dense network is trained from draw {draw}: expected draw 0, and an arm that "
+                "stands in lth_flax.arms.MATCHED"
+            )
+        return self._fresh[row]().params
 
     def _start(self, arm: Arm, level: Level, row: Row, trained: Again, dense: Again) -> Start:
         """Where an arm starts at a level; `trained` is the network that is pruned."""
         family, kept, found = self._pruned(level, row, trained, dense)
         params, mask = arm.function(family, found, level.index, arm.draw)
-        return Start(params, mask, kept.opt_state if kept and arm.name != "reinit" else None)
+        opt_state = kept.opt_state if kept and arm.name not in FRESH else None
+        return Start(params, mask, opt_state, frozen=arm.name in FROZEN)
 
     def _prune(
         self, level: Level, row: Row, trained: Again, dense: Again
-    ) -> tuple[Seed, Kept | None, Mask]:
+    ) -> tuple[Family, Kept | None, Mask]:
         """What the arms of a row share at a level."""
         family, network = self.setup.seed(row[1]), trained()
+        family = family._replace(
+            trained=lambda: trained().params, dense=partial(self._dense_of, row, dense)
+        )
         found = pruned(self.setup.config, family, network.params, network.mask, level)
         kept = dense().kept
         if kept is not None:
@@ -257,7 +281,7 @@ class Search:
         spent = min(index, 1) if config.schedule == "oneshot" else index
         return Entry(
             arm, seed, draw, index, sparsity,
-            self._spent(spent),
+            self._spent(spent) + (self.setup.steps_per_replicate if arm in MATCHED else 0),
             Replicate(start, seed, rate),
             grid.name_of(config, self.shape, rate),
         )  # fmt: skip
@@ -275,8 +299,8 @@ class Search:
         tickets: dict[Row, Again] = {}
         parts: list[tuple[list[Entry], Span]] = [(list(entries), Span())]
         if self.rewind:
-            fresh = [entry for entry in entries if entry.arm == "reinit"]
-            rewound = [entry for entry in entries if entry.arm != "reinit"]
+            fresh = [entry for entry in entries if entry.arm in FRESH]
+            rewound = [entry for entry in entries if entry.arm not in FRESH]
             parts = [(rewound, Span(start=self.rewind)), (fresh, Span())]
         for some, span in parts:
             if some:

@@ -200,11 +200,14 @@ class Run:
         entries: Sequence[Entry],
         span: Span | None = None,
         each: Callable[[Entry, Outcome], None] | None = None,
+        *,
+        record: bool = True,
     ) -> list[Again]:
         """Trains a table and records it, slice by slice.
 
         Args:
           each: called for every row when its slice has ended.
+          record: whether there are records of it, or it only serves rows to come.
 
         Returns:
           for each entry a function that has its outcome, from the disk where there is one.
@@ -224,7 +227,8 @@ class Run:
                 for number, finished in enumerate(slices):
                     outcomes = finished.outcomes()
                     some = entries[len(found) : len(found) + finished.rows]
-                    self._record(number, some, outcomes)
+                    if record:
+                        self._record(number, some, outcomes)
                     if each is not None:
                         for entry, outcome in zip(some, outcomes, strict=True):
                             each(entry, outcome)
