@@ -148,9 +148,12 @@ _KEYWORDS = ("initial_params", "loss_fn", "key", "model", "batches")
 
 
 def _named(score: Callable[..., Any]) -> tuple[str, ...]:
-    """The keywords that a score's signature names; all of them where it takes any."""
+    """The keywords that a score's signature names; all of them where it takes any.
+
+    What it takes as `**_` it does not use: nothing is made for that.
+    """
     parameters = inspect.signature(score).parameters
-    if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+    if any(one.kind is one.VAR_KEYWORD and one.name != "_" for one in parameters.values()):
         return _KEYWORDS
     return tuple(name for name in _KEYWORDS if name in parameters)
 

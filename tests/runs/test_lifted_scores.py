@@ -12,7 +12,7 @@ import lth_flax as lth
 from lth_flax.config import Config
 from lth_flax.pruning.levels import Level, from_rate, kept_counts, next_mask
 from lth_flax.pruning.masks import apply_mask, count_kept, full_mask
-from lth_flax.pruning.scores import SCORES
+from lth_flax.pruning.scores import SCORES, InRounds, snip
 from lth_flax.pruning.select import prune
 from lth_flax.randomness import key
 from lth_flax.runs.masks import Pruner, Scored, balanced, loss_over
@@ -216,3 +216,10 @@ def test_the_loss_is_the_mean_over_all_batches():
     noisy = lth.Task(init, mean_loss, lambda params, batch: {"mse": per_example(params, batch)})
     found = loss_over(noisy, batches, jax.random.key(0))(params)
     np.testing.assert_allclose(found, losses.mean(), rtol=1e-5)
+
+
+def test_only_scores_that_name_data_read_it():
+    needs = {"magnitude": 0, "magnitude_init": 0, "random": 0, "snip": 2, "inverted_snip": 2}
+    for score, steps in needs.items():  # 24 examples in batches of 16
+        assert Pruner(setup(score)).steps == steps
+    assert Pruner(setup(InRounds(snip, 5))).steps == 10
