@@ -29,13 +29,13 @@ def name_of(config: Config, shape: Shape, rate: float) -> str:
     return configuration_name({n: v for n, v in values.items() if len(getattr(config, n)) > 1})
 
 
-def rewind_step(config: Config, shape: Shape, steps_per_epoch: int) -> int:
-    """The step that `--rewind_epoch` names: epochs, or with % a share of training.
+def step_of(config: Config, name: str, shape: Shape, steps_per_epoch: int) -> int:
+    """The step that a setting such as `rewind_epoch` names: epochs, or with % a share of training.
 
     Raises:
       UserError: it is no number, or not before the end of training.
     """
-    text = config.rewind_epoch.strip()
+    text = getattr(config, name).strip()
     total = shape.epochs * steps_per_epoch
     try:
         share = float(text[:-1]) / 100 if text.endswith("%") else float(text) / shape.epochs
@@ -43,7 +43,7 @@ def rewind_step(config: Config, shape: Shape, steps_per_epoch: int) -> int:
             raise ValueError
     except ValueError:
         raise UserError(
-            f"--rewind_epoch={config.rewind_epoch} is no point of training: expected a number of "
+            f"--{name}={getattr(config, name)} is no point of training: expected a number of "
             f"epochs from 0 to below {shape.epochs}, or a share from 0% to below 100%"
         ) from None
     return min(round(share * total), total - 1)
