@@ -8,7 +8,7 @@ by then (late rewinding, Frankle et al., arXiv 1912.05671), as do shuffled and r
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any

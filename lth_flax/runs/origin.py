@@ -7,22 +7,6 @@ from lth_flax.config import Config, MaskSearch, settings_of
 from lth_flax.errors import UserError
 from lth_flax.runs import grid
 
-IN_TRAINING = ("gradual", "set", "rigl")
-"""Methods of `METHODS` whose mask changes all through training."""
-
-_GOES_WITH = {
-    "mask_every": IN_TRAINING,
-    "mask_end": IN_TRAINING,
-    "mask_start": ("gradual",),
-    "initial_sparsity": ("gradual",),
-    "drop": ("set", "rigl"),
-    "distribution": ("set", "rigl"),
-    "early_bird_distance": ("early_bird",),
-    "early_bird_draws": ("early_bird",),
-    "early_bird_start": ("early_bird",),
-}
-"""Settings that some methods alone have."""
-
 
 class Origin(NamedTuple):
     """Where the masks of a search come from.
@@ -64,13 +48,6 @@ def origin_of(config: Config, shape: grid.Shape, steps_per_epoch: int) -> Origin
 def check_origin(config: Config) -> None:
     """Raises `UserError` where settings of where masks come from do not go together."""
     name = config.text("method")
-    for setting, methods in _GOES_WITH.items():
-        default = settings_of()[setting].default
-        if getattr(config, setting) != default and name not in methods:
-            raise UserError(
-                f"--{setting} goes with --method={' or '.join(methods)}: leave it out"
-                f"{f' with --method={name}' if name else ''}"
-            )
     if config.method is None:
         if config.mask_from == "initialization" and config.criterion == "magnitude_increase":
             raise UserError(

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from lth_flax.arms import Seed
 from lth_flax.config import Config
 from lth_flax.numerics import pinned
 from lth_flax.pruning.levels import Level
@@ -20,9 +19,10 @@ from lth_flax.pruning.masks import count_prunable
 from lth_flax.randomness import key
 from lth_flax.runs import grid
 from lth_flax.runs.choices import Arm
-from lth_flax.runs.masks import Pruner, Scored
+from lth_flax.runs.masks import Pruner, Scored, by_slices
 from lth_flax.runs.methods import MaskRule, mask_rule
 from lth_flax.runs.origin import Origin
+from lth_flax.runs.platforms import host_device
 from lth_flax.runs.results import Entry, weights_in_use
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import Setup
@@ -30,13 +30,10 @@ from lth_flax.training.early_bird import EarlyBirdState, emergence
 from lth_flax.training.loop import Trainer
 from lth_flax.training.mask_state import PrunedState
 from lth_flax.training.table import Kept, Outcome, Replicate, Span, Start
-from lth_flax.types import Mask, Params
+from lth_flax.types import Mask
 
 Row = tuple[float, int]
 """(learning rate, seed): the rows of a dense table."""
-
-MASKS = 16
-"""Slices whose masks are in memory: those of the levels before, that a level's mask starts from."""
 
 
 @dataclass
@@ -60,7 +57,7 @@ class Search:
     trained: Mapping[Row, Again] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._slice_of_masks = lru_cache(maxsize=MASKS)(self._find_masks)
+        self._mask_of = by_slices(self._find_masks, self.setup.trainer.engine.rows)
         self._early = lru_cache(maxsize=1)(self._read_early)
 
     @property
@@ -131,13 +128,11 @@ class Search:
         return Pruner(replace(self.setup, config=self.config))
 
     def _mask(self, number: int, row: Row) -> Mask:
-        place, size = self.rows.index(row), self.setup.trainer.engine.rows
-        return self._slice_of_masks(number, place // size)[place % size]
+        return self._mask_of(number, self.rows.index(row))
 
-    def _find_masks(self, number: int, part: int) -> list[Mask]:
+    def _find_masks(self, number: int, some: slice) -> list[Mask]:
         """The masks of a level, for the rows of one slice."""
-        size = self.setup.trainer.engine.rows
-        rows = self.rows[part * size : (part + 1) * size]
+        rows = self.rows[some]
         if self._rule is not None:
             return [self._early(row)[number][0] for row in rows]
         return self._pruner([self._scored(number, row) for row in rows], self.levels[number])
@@ -284,7 +279,7 @@ class Search:
     def _begin_rule(self, full: Mask, level: Level, row: Row) -> tuple[Mask, None, Any]:
         """(mask to begin with, no state of the optimizer, what is the row's own)."""
         assert self._rule is not None
-        with jax.default_device(jax.devices("cpu")[0]):
+        with jax.default_device(host_device()):
             mask, own = self._rule.begin(full, level, key(row[1], "changing mask", level.index))
         return jax.tree_util.tree_map(np.asarray, mask), None, own
 
@@ -300,7 +295,7 @@ class Search:
         return found
 
     def _train_under_rule(self) -> None:
-        """The networks whose mask changes as they train, then other arms on what they ended with."""
+        """The networks whose mask changes as they train, then other arms on their last masks."""
         assert self._rule is not None
         cells = [(number, row) for number in range(len(self.levels)) for row in self.rows]
         whole = self.setup.steps_per_replicate
@@ -331,9 +326,7 @@ class Search:
 
     def _start_after(self, arm: Arm, number: int, row: Row, found: Again) -> Start:
         family = self.setup.seed(row[1])
-        return Start(
-            *arm.function(family, found().mask, self.levels[number].index, arm.draw)
-        )
+        return Start(*arm.function(family, found().mask, self.levels[number].index, arm.draw))
 
     def _mean_in_use(self, number: int) -> float:
         """The mean share of weights in use while the mask of a level changes."""
