@@ -2,20 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-from lth_flax.arms import ARMS, Seed
+from lth_flax.arms import ARMS
 from lth_flax.config import DECIMAL_POINT, MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
-from lth_flax.numerics import pinned
 from lth_flax.pruning import levels as level_rules
-from lth_flax.pruning.levels import Level, Schedule, next_mask
-from lth_flax.pruning.select import Scope
-from lth_flax.randomness import key
-from lth_flax.runs.platforms import host_device
+from lth_flax.pruning.levels import Level
 from lth_flax.types import Mask, Params
 
 
@@ -94,22 +87,3 @@ def _arm_name(value: Any) -> str:
 def draws_of(arms: Sequence[Arm]) -> dict[str, int]:
     """Draws of every control."""
     return dict(Counter(arm.name for arm in arms if arm.name != "ticket"))
-
-
-@pinned()
-def pruned(config: Config, family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:
-    """Scores the trained weights and prunes to the level, on the CPU (host arrays)."""
-    with jax.default_device(host_device()):
-        scores = settings_of()["criterion"].function(config.criterion)(
-            trained,
-            initial_params=family.initial_params,
-            key=key(family.seed, "random scores"),  # one draw for all levels: they nest
-        )
-        found = next_mask(
-            scores,
-            mask,
-            level,
-            scope=cast(Scope, config.scope),
-            schedule=cast(Schedule, config.schedule),
-        )
-    return jax.tree_util.tree_map(np.asarray, found)

@@ -30,20 +30,20 @@ def name_of(config: Config, shape: Shape, rate: float) -> str:
     return configuration_name({n: v for n, v in values.items() if len(getattr(config, n)) > 1})
 
 
-def rewind_step(config: Config, shape: Shape, steps_per_epoch: int) -> int:
-    """The step that `--rewind_epoch` names: epochs, or with % a share of training.
+def step_of(config: Config, name: str, shape: Shape, steps_per_epoch: int) -> int:
+    """The step that a setting such as `rewind_epoch` names: epochs, or with % a share of training.
 
     Raises:
       UserError: it is no number, or not before the end of training.
     """
-    (step,) = steps_of("rewind_epoch", [config.rewind_epoch], shape, steps_per_epoch).values()
+    (step,) = steps_of(name, [getattr(config, name)], shape, steps_per_epoch).values()
     return step
 
 
 def steps_of(
     flag: str, points: Sequence[str], shape: Shape, steps_per_epoch: int
 ) -> dict[str, int]:
-    """The step of each point of training that a flag names; errors as `rewind_step`."""
+    """The step of each point of training that a flag names; errors as `step_of`."""
     total, found = shape.epochs * steps_per_epoch, {}
     for point in points:
         text = point.strip()

@@ -7,7 +7,7 @@ row keeps is one of its values.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -25,6 +25,9 @@ from lth_flax.runs.setup import Setup
 from lth_flax.tasks import Examples, Task
 from lth_flax.training.steps import gather
 from lth_flax.types import Batch, Mask, Params
+
+SLICES = 16
+"""Whose masks are in memory: a level's masks start from those of the levels before."""
 
 
 class Scored(NamedTuple):
@@ -144,16 +147,31 @@ class Pruner:
         return self.setup.trainer.engine.lift(found)
 
 
+def by_slices(find: Callable[[Any, slice], list[Mask]], size: int) -> Callable[[Any, int], Mask]:
+    """Finds masks of `size` rows at once for whoever asks for one: (what, number of row) -> mask.
+
+    Args:
+      find: (what, rows) -> their masks.
+    """
+
+    @lru_cache(maxsize=SLICES)
+    def of_slice(what: Any, part: int) -> list[Mask]:
+        return find(what, slice(part * size, (part + 1) * size))
+
+    return lambda what, number: of_slice(what, number // size)[number % size]
+
+
 _KEYWORDS = ("initial_params", "loss_fn", "key", "model", "batches")
 
 
 def _named(score: Callable[..., Any]) -> tuple[str, ...]:
     """The keywords that a score's signature names; all of them where it takes any.
 
-    What it takes as `**_` it does not use: nothing is made for that.
+    A signature that ends in `**_` takes what others need, and looks at none of it.
     """
     parameters = inspect.signature(score).parameters
-    if any(one.kind is one.VAR_KEYWORD and one.name != "_" for one in parameters.values()):
+    rest = [name for name, one in parameters.items() if one.kind is one.VAR_KEYWORD]
+    if rest and not rest[0].startswith("_"):
         return _KEYWORDS
     return tuple(name for name in _KEYWORDS if name in parameters)
 

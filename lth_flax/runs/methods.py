@@ -30,6 +30,7 @@ from lth_flax.types import Array, Mask
 class MaskRule(NamedTuple):
     """How the mask of a row changes.
 
+    sparsities: (level's sparsity, steps of training) -> that of some steps, evenly over training.
     begin: (full mask, level, key) -> the mask to begin with, and what is the row's own: arrays
       that `wrap` gets as values of the program (host arrays).
     wrap: (optimizer, mask, the row's own) -> the optimizer under that mask.
@@ -37,6 +38,7 @@ class MaskRule(NamedTuple):
 
     begin: Callable[[Mask, Level, Array], tuple[Mask, Any]]
     wrap: Callable[[GradientTransformation, Mask, Any], GradientTransformation]
+    sparsities: Callable[[float, int], Sequence[float]] = lambda sparsity, steps: [sparsity]
 
 
 def mask_rule(config: Config, levels: Sequence[Level], steps: int, per_epoch: int) -> MaskRule:
@@ -90,7 +92,12 @@ def _gradual(config: Config, levels: Sequence[Level], steps: int, per_epoch: int
     def wrap(optimizer: GradientTransformation, mask: Mask, own: Any) -> GradientTransformation:
         return changing_masks.gradual(optimizer, mask, counts=own, **when)
 
-    return MaskRule(begin, wrap)
+    def sparsities(sparsity: float, steps: int) -> Sequence[float]:
+        first = min(config.initial_sparsity, sparsity)
+        left = 1 - np.clip((np.arange(steps) - start) / max(end - start, 1), 0, 1)
+        return list(sparsity + (first - sparsity) * left**3)
+
+    return MaskRule(begin, wrap, sparsities)
 
 
 def _sparse(name: str) -> Callable[..., MaskRule]:

@@ -39,7 +39,7 @@ from lth_flax.runs.workdir import (
 )
 from lth_flax.tickets import Ticket, save_ticket
 from lth_flax.training.checkpoints import Checkpoints
-from lth_flax.training.loop import Hooks, Stopped
+from lth_flax.training.loop import Hooks, Stopped, Trainer
 from lth_flax.training.programs import Clock
 from lth_flax.training.table import Outcome, Span
 from lth_flax.types import Params
@@ -200,6 +200,7 @@ class Run:
         entries: Sequence[Entry],
         span: Span | None = None,
         each: Callable[[Entry, Outcome], None] | None = None,
+        trainer: Trainer | None = None,
         *,
         record: bool = True,
     ) -> list[Again]:
@@ -207,7 +208,8 @@ class Run:
 
         Args:
           each: called for every row when its slice has ended.
-          record: whether there are records of it, or it only serves rows to come.
+          trainer: of these rows, where it is not that of the setup.
+          record: whether there are records of them, or they only serve rows to come.
 
         Returns:
           for each entry a function that has its outcome, from the disk where there is one.
@@ -219,11 +221,16 @@ class Run:
             table=self._tables,
             stop=interrupt.requested,
         )
+        trainer, span = trainer or self.setup.trainer, span or Span()
+        if all(clock is not trainer.clock for clock in self._clocks):
+            self._clocks.append(trainer.clock)
+        end = self.setup.steps_per_epoch * (span.epochs or trainer.workload.epochs)
+        entries = [entry._replace(train_steps=end - span.start) for entry in entries]
         found: list[Again] = []
         try:
             with interrupt.deferred():
                 replicates = [entry.replicate for entry in entries]
-                slices = self.setup.trainer.train(replicates, hooks=hooks, span=span)
+                slices = trainer.train(replicates, hooks=hooks, span=span)
                 for number, finished in enumerate(slices):
                     outcomes = finished.outcomes()
                     some = entries[len(found) : len(found) + finished.rows]

@@ -20,7 +20,7 @@ from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import path_names
 from lth_flax.records import Record, read_curves, read_records
 from lth_flax.runs.choices import chosen_arms, chosen_levels, seed_block
-from lth_flax.runs.grid import rewind_step, shapes
+from lth_flax.runs.grid import shapes, step_of
 from lth_flax.tickets import load_ticket
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -366,7 +366,7 @@ def test_every_configuration_parses(path):
     assert len(seed_block(config)) >= 1
     assert config.dense_only or (chosen_levels(config) and chosen_arms(config))
     for shape in shapes(config):
-        assert rewind_step(config, shape, 100) == 0
+        assert step_of(config, "rewind_epoch", shape, 100) == 0
     assert path.read_text().startswith("#")
 
 
