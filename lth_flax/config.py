@@ -663,6 +663,27 @@ class SweepConfig(Config, Sweep):
 
 
 @dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Which ways to a mask are compared."""
+
+    methods: tuple[str, ...] = _setting(
+        ("ticket", "random", "magnitude_init", "snip", "grasp", "synflow", "jacobian",
+         "early_bird", "gradual", "set", "rigl"),
+        "Compared with each other; tests are of the first against each of the others.",
+        choices="lth_flax.runs.methods:WAYS",
+    )  # fmt: skip
+    equal_cost: bool = _setting(
+        True,
+        "Train dense and random networks too for as many steps as the whole search of a ticket.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig(Config, Comparison):
+    """The settings of an experiment, and which methods it compares."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Stability:
     """How stable training is to its noise, for connectivity."""
 

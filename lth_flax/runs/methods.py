@@ -164,3 +164,15 @@ METHODS: dict[str, Callable[..., MaskRule]] = {
     "rigl": _sparse("rigl"),
 }
 """Those of `--method`."""
+
+_AT_ONCE: dict[str, Any] = {"mask_from": "initialization", "schedule": "oneshot"}
+
+WAYS: dict[str, dict[str, Any]] = {
+    "ticket": {"schedule": "iterative"},
+    **{
+        score: {**_AT_ONCE, "criterion": score}
+        for score in ("random", "magnitude_init", "snip", "grasp", "synflow", "jacobian")
+    },
+    **{method: {"method": method, "schedule": "oneshot"} for method in METHODS},
+}
+"""Every way to a mask: its settings. A ticket is found by iterative magnitude pruning."""
