@@ -7,7 +7,7 @@ Arms that say what of a ticket matters (`signs` to `trained_signs`) change the w
 mask may prune and nothing else: biases and word vectors are those of the ticket.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -139,11 +139,7 @@ def permuted_mask(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Para
       UserError: the model does not say what its units are.
     """
     del level
-    if getattr(seed.model, "units", None) is None:
-        raise UserError(
-            "the arm permuted_mask needs to know the units of the network: expected "
-            "Task(model=ModelInfo(units=...)); leave the arm out where there are none"
-        )
+    check_arms(["permuted_mask"], seed.model)
     groups = seed.model.units(seed.initial_params)
     matching = match_units(seed.dense(None), seed.dense(draw), groups)
     return seed.initialize(draw), permute_mask(mask, groups, matching)
@@ -186,3 +182,13 @@ FROZEN = frozenset({"frozen"})
 
 MATCHED = frozenset({"permuted_mask"})
 """Arms that need the dense network of a fresh initialization trained."""
+
+
+def check_arms(names: Iterable[str], model: Any) -> None:
+    """Raises `UserError` for an arm that asks of a network what its model does not say."""
+    for name in MATCHED.intersection(names):
+        if getattr(model, "units", None) is None:
+            raise UserError(
+                f"the arm {name} needs to know the units of the network: expected "
+                "Task(model=ModelInfo(units=...)); leave the arm out where there are none"
+            )

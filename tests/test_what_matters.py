@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import lth_flax as lth
+from lth_flax.config import Config
 from lth_flax.errors import UserError
+from lth_flax.runs.choices import chosen_arms
 
 ARMS = ("ticket", "frozen", "trained_signs", "permuted_mask")
 
@@ -51,6 +53,12 @@ def test_a_permuted_mask_costs_the_dense_network_that_it_was_matched_to(run):
     assert steps > 0
     assert rows["trained_signs", 0.5].mask_steps == steps
     assert rows["permuted_mask", 0.5].mask_steps == 2 * steps
+
+
+def test_frozen_weights_go_with_masks_that_are_kept():
+    config = Config(arms=("ticket", "frozen"), keep_mask=False)
+    with pytest.raises(UserError, match="--nokeep_mask .* frozen freezes them"):
+        chosen_arms(config)
 
 
 def test_a_permuted_mask_needs_the_units_of_the_network():

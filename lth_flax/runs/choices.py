@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from lth_flax.arms import ARMS
+from lth_flax.arms import ARMS, FROZEN
 from lth_flax.config import DECIMAL_POINT, MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.pruning import levels as level_rules
@@ -70,6 +70,11 @@ def chosen_arms(config: Config) -> list[Arm]:
         raise UserError(f"--arms={config.text('arms')} names an arm twice: name each once")
     if "ticket" not in functions:
         raise UserError("--arms must name ticket: the other arms are compared with it")
+    if not config.keep_mask and (unmasked := FROZEN.intersection(functions)):
+        raise UserError(
+            f"--nokeep_mask trains pruned weights, the arm {', '.join(unmasked)} freezes them: "
+            "leave out one of the two"
+        )
     order = [name for name in ARMS if name in functions]
     order += [name for name in functions if name not in ARMS]
     return [

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lth_flax.arms import FRESH
 from lth_flax.config import Config
 from lth_flax.numerics import pinned
 from lth_flax.pruning.levels import Level
@@ -19,6 +20,7 @@ from lth_flax.pruning.masks import count_prunable
 from lth_flax.randomness import key
 from lth_flax.runs import grid
 from lth_flax.runs.choices import Arm
+from lth_flax.runs.families import Families, Row, start_of
 from lth_flax.runs.masks import Pruner, Scored, by_slices
 from lth_flax.runs.methods import MaskRule, mask_rule
 from lth_flax.runs.origin import Origin
@@ -31,9 +33,6 @@ from lth_flax.training.loop import Trainer
 from lth_flax.training.mask_state import PrunedState
 from lth_flax.training.table import Kept, Outcome, Replicate, Span, Start
 from lth_flax.types import Mask
-
-Row = tuple[float, int]
-"""(learning rate, seed): the rows of a dense table."""
 
 
 @dataclass
@@ -59,6 +58,7 @@ class Search:
     def __post_init__(self) -> None:
         self._mask_of = by_slices(self._find_masks, self.setup.trainer.engine.rows)
         self._early = lru_cache(maxsize=1)(self._read_early)
+        self._families = Families(self.run)
 
     @property
     def setup(self) -> Setup:
@@ -70,6 +70,7 @@ class Search:
             self._train_dense()
         if not self.levels:
             return
+        self._families.train(self.arms, self.rows)
         if self._in_training:
             self._train_under_rule()
             return
@@ -86,7 +87,7 @@ class Search:
                     for arm in self.arms:
                         start = partial(self._start, arm, number, row)
                         entries.append(self._entry(arm, number, row, start))
-                        starts.append(0 if _is_fresh(arm) else begin)
+                        starts.append(0 if arm.name in FRESH else begin)
             tickets = self._train(entries, starts)
             if after:
                 self.trained = tickets
@@ -153,13 +154,12 @@ class Search:
 
     def _start(self, arm: Arm, number: int, row: Row) -> Start:
         """Where an arm starts at a level."""
-        family, opt_state = self.setup.seed(row[1]), None
+        family, opt_state = self._families.of(row, self.trained[row], self.dense[row]), None
         mask, began = self._mask(number, row), self._begin(number, row)
         if began:
             kept = self._kept_at_begin(number, row)
             family, opt_state = family._replace(initial_params=kept.params), kept.opt_state
-        params, mask = arm.function(family, mask, self.levels[number].index, arm.draw)
-        return Start(params, mask, None if _is_fresh(arm) else opt_state)
+        return start_of(arm, family, mask, self.levels[number].index, opt_state)
 
     def _begin(self, number: int, row: Row) -> int:
         """The step that tickets of a level start from."""
@@ -181,14 +181,14 @@ class Search:
         rate, seed = row
         level = self.levels[number]
         name = self.name if arm.name == "ticket" else arm.name
-        spent, in_use = self._spent(number, row)
+        (spent, in_use), also = self._spent(number, row), self._families.spent(arm)
         return Entry(
             name, seed, arm.draw, level.index, level.target_sparsity,
-            more.pop("mask_steps", spent),
+            more.pop("mask_steps", spent) + also,
             Replicate(start, seed, rate),
             grid.name_of(self.setup.config, self.shape, rate),
             method=self.config.text("method") or self.config.text("criterion"),
-            mask_dense_steps=more.pop("mask_dense_steps", in_use),
+            mask_dense_steps=more.pop("mask_dense_steps", in_use) + also,
             search=self._early(row)[number][1] if self._watched else {},
             **more,
         )  # fmt: skip
@@ -325,8 +325,8 @@ class Search:
         return Start(params, *self._begin_rule(full, self.levels[number], row))
 
     def _start_after(self, arm: Arm, number: int, row: Row, found: Again) -> Start:
-        family = self.setup.seed(row[1])
-        return Start(*arm.function(family, found().mask, self.levels[number].index, arm.draw))
+        family = self._families.of(row, found, self.dense[row])
+        return start_of(arm, family, found().mask, self.levels[number].index)
 
     def _mean_in_use(self, number: int) -> float:
         """The mean share of weights in use while the mask of a level changes."""
@@ -337,11 +337,6 @@ class Search:
 
 def _row(entry: Entry) -> Row:
     return entry.replicate.learning_rate, entry.seed
-
-
-def _is_fresh(arm: Arm) -> bool:
-    """Whether an arm trains from its own initialization, whatever tickets start from."""
-    return arm.name == "reinit"
 
 
 def _kept(outcome: Outcome) -> Kept:
