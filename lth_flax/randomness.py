@@ -14,6 +14,7 @@ PURPOSES = (
     "shuffled mask",
     "random scores",
     "reinitialization",
+    "reshuffled values",
     "score examples",
     "changing mask",
 )

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from lth_flax.analysis.terminal import reach_sentence
+from lth_flax.arms import FRESH
 from lth_flax.config import Config, MaskSearch
 from lth_flax.errors import UserError
 from lth_flax.ignored import refuse_ignored
@@ -156,7 +157,7 @@ def search(
     per_shape = table * (1 + len(levels) * len(arms))
     spe = first.steps_per_epoch
     origins = [origin_of(config, shape, spe) for shape in shapes]
-    rewound = table * len(levels) * sum(arm.name != "reinit" for arm in arms)
+    rewound = table * len(levels) * sum(arm.name not in FRESH for arm in arms)
     steps = [
         spe * shape.epochs * per_shape - origin.rewind * rewound
         for shape, origin in zip(shapes, origins, strict=True)

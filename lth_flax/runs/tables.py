@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lth_flax.arms import FRESH
 from lth_flax.config import Config
 from lth_flax.numerics import pinned
 from lth_flax.pruning.levels import Level
@@ -30,7 +31,7 @@ from lth_flax.training.early_bird import EarlyBirdState, emergence
 from lth_flax.training.loop import Trainer
 from lth_flax.training.mask_state import PrunedState
 from lth_flax.training.table import Kept, Outcome, Replicate, Span, Start
-from lth_flax.types import Mask
+from lth_flax.types import Mask, Params
 
 Row = tuple[float, int]
 """(learning rate, seed): the rows of a dense table."""
@@ -158,8 +159,13 @@ class Search:
         if began:
             kept = self._kept_at_begin(number, row)
             family, opt_state = family._replace(initial_params=kept.params), kept.opt_state
+        family = family._replace(trained=partial(self._trained_params, number, row))
         params, mask = arm.function(family, mask, self.levels[number].index, arm.draw)
         return Start(params, mask, None if _is_fresh(arm) else opt_state)
+
+    def _trained_params(self, number: int, row: Row) -> Params:
+        """Those of the trained network that a mask was found from."""
+        return self.dense[row]().params if self._rule else self._scored(number, row).params
 
     def _begin(self, number: int, row: Row) -> int:
         """The step that tickets of a level start from."""
@@ -209,7 +215,7 @@ class Search:
         return tickets
 
     def _save(self, entry: Entry, outcome: Outcome) -> None:
-        if entry.arm == self.name:
+        if entry.arm == "ticket":  # of several methods, those of this one are kept
             row, number = _row(entry), [one.index for one in self.levels].index(entry.level)
             rewound = None
             if self._begin(number, row):
@@ -325,8 +331,9 @@ class Search:
         return Start(params, *self._begin_rule(full, self.levels[number], row))
 
     def _start_after(self, arm: Arm, number: int, row: Row, found: Again) -> Start:
-        family = self.setup.seed(row[1])
-        return Start(*arm.function(family, found().mask, self.levels[number].index, arm.draw))
+        family, outcome = self.setup.seed(row[1]), found()
+        family = family._replace(trained=lambda: outcome.params)
+        return Start(*arm.function(family, outcome.mask, self.levels[number].index, arm.draw))
 
     def _mean_in_use(self, number: int) -> float:
         """The mean share of weights in use while the mask of a level changes."""
@@ -341,7 +348,7 @@ def _row(entry: Entry) -> Row:
 
 def _is_fresh(arm: Arm) -> bool:
     """Whether an arm trains from its own initialization, whatever tickets start from."""
-    return arm.name == "reinit"
+    return arm.name in FRESH
 
 
 def _kept(outcome: Outcome) -> Kept:
