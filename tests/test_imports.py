@@ -16,6 +16,7 @@ ALLOWED = {
     "quiet": set(),
     "streams": set(),
     "__main__": {"streams"},
+    "jax_import": {"streams"},
     "randomness": set(),
     "config": {"errors"},
     "numerics": {"compat"},
@@ -25,7 +26,7 @@ ALLOWED = {
     "ignored": {"config", "errors"},
     "interrupt": {"streams"},
     "tasks": {"config", "errors", "types", "data.batches"},
-    "cli": {"config", "errors", "ignored", "interrupt", "quiet", "streams"},
+    "cli": {"config", "errors", "ignored", "interrupt", "jax_import", "quiet", "streams"},
     "files": {"errors"},
     "orbax_arrays": {"errors", "quiet"},
     "storage": {"files", "orbax_arrays"},
@@ -34,7 +35,7 @@ ALLOWED = {
     "parts": {"files", "predictions", "records"},
     "arms": {"errors", "types", "randomness", "numerics", "pruning", "matching"},
     "matching": {"errors", "types", "pruning"},
-    "data": {"errors", "randomness"},
+    "data": {"config", "errors", "randomness"},
     "models": {"types", "errors"},
     "pruning": {"types", "errors"},
     "training": {
@@ -44,12 +45,12 @@ ALLOWED = {
     "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
     "analysis": {
         "config", "errors", "files", "flagfile", "identity", "records", "predictions", "parts",
-        "streams",
+        "streams", "jax_import",
     },
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
-        "flagfile", "records", "predictions", "parts", "tasks", "arms", "pruning", "training",
-        "tickets", "analysis", "data.batches", "data.sources", "streams", "matching",
+        "flagfile", "records", "predictions", "parts", "tasks", "arms", "matching", "pruning",
+        "training", "tickets", "analysis", "data.batches", "data.sources", "streams",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
@@ -57,8 +58,8 @@ ALLOWED = {
         "tasks", "result",
     },
     "text_tasks": {
-        "config", "errors", "types", "identity", "data", "models", "pruning", "training", "runs",
-        "tasks",
+        "config", "errors", "ignored", "types", "identity", "data", "models", "pruning", "training",
+        "runs", "tasks",
     },
     "experiments": {
         "config", "cli", "errors", "types", "files", "randomness", "identity", "flagfile",
@@ -66,7 +67,7 @@ ALLOWED = {
         "text_tasks", "ignored", "interrupt", "streams",
     },
     "benchmarks": {
-        "errors", "types", "files", "randomness", "records", "data", "models", "pruning",
+        "config", "errors", "types", "files", "randomness", "records", "data", "models", "pruning",
         "training", "tickets", "analysis", "experiments",
     },
 }  # fmt: skip
@@ -81,6 +82,7 @@ KEEPERS = {
     "tensorflow_datasets": ("data",),
     "tqdm": ("data", "runs", "benchmarks"),
     "torch": ("benchmarks",),
+    "tensorboardX": ("runs.log",),
     "ray": ("experiments.sweep_ray",),
     "tensorflow": (),
     "keras": (),

@@ -12,7 +12,7 @@ with one learning-rate schedule. Besides the report, the work directory holds `m
 what each method cost and tests adjusted for their number, and `report/methods.png`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import jax
 
 from lth_flax import cli
 from lth_flax.analysis.methods import write_methods
-from lth_flax.arms import ARMS, Seed
+from lth_flax.arms import ARMS, Family
 from lth_flax.config import CompareConfig
 from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
@@ -31,7 +31,7 @@ from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.methods import WAYS
 from lth_flax.runs.origin import Origin, check_origin, origin_of
 from lth_flax.runs.results import Method
-from lth_flax.runs.run import Run
+from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import build, chosen_optimizer
 from lth_flax.runs.tables import Row, Search
 from lth_flax.text_tasks import prepare_data, text_examples, text_task
@@ -56,9 +56,8 @@ def main(config: CompareConfig) -> None:
     most = len(rows) * len(levels)
     configure_jax(config, rows=most)
     dataset = prepare_data(config, source, seeds)
-    task, examples = text_task(config, dataset, seeds, num_layers=shape.num_layers), text_examples(
-        config, dataset
-    )
+    task = text_task(config, dataset, seeds, num_layers=shape.num_layers)
+    examples = text_examples(config, dataset)
     setup = build(config, task, examples, seeds, epochs=shape.epochs, rows=most)
     controls = CONTROLS if config.equal_cost else ()
     searched = sum(1 + level.index for level in levels)
@@ -76,7 +75,7 @@ def main(config: CompareConfig) -> None:
     if not run.finished:
         try:
             with jax.default_matmul_precision(config.matmul_precision):
-                compare(run, ways, shape, levels, rows)
+                compare(run, config, ways, shape, levels, rows)
         except BaseException:
             run.close()
             raise
@@ -87,7 +86,8 @@ def main(config: CompareConfig) -> None:
 
 def compare(
     run: Run,
-    ways: dict[str, CompareConfig],
+    config: CompareConfig,
+    ways: Mapping[str, CompareConfig],
     shape: grid.Shape,
     levels: Sequence[Level],
     rows: Sequence[Row],
@@ -96,16 +96,27 @@ def compare(
     setup = run.setup
     # Early-Bird looks on while the dense networks train: so they are its.
     order = sorted(ways, key=lambda name: name != "early_bird")
-    dense = {}
+    dense: Mapping[Row, Again] = {}
     for name in order:
         origin = origin_of(ways[name], shape, setup.steps_per_epoch)
         search = Search(run, ways[name], shape, origin, levels, [TICKET], rows, name, dense)
         search.train()
         dense = search.dense
-    config = setup.config
-    if not config.equal_cost:
-        return
-    random = replace(config, given=frozenset(), **WAYS["random"])
+    if config.equal_cost:
+        train_controls(run, config, shape, levels, rows, dense)
+
+
+def train_controls(
+    run: Run,
+    config: CompareConfig,
+    shape: grid.Shape,
+    levels: Sequence[Level],
+    rows: Sequence[Row],
+    dense: Mapping[Row, Again],
+) -> None:
+    """At each level, a dense and a random network that are trained as long as a ticket's search."""
+    setup, random = run.setup, replace(config, given=frozenset(), **WAYS["random"])
+    origin = Origin(None, 0, 0)
     for level in levels:
         epochs = shape.epochs * (1 + level.index)
         longer = build(
@@ -114,10 +125,10 @@ def compare(
         # One configuration: what they were trained longer is in the columns of steps.
         run.use(replace(longer, settings=setup.settings))
         for name, arm in zip(CONTROLS, (Arm("ticket", 0, _dense), TICKET), strict=True):
-            Search(run, random, shape, Origin(None, 0, 0), [level], [arm], rows, name, dense).train()
+            Search(run, random, shape, origin, [level], [arm], rows, name, dense).train()
 
 
-def _dense(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def _dense(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """Under no mask at all."""
     del level, draw
     return seed.initial_params, jax.tree_util.tree_map(lambda leaf: leaf | True, mask)

@@ -21,6 +21,7 @@ from lth_flax.analysis.draw_connectivity import connectivity_figure
 from lth_flax.analysis.figures import figure_bytes
 from lth_flax.analysis.stability import read_lines, sentences, write_lines
 from lth_flax.config import StabilityConfig
+from lth_flax.data.sources import load_source
 from lth_flax.files import remove_temporaries, write_bytes_atomic
 from lth_flax.runs import grid, workdir
 from lth_flax.runs.choices import seed_block
@@ -28,7 +29,7 @@ from lth_flax.runs.connectivity import copies_of, measure, with_copies
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.provenance import identity_now, source_revision
 from lth_flax.runs.setup import Setup, build
-from lth_flax.text_tasks import load, prepare_data, text_examples, text_task
+from lth_flax.text_tasks import prepare_data, text_examples, text_task
 
 NAME = "connectivity"
 
@@ -38,7 +39,7 @@ def main(config: StabilityConfig) -> None:
     shape = grid.Shape(config.one("num_layers"), config.one("epochs"))
     # What cannot be is said before data is read.
     grid.steps_of("rewind_points", config.rewind_points, shape, 1)
-    source = load(config)
+    source = load_source(config)
     copies = copies_of(seeds)
     configure_jax(config, rows=len(copies))
     dataset = prepare_data(config, source, seeds)

@@ -19,6 +19,7 @@ from functools import partial
 
 from lth_flax import cli
 from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
 from lth_flax.experiments.prune_after_training import train_and_prune
 from lth_flax.pruning.levels import Level
@@ -29,7 +30,7 @@ from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.workdir import directory_of
-from lth_flax.text_tasks import load, prepare_data, text_setups
+from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.table import Replicate, Span, Start
 
 
@@ -43,7 +44,7 @@ def main(config: Config) -> None:
                 f"--retrain_epochs={again} goes back further than --epochs={shape.epochs}: "
                 f"expected at most that with --retraining={config.retraining}"
             )
-    source = load(config)
+    source = load_source(config)
     networks = len(seeds) * len(rates)
     configure_jax(config, rows=networks)
     dataset = prepare_data(config, source, seeds)

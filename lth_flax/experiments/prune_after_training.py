@@ -15,6 +15,7 @@ from functools import partial
 
 from lth_flax import cli
 from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
 from lth_flax.runs.choices import chosen_levels, seed_block
@@ -24,7 +25,7 @@ from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.workdir import directory_of
-from lth_flax.text_tasks import load, prepare_data, text_setups
+from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.table import Replicate, Span, Start
 from lth_flax.types import Mask
 
@@ -32,7 +33,7 @@ from lth_flax.types import Mask
 def main(config: Config) -> None:
     levels, seeds = chosen_levels(config), seed_block(config)
     shapes, rates = grid.shapes(config), config.learning_rate
-    source = load(config)
+    source = load_source(config)
     rows = len(seeds) * len(rates)
     configure_jax(config, rows=rows)
     dataset = prepare_data(config, source, seeds)

@@ -26,7 +26,7 @@ from lth_flax import cli
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import LARGEST, Config, names_of, settings_of
 from lth_flax.data.dataset import Dataset
-from lth_flax.data.sources import Source
+from lth_flax.data.sources import Source, load_source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.identity import WORD_VECTORS, is_identity
@@ -40,7 +40,6 @@ from lth_flax.runs.setup import build
 from lth_flax.runs.workdir import directory_of
 from lth_flax.text_tasks import (
     files_that_are_read,
-    load,
     prepare_data,
     text_examples,
     text_task,
@@ -65,7 +64,7 @@ def main(config: Config) -> None:
     check_found(config, found)
     config = with_settings(config, found)
     seeds = seed_block(config)
-    source = with_classes(load(config), used_classes(config, found))
+    source = with_classes(load_source(config), used_classes(config, found))
     rows = len(seeds) * (2 + config.reinit_draws)
     configure_jax(config, rows=rows)
     ticket = load_ticket(path)
@@ -302,7 +301,7 @@ def notes(found: Mapping[str, Any], source: Source, dataset: Dataset) -> list[st
         other = [s for s in seeds if dataset.split_fingerprint(s) != found.get("split_fingerprint")]
         if not other:
             return ["The data and its split are those that the ticket was found on"]
-        if source.official_test is not None:
+        if "test" in source.official:
             return ["The data is the ticket's own, with another validation split"]
         return [
             f"The data is the ticket's own, split otherwise for {len(other)} of {len(seeds)} "

@@ -1,6 +1,6 @@
 """What the arms of a row are given: the networks of its seed, trained ones too."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -40,11 +40,10 @@ class Families:
         ]  # fmt: skip
         self.fresh = dict(zip(rows, self.run.train(entries, record=False), strict=True))
 
-    def of(self, row: Row, trained: Again, dense: Again) -> Family:
-        """The family of a row, with the network that its mask was found from."""
-        return self.run.setup.seed(row[1])._replace(
-            trained=lambda: trained().params, dense=partial(self._dense, row, dense)
-        )
+    def of(self, row: Row, trained: Callable[[], Params], dense: Again) -> Family:
+        """The family of a row; `trained` is the network that its mask was found from."""
+        family = self.run.setup.seed(row[1])
+        return family._replace(trained=trained, dense=partial(self._dense, row, dense))
 
     def spent(self, arm: Arm) -> int:
         """Training steps before the mask of an arm, besides those of a ticket's."""

@@ -18,7 +18,7 @@ from lth_flax.pruning.masks import (
 )
 from lth_flax.records import CHECKPOINTS, CurvePoint, Record
 from lth_flax.runs.setup import Setup
-from lth_flax.training.table import Outcome, Replicate
+from lth_flax.training.table import Curve, Outcome, Replicate
 from lth_flax.types import Mask, Params
 
 SCORED_SPLITS = ("validation", "test")
@@ -103,7 +103,7 @@ def rows_of(
     pairs = list(zip(entries, outcomes, strict=True))
     return Rows(
         [record for pair in pairs for record in records_of(setup, method, *pair)],
-        [point for pair in pairs for point in curves_of(setup, *pair)],
+        [point for pair in pairs for point in curves_of(setup, pair[0], pair[1].curves)],
         {name: array for pair in pairs for name, array in predictions_of(setup, *pair).items()},
     )
 
@@ -206,7 +206,7 @@ def weights_in_use(params: Params, mask: Mask) -> float:
     return kept / total
 
 
-def curves_of(setup: Setup, entry: Entry, outcome: Outcome) -> list[CurvePoint]:
+def curves_of(setup: Setup, entry: Entry, curves: Sequence[Curve]) -> list[CurvePoint]:
     """One point per epoch."""
     of_accuracy = setup.task.primary == "accuracy"
     return [
@@ -222,7 +222,7 @@ def curves_of(setup: Setup, entry: Entry, outcome: Outcome) -> list[CurvePoint]:
             validation_accuracy=curve.validation_score if of_accuracy else None,
             validation_score=_finite(curve.validation_score),
         )
-        for curve in outcome.curves
+        for curve in curves
     ]
 
 

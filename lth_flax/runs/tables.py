@@ -32,7 +32,7 @@ from lth_flax.training.early_bird import EarlyBirdState, emergence
 from lth_flax.training.loop import Trainer
 from lth_flax.training.mask_state import PrunedState
 from lth_flax.training.table import Kept, Outcome, Replicate, Span, Start
-from lth_flax.types import Mask
+from lth_flax.types import Mask, Params
 
 
 @dataclass
@@ -154,12 +154,17 @@ class Search:
 
     def _start(self, arm: Arm, number: int, row: Row) -> Start:
         """Where an arm starts at a level."""
-        family, opt_state = self._families.of(row, self.trained[row], self.dense[row]), None
+        trained = partial(self._trained_params, number, row)
+        family, opt_state = self._families.of(row, trained, self.dense[row]), None
         mask, began = self._mask(number, row), self._begin(number, row)
         if began:
             kept = self._kept_at_begin(number, row)
             family, opt_state = family._replace(initial_params=kept.params), kept.opt_state
         return start_of(arm, family, mask, self.levels[number].index, opt_state)
+
+    def _trained_params(self, number: int, row: Row) -> Params:
+        """Those of the trained network that a mask was found from."""
+        return self.dense[row]().params if self._rule else self._scored(number, row).params
 
     def _begin(self, number: int, row: Row) -> int:
         """The step that tickets of a level start from."""
@@ -209,7 +214,7 @@ class Search:
         return tickets
 
     def _save(self, entry: Entry, outcome: Outcome) -> None:
-        if entry.arm == self.name:
+        if entry.arm == "ticket":  # of several methods, those of this one are kept
             row, number = _row(entry), [one.index for one in self.levels].index(entry.level)
             rewound = None
             if self._begin(number, row):
@@ -325,8 +330,9 @@ class Search:
         return Start(params, *self._begin_rule(full, self.levels[number], row))
 
     def _start_after(self, arm: Arm, number: int, row: Row, found: Again) -> Start:
-        family = self._families.of(row, found, self.dense[row])
-        return start_of(arm, family, found().mask, self.levels[number].index)
+        outcome = found()
+        family = self._families.of(row, lambda: outcome.params, self.dense[row])
+        return start_of(arm, family, outcome.mask, self.levels[number].index)
 
     def _mean_in_use(self, number: int) -> float:
         """The mean share of weights in use while the mask of a level changes."""
