@@ -214,7 +214,8 @@ class Record:
     `method` is what found the mask. `train_steps` are those of its own training, and
     `dense_steps` is what both cost together where pruned weights cost nothing: each step counts
     as the share of the weights of kernels that were in use. `search` is what a method says of
-    how it found the mask, and stands where `density` does.
+    how it found the mask, and stands where `density` does; so do `diagnostics`, which are what
+    the model says of the trained network under its mask, by "what/where".
     Records of the first edition end at `diverged_epoch`, and are read as they are.
     """
 
@@ -257,6 +258,9 @@ class Record:
     train_steps: int | None = field(default=None, metadata={**_COUNT_OR_NONE, "since": 2})
     dense_steps: float | None = field(default=None, metadata={**_FLOAT_OR_NONE, "since": 2})
     search: Mapping[str, Any] = field(default_factory=dict, metadata={**_SETTINGS, "since": 2})
+    diagnostics: Mapping[str, float] = field(
+        default_factory=dict, metadata={**_METRICS, "since": 2}
+    )
 
     @property
     def score(self) -> float:

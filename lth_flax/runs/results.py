@@ -114,6 +114,7 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
     task, examples = setup.task, setup.examples
     model = task.model
     connected = model.is_connected if model else None
+    diagnose = model.diagnostics if model else None
     common: Mapping[str, Any] = {
         "row_id": entry.row_id,
         "experiment": method.experiment,
@@ -165,6 +166,7 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
                     # The same mask four times would be most of the file: it stands once.
                     density=density(mask) if once else {},
                     search=entry.search if once else {},
+                    diagnostics=diagnose(outcome.params, mask) if once and diagnose else {},
                     examples=len(next(iter(output.values()))),
                     accuracy=found.get("accuracy"),
                     balanced_accuracy=found.get("balanced_accuracy"),
