@@ -43,7 +43,7 @@ def connectivity_figure(lines: Sequence[Line], note: str, width_mm: float = PAGE
                         ]
                         for step, _ in points
                     ]
-                    at = np.arange(len(points)) + (0.12 if matched else -0.12)
+                    at = np.arange(len(points)) + (0.05 if matched else -0.05)
                     for place, values in zip(at, found, strict=True):
                         axes.plot(
                             [place] * len(values), values, linestyle="", marker=".",

@@ -20,6 +20,7 @@ from lth_flax.analysis.blocks import read_provenance
 from lth_flax.analysis.draw_connectivity import connectivity_figure
 from lth_flax.analysis.figures import figure_bytes
 from lth_flax.analysis.stability import read_lines, sentences, write_lines
+from lth_flax.analysis.words import count, dataset_name
 from lth_flax.config import StabilityConfig
 from lth_flax.data.sources import load_source
 from lth_flax.files import remove_temporaries, write_bytes_atomic
@@ -64,7 +65,7 @@ def main(config: StabilityConfig) -> None:
                 write_lines(table, lines)
             for sentence in sentences(lines, rate, point):
                 print(sentence)
-        note = f"{examples.name}, {len(seeds)} seeds, two copies each"
+        note = f"{dataset_name(examples.name)}, {count(len(seeds), 'seed')}, two copies of each"
         figure = connectivity_figure(lines, note)
         for kind in ("png", "svg"):
             write_bytes_atomic(directory / f"connectivity.{kind}", figure_bytes(figure, kind))
