@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lth_flax.arms import Seed
+from lth_flax.arms import Family
 from lth_flax.config import Config, settings_of
 from lth_flax.data.batches import SPLITS, batch_count, evaluation_batch_size
 from lth_flax.errors import UserError
@@ -91,9 +91,9 @@ class Setup:
         """Training steps of one epoch."""
         return self.trainer.steps_per_epoch(self.seeds[0])
 
-    def seed(self, seed: int) -> Seed:
+    def seed(self, seed: int) -> Family:
         """What the arms of a seed share."""
-        return Seed(
+        return Family(
             seed,
             self.initialize(seed),
             lambda draw: self.initialize(seed, draw),
