@@ -158,6 +158,8 @@ class Run:
     def close(self) -> None:
         """Lets go of the directory; what is saved counts."""
         self._log.close()
+        if self._progress:
+            self._progress.close()
         if self._checkpoints:
             with contextlib.suppress(UserError):  # of a save: why we are here matters more
                 self._checkpoints.close()
