@@ -26,6 +26,10 @@ UNUSED: Mapping[str, tuple[str, ...]] = {
         *_MASKS, "mask_from", "score_examples", *_METHODS, *_TICKETS, *_RETRAINING, *_ANSWERS,
         "ticket",
     ),
+    # Each of its methods has its own.
+    "compare_methods": (
+        "schedule", "mask_from", "method", "criterion", *_TICKETS, *_RETRAINING, "ticket",
+    ),
     # A ticket has its mask, masks stay, and training starts at its beginning.
     "retrain_ticket": (
         *_MASKS, "mask_from", "score_examples", *_METHODS, "arms", "dense_only", "rewind_epoch",
@@ -62,8 +66,12 @@ def _drops_between_layers(config: Config) -> bool:
 
 
 def _method(*names: str) -> Need:
-    """One of these methods finds the mask."""
-    return Need(f"--method={' or '.join(names)}", lambda config: config.method in names)
+    """One of these methods finds a mask."""
+
+    def holds(config: Config) -> bool:
+        return not {config.method, *getattr(config, "methods", ())}.isdisjoint(names)
+
+    return Need(f"--method={' or '.join(names)}", holds)
 
 
 _NAMED = Need("a named --optimizer: a function has its own", _named_optimizer)

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from lth_flax.analysis.terminal import reach_sentence
-from lth_flax.arms import FRESH, check_arms
+from lth_flax.arms import FRESH, MATCHED, check_arms
 from lth_flax.config import Config, MaskSearch
 from lth_flax.errors import UserError
 from lth_flax.ignored import refuse_ignored
@@ -155,7 +155,8 @@ def search(
     )
     first = next(setups)
     check_arms([arm.name for arm in arms], first.task.model)
-    per_shape = table * (1 + len(levels) * len(arms))
+    matched = any(arm.name in MATCHED for arm in arms)
+    per_shape = table * (1 + matched + len(levels) * len(arms))
     spe = first.steps_per_epoch
     origins = [origin_of(config, shape, spe) for shape in shapes]
     rewound = table * len(levels) * sum(arm.name not in FRESH for arm in arms)

@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from host_path import pruned
 
 from lth_flax.arms import ARMS, Family
 from lth_flax.config import Config
@@ -12,10 +13,8 @@ from lth_flax.errors import UserError
 from lth_flax.matching import SignedPermutation, permute_units
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.models.units import units
-from lth_flax.pruning.levels import from_rate, from_sparsities, next_mask
+from lth_flax.pruning.levels import from_rate, from_sparsities
 from lth_flax.pruning.masks import full_mask
-from lth_flax.pruning.scores import SCORES
-from lth_flax.randomness import key
 from lth_flax.tasks import ModelInfo
 
 LEVELS = from_sparsities([0.0, 0.2, 0.5, 0.9])
@@ -36,15 +35,6 @@ def make_params(seed):
 FAMILIES = [
     Family(seed, make_params(seed), lambda draw: make_params(100 + draw)) for seed in (3, 4)
 ]
-
-
-def pruned(config, family, trained, mask, level):
-    """The mask of a level on the host, as arrays."""
-    scores = SCORES[config.criterion](
-        trained, initial_params=family.initial_params, key=key(family.seed, "random scores")
-    )
-    found = next_mask(scores, mask, level, scope=config.scope, schedule=config.schedule)
-    return jax.tree.map(np.asarray, found)
 
 
 def kept(mask):

@@ -183,11 +183,17 @@ def test_a_method_from_outside_the_package():
     assert of(result, "ticket", 0.5)[0].method.endswith(":freezing")
 
 
+def scores(result):
+    return {(r.row_id, r.checkpoint, r.split): (r.score, r.dense_steps) for r in result.records}
+
+
 def test_a_work_directory_is_read_again(tmp_path):
     task = mlp()
     whole = search(task, method="rigl", mask_every=2, work_dir=tmp_path)
-    assert rows(whole) == rows(found(method="rigl", mask_every=2))
-    assert rows(whole) == rows(search(task, method="rigl", mask_every=2, work_dir=tmp_path))
+    assert scores(whole) == scores(found(method="rigl", mask_every=2))
+    again = search(task, method="rigl", mask_every=2, work_dir=tmp_path)
+    assert rows(whole) == rows(again)
+    assert again.tickets[0, 0.8].metadata["settings"]["method"] == "rigl"
 
 
 @pytest.mark.parametrize(

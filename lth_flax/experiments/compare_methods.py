@@ -30,6 +30,7 @@ from lth_flax.runs.choices import Arm, chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.methods import WAYS
 from lth_flax.runs.origin import Origin, check_origin, origin_of
+from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Method
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import build, chosen_optimizer
@@ -61,7 +62,13 @@ def main(config: CompareConfig) -> None:
     setup = build(config, task, examples, seeds, epochs=shape.epochs, rows=most)
     controls = CONTROLS if config.equal_cost else ()
     searched = sum(1 + level.index for level in levels)
+    number = len(rows) * (1 + (len(names) + len(controls)) * len(levels))
     runs = 1 + len(names) * len(levels) + len(controls) * searched
+    steps = len(rows) * setup.steps_per_replicate * runs
+    if config.plan:
+        part = Part(setup, number, steps, tickets=len(rows) * len(levels) * ("ticket" in names))
+        others = [name for name in (*names, *controls) if name != names[0]]
+        tell([part], draws=dict.fromkeys(others, 1), alpha=config.alpha, arm=names[0])
     run = Run.open(
         setup,
         Method(
@@ -69,8 +76,8 @@ def main(config: CompareConfig) -> None:
             {"methods": list(names), "equal_cost": config.equal_cost},
         ),
         directory=Path(config.work_dir or f"runs/compare_methods_{config.text('dataset')}"),
-        rows=len(rows) * (1 + (len(names) + len(controls)) * len(levels)),
-        steps=len(rows) * setup.steps_per_replicate * runs,
+        rows=number,
+        steps=steps,
     )  # fmt: skip
     if not run.finished:
         try:

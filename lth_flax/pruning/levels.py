@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-from lth_flax.pruning.select import Scope, groups_of, prune
-from lth_flax.types import Mask, Params
+from lth_flax.pruning.select import Scope, groups_of
+from lth_flax.types import Mask
 
 Schedule = Literal["oneshot", "iterative"]
 SCHEDULES: tuple[Schedule, ...] = ("oneshot", "iterative")
@@ -91,16 +91,3 @@ def kept_counts(
         shares = (1 - density ** (number / rounds) for number in range(1, rounds))
         found.append([*(size - round(share * size) for share in shares), last])
     return np.array(found, np.int32).T
-
-
-def next_mask(
-    scores: Params, mask: Mask, level: Level, *, scope: Scope, schedule: Schedule
-) -> Mask:
-    """The mask of `level`, from the scores of the network that wore `mask`.
-
-    One-shot starts from the dense mask every time, so a level given by its
-    rate goes straight to its target there.
-    """
-    if schedule == "iterative" and level.fraction is not None:
-        return prune(scores, mask, fraction=level.fraction, scope=scope)
-    return prune(scores, mask, sparsity=level.target_sparsity, scope=scope)

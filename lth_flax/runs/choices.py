@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from lth_flax.arms import ARMS, FROZEN
+from lth_flax.arms import ARMS, FRESH, FROZEN, Family
 from lth_flax.config import DECIMAL_POINT, MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level
+from lth_flax.training.table import Start
 from lth_flax.types import Mask, Params
 
 
@@ -60,6 +61,12 @@ class Arm(NamedTuple):
     name: str
     draw: int
     function: Callable[..., tuple[Params, Mask]]
+
+    def start(self, family: Family, mask: Mask, level: int, opt_state: Any = None) -> Start:
+        """Where it starts at a level; `opt_state` belongs to the family's initial parameters."""
+        params, mask = self.function(family, mask, level, self.draw)
+        own = None if self.name in FRESH else opt_state
+        return Start(params, mask, own, frozen=self.name in FROZEN)
 
 
 def chosen_arms(config: Config) -> list[Arm]:

@@ -208,15 +208,14 @@ class Run:
         span: Span | None = None,
         each: Callable[[Entry, Outcome], None] | None = None,
         trainer: Trainer | None = None,
-        *,
-        record: bool = True,
+        recorded: bool = True,
     ) -> list[Again]:
         """Trains a table and records it, slice by slice.
 
         Args:
           each: called for every row when its slice has ended.
           trainer: of these rows, where it is not that of the setup.
-          record: whether there are records of them, or they only serve rows to come.
+          recorded: off for networks that others are made from, and that are no answer.
 
         Returns:
           for each entry a function that has its outcome, from the disk where there is one.
@@ -242,7 +241,7 @@ class Run:
                 for number, finished in enumerate(slices):
                     outcomes = finished.outcomes()
                     some = entries[len(found) : len(found) + finished.rows]
-                    if record:
+                    if recorded:
                         self._record(number, some, outcomes)
                     if each is not None:
                         for entry, outcome in zip(some, outcomes, strict=True):

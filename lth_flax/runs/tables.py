@@ -6,26 +6,25 @@ trained: what it starts from is drawn again, or read from what earlier tables le
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any
 
 import jax
 import numpy as np
 
-from lth_flax.arms import FRESH
+from lth_flax.arms import FRESH, MATCHED
 from lth_flax.config import Config
 from lth_flax.numerics import pinned
 from lth_flax.pruning.levels import Level
-from lth_flax.pruning.masks import count_prunable
 from lth_flax.randomness import key
 from lth_flax.runs import grid
 from lth_flax.runs.choices import Arm
-from lth_flax.runs.families import Families, Row, start_of
+from lth_flax.runs.costs import Costs
 from lth_flax.runs.masks import Pruner, Scored, by_slices
 from lth_flax.runs.methods import MaskRule, mask_rule
 from lth_flax.runs.origin import Origin
 from lth_flax.runs.platforms import host_device
-from lth_flax.runs.results import Entry, weights_in_use
+from lth_flax.runs.results import Entry
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import Setup
 from lth_flax.training.early_bird import EarlyBirdState, emergence
@@ -34,6 +33,9 @@ from lth_flax.training.mask_state import PrunedState
 from lth_flax.training.table import Kept, Outcome, Replicate, Span, Start
 from lth_flax.types import Mask, Params
 
+Row = tuple[float, int]
+"""(learning rate, seed): the rows of a dense table."""
+
 
 @dataclass
 class Search:
@@ -41,7 +43,9 @@ class Search:
 
     config: how masks are found here.
     rows: what is paired: arms of one row share seed and learning rate.
-    name: of the ticket among other arms; dense: the dense networks, once trained.
+    name: of the ticket among other arms.
+    dense, trained, fresh: once they are trained, dense networks, those that are scored, and dense
+      ones of fresh initializations.
     """
 
     run: Run
@@ -54,11 +58,13 @@ class Search:
     name: str = "ticket"
     dense: Mapping[Row, Again] = field(default_factory=dict)
     trained: Mapping[Row, Again] = field(default_factory=dict)
+    fresh: Mapping[Row, Again] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._mask_of = by_slices(self._find_masks, self.setup.trainer.engine.rows)
+        self._costs = Costs(self.setup, self.config, self.origin, self.levels)
         self._early = lru_cache(maxsize=1)(self._read_early)
-        self._families = Families(self.run)
+        self._said = cache(lambda row: [said for _, said in self._early(row)])
 
     @property
     def setup(self) -> Setup:
@@ -70,7 +76,8 @@ class Search:
             self._train_dense()
         if not self.levels:
             return
-        self._families.train(self.arms, self.rows)
+        if any(arm.name in MATCHED for arm in self.arms):
+            self._train_fresh()
         if self._in_training:
             self._train_under_rule()
             return
@@ -104,23 +111,39 @@ class Search:
             )
             for row in self.rows
         ]  # fmt: skip
-        watched = self._rule is not None and not self._in_training  # Early-Bird
-        keep = self.setup.steps_per_replicate if watched else self._kept_step
-        trainer = self._rule_trainer if watched else None
+        # Where networks are scored, or tickets start; Early-Bird has its masks in the end.
+        keep = self.origin.step or self.origin.rewind or None
+        keep = self.setup.steps_per_replicate if self._watched else keep
+        trainer = self._rule_trainer if self._watched else None
         found = self.run.train(entries, Span(keep=keep), trainer=trainer)
         self.dense = dict(zip(self.rows, found, strict=True))
-
-    @property
-    def _kept_step(self) -> int | None:
-        """Of training, at which networks are scored or tickets start."""
-        return self.origin.step or self.origin.rewind or None
 
     def _start_dense(self, row: Row) -> Start:
         params = self.setup.initialize(row[1])
         full = self.setup.full_mask(params)
-        if self._rule is None or self._in_training:
+        if not self._watched:
             return Start(params, full)
         return Start(params, *self._begin_rule(full, self.levels[0], row))
+
+    def _train_fresh(self) -> None:
+        """The dense networks of fresh initializations, for arms that are matched to them.
+
+        They are no arm, and stand in no record.
+        """
+
+        def start(seed: int) -> Start:
+            params = self.setup.initialize(seed, 0)
+            return Start(params, self.setup.full_mask(params))
+
+        entries = [
+            Entry("dense", seed, 0, 0, 0.0, 0, Replicate(partial(start, seed), seed, rate))
+            for rate, seed in self.rows
+        ]
+        found = self.run.train(entries, recorded=False)
+        self.fresh = dict(zip(self.rows, found, strict=True))
+
+    def _dense_params(self, row: Row, draw: int | None) -> Params:
+        return (self.dense if draw is None else self.fresh)[row]().params
 
     # Masks.
 
@@ -154,22 +177,25 @@ class Search:
 
     def _start(self, arm: Arm, number: int, row: Row) -> Start:
         """Where an arm starts at a level."""
-        trained = partial(self._trained_params, number, row)
-        family, opt_state = self._families.of(row, trained, self.dense[row]), None
+        family, opt_state = self.setup.seed(row[1]), None
         mask, began = self._mask(number, row), self._begin(number, row)
         if began:
             kept = self._kept_at_begin(number, row)
             family, opt_state = family._replace(initial_params=kept.params), kept.opt_state
-        return start_of(arm, family, mask, self.levels[number].index, opt_state)
+        family = family._replace(
+            trained=partial(self._trained, number, row),
+            dense=partial(self._dense_params, row),
+        )
+        return arm.start(family, mask, self.levels[number].index, opt_state)
 
-    def _trained_params(self, number: int, row: Row) -> Params:
-        """Those of the trained network that a mask was found from."""
+    def _trained(self, number: int, row: Row) -> Params:
+        """The trained network that a mask was found from."""
         return self.dense[row]().params if self._rule else self._scored(number, row).params
 
     def _begin(self, number: int, row: Row) -> int:
         """The step that tickets of a level start from."""
         if self._rule is not None and self.config.early_bird_start == "emergence":
-            return self._early(row)[number][1]["step"] or 0
+            return self._said(row)[number]["step"] or 0
         return self.origin.rewind
 
     def _kept_at_begin(self, number: int, row: Row) -> Kept:
@@ -186,15 +212,18 @@ class Search:
         rate, seed = row
         level = self.levels[number]
         name = self.name if arm.name == "ticket" else arm.name
-        (spent, in_use), also = self._spent(number, row), self._families.spent(arm)
+        spent, in_use = self._spent(number, row)
+        if arm.name in MATCHED:  # and the dense network that it is matched to
+            whole = self.setup.steps_per_replicate
+            spent, in_use = spent + whole, in_use + whole
         return Entry(
             name, seed, arm.draw, level.index, level.target_sparsity,
-            more.pop("mask_steps", spent) + also,
+            more.pop("mask_steps", spent),
             Replicate(start, seed, rate),
             grid.name_of(self.setup.config, self.shape, rate),
             method=self.config.text("method") or self.config.text("criterion"),
-            mask_dense_steps=more.pop("mask_dense_steps", in_use) + also,
-            search=self._early(row)[number][1] if self._watched else {},
+            mask_dense_steps=more.pop("mask_dense_steps", in_use),
+            search=self._said(row)[number] if self._watched else {},
             **more,
         )  # fmt: skip
 
@@ -221,39 +250,13 @@ class Search:
                 rewound = self._kept_at_begin(number, row).params
             self.run.save_ticket(entry, self.setup.initialize(entry.seed), outcome, rewound)
 
-    # Cost.
-
     def _spent(self, number: int, row: Row) -> tuple[int, float]:
         """Steps of training before a mask, and the same with each as the share in use."""
+        if self._rule is None:
+            return self._costs.of_scores(number, self._pruner.steps)
         whole = self.setup.steps_per_replicate
-        if self._rule is not None:
-            steps = self._early(row)[number][1]["step"] or whole if self._watched else 0
-            return steps, float(steps)
-        after = self.config.schedule == "iterative"
-        rounds = self.levels[number].index if after else 1
-        before = [0.0, *(level.target_sparsity for level in self.levels)][:rounds]
-        steps, in_use = 0, 0.0
-        for place, sparsity in enumerate(before):
-            # A whole run to the point of scoring, then what is left of it after rewinding.
-            own = whole if self.origin.step is None else self.origin.step
-            own -= self.origin.rewind if place else 0
-            scoring = self._pruner.steps
-            steps += own + scoring
-            in_use += (own + scoring) * self._in_use(sparsity)
-        return steps, in_use
-
-    def _in_use(self, sparsity: float) -> float:
-        prunable, everything = self._sizes
-        return 1 - sparsity * prunable / everything
-
-    @cached_property
-    def _sizes(self) -> tuple[int, float]:
-        """Prunable weights, and those of all kernels."""
-        params = self.setup.initialize(self.rows[0][1])
-        mask = self.setup.full_mask(params)
-        none = jax.tree_util.tree_map(lambda m: np.zeros_like(m) if np.ndim(m) else m, mask)
-        number = count_prunable(mask)
-        return number, number / (1 - weights_in_use(params, none))
+        steps = (self._said(row)[number]["step"] or whole) if self._watched else 0
+        return steps, float(steps)
 
     # Methods that find a mask during training.
 
@@ -330,15 +333,17 @@ class Search:
         return Start(params, *self._begin_rule(full, self.levels[number], row))
 
     def _start_after(self, arm: Arm, number: int, row: Row, found: Again) -> Start:
-        outcome = found()
-        family = self._families.of(row, lambda: outcome.params, self.dense[row])
-        return start_of(arm, family, outcome.mask, self.levels[number].index)
+        family, outcome = self.setup.seed(row[1]), found()
+        family = family._replace(
+            trained=lambda: outcome.params, dense=partial(self._dense_params, row)
+        )
+        return arm.start(family, outcome.mask, self.levels[number].index)
 
     def _mean_in_use(self, number: int) -> float:
         """The mean share of weights in use while the mask of a level changes."""
         assert self._rule is not None
         steps, sparsity = self.setup.steps_per_replicate, self.levels[number].target_sparsity
-        return float(np.mean([self._in_use(s) for s in self._rule.sparsities(sparsity, steps)]))
+        return self._costs.in_use(float(np.mean(self._rule.sparsities(sparsity, steps))))
 
 
 def _row(entry: Entry) -> Row:

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from host_path import next_mask
 
 import lth_flax as lth
 from lth_flax.config import Config
-from lth_flax.pruning.levels import Level, from_rate, kept_counts, next_mask
+from lth_flax.pruning.levels import Level, from_rate, kept_counts
 from lth_flax.pruning.masks import apply_mask, count_kept, full_mask
 from lth_flax.pruning.scores import SCORES, InRounds, snip
 from lth_flax.pruning.select import prune
