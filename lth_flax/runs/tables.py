@@ -118,10 +118,10 @@ class Search:
         found = self.run.train(entries, Span(keep=keep), trainer=trainer)
         self.dense = dict(zip(self.rows, found, strict=True))
 
-    def _start_dense(self, row: Row) -> Start:
-        params = self.setup.initialize(row[1])
+    def _start_dense(self, row: Row, draw: int | None = None) -> Start:
+        params = self.setup.initialize(row[1], draw)
         full = self.setup.full_mask(params)
-        if not self._watched:
+        if draw is not None or not self._watched:
             return Start(params, full)
         return Start(params, *self._begin_rule(full, self.levels[0], row))
 
@@ -130,14 +130,10 @@ class Search:
 
         They are no arm, and stand in no record.
         """
-
-        def start(seed: int) -> Start:
-            params = self.setup.initialize(seed, 0)
-            return Start(params, self.setup.full_mask(params))
-
+        starts = {row: partial(self._start_dense, row, 0) for row in self.rows}
         entries = [
-            Entry("dense", seed, 0, 0, 0.0, 0, Replicate(partial(start, seed), seed, rate))
-            for rate, seed in self.rows
+            Entry("dense", seed, 0, 0, 0.0, 0, Replicate(start, seed, rate))
+            for (rate, seed), start in starts.items()
         ]
         found = self.run.train(entries, recorded=False)
         self.fresh = dict(zip(self.rows, found, strict=True))
