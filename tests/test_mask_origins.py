@@ -228,3 +228,9 @@ def test_the_same_from_flags():
     check_origin(Config(method="rigl"))  # the default is nobody's wish
     with pytest.raises(UserError, match="--distribution=uniform means nothing without"):
         refuse_ignored(Config(distribution="uniform"))
+
+
+def test_arms_know_the_trained_network():
+    result = found(arms=("ticket", "trained_signs"), levels=(0.5,))
+    for seed in range(2):
+        assert of(result, "trained_signs", 0.5)[seed].target_sparsity == 0.5
