@@ -209,6 +209,7 @@ def test_a_work_directory_is_read_again(tmp_path):
         ({"mask_from": 3}, "--mask_from=3 is no point of training"),
         ({"drop": 0.5}, "--drop=0.5 means nothing without --method=set or rigl"),
         ({"method": "rigl", "mask_start": 0.5}, "means nothing without --method=gradual"),
+        ({"method": "rigl", "scope": "tensor"}, "share weights among tensors by --distribution"),
         ({"method": "snip"}, "expected one of early_bird, gradual, set, rigl, or module:function"),
         ({"method": "gradual", "mask_end": 1.0}, "expected mask_start <= mask_end < 1"),
         ({"mask_from": "initialization", "score": "magnitude_increase"}, "compares trained with"),
