@@ -84,6 +84,10 @@ NEEDS: Mapping[str, Need] = {
     "clip_norm": _NAMED,
     "momentum": _NAMED,
     "weight_decay": _NAMED,
+    "scope": Need(
+        "another --method: set and rigl share weights among tensors by --distribution",
+        lambda config: config.method not in ("set", "rigl"),
+    ),
     "mask_every": _method("gradual", "set", "rigl"),
     "mask_end": _method("gradual", "set", "rigl"),
     "mask_start": _method("gradual"),

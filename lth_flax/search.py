@@ -5,6 +5,10 @@ prune a share of what survives, put the mask back on theta_0, and again. One-sho
 from the dense network. With a rewind point, tickets start from where the dense network was
 by then (late rewinding, Frankle et al., arXiv 1912.05671), as do shuffled and random masks;
 `reinit` starts fresh, and all have trained as many steps in the end.
+
+Masks may come from elsewhere: from scores at initialization or at a step (`mask_from`), from the
+dense network while it trains (Early-Bird), or from a training in which the mask changes (`method`).
+The tables of all of them are in `runs.tables`.
 """
 
 import itertools

@@ -27,6 +27,16 @@ ALONE = [
     (f"--clip_norm=0.5 --optimizer={OPTIMIZER}", "--optimizer=adam"),
     (f"--momentum=0.5 --optimizer={OPTIMIZER}", "--optimizer=sgd"),
     (f"--weight_decay=0.5 --optimizer={OPTIMIZER}", "--optimizer=sgd"),
+    ("--scope=tensor --method=rigl", "--method=gradual"),
+    ("--mask_every=7", "--method=set"),
+    ("--mask_end=0.6", "--method=rigl"),
+    ("--mask_start=0.1", "--method=gradual"),
+    ("--initial_sparsity=0.1 --method=set", "--method=gradual"),
+    ("--drop=0.2 --method=gradual", "--method=set"),
+    ("--distribution=uniform", "--method=rigl"),
+    ("--early_bird_distance=0.2", "--method=early_bird"),
+    ("--early_bird_draws=2", "--method=early_bird"),
+    ("--early_bird_start=emergence --method=gradual", "--method=early_bird"),
 ]
 
 

@@ -209,6 +209,7 @@ def test_a_work_directory_is_read_again(tmp_path):
         ({"mask_from": 3}, "--mask_from=3 is no point of training"),
         ({"drop": 0.5}, "--drop=0.5 means nothing without --method=set or rigl"),
         ({"method": "rigl", "mask_start": 0.5}, "means nothing without --method=gradual"),
+        ({"method": "rigl", "scope": "tensor"}, "share weights among tensors by --distribution"),
         ({"method": "snip"}, "expected one of early_bird, gradual, set, rigl, or module:function"),
         ({"method": "gradual", "mask_end": 1.0}, "expected mask_start <= mask_end < 1"),
         ({"mask_from": "initialization", "score": "magnitude_increase"}, "compares trained with"),
@@ -228,3 +229,9 @@ def test_the_same_from_flags():
     check_origin(Config(method="rigl"))  # the default is nobody's wish
     with pytest.raises(UserError, match="--distribution=uniform means nothing without"):
         refuse_ignored(Config(distribution="uniform"))
+
+
+def test_arms_know_the_trained_network():
+    result = found(arms=("ticket", "trained_signs"), levels=(0.5,))
+    for seed in range(2):
+        assert of(result, "trained_signs", 0.5)[seed].target_sparsity == 0.5

@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
     configuration: what tells it from rows of other configurations, or nothing.
     learning_rate: of its configuration, where the replicate has another.
-    method: what found its mask.
+    method: what found its mask, where it is not the criterion.
     train_steps: of its own training.
     mask_dense_steps: `mask_steps`, each as the share of weights in use; None: all were.
     in_use: the mean share of weights in use during its own training, where its mask changed.
@@ -135,7 +135,7 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
         "diverged_epoch": outcome.diverged_epoch,
         "train_examples": sum(map(len, examples.draw(entry.seed)["train"])),
         "test_drawn": examples.test_drawn,
-        "method": entry.method,
+        "method": "dense" if entry.arm == "dense" else entry.method or method.criterion,
         "train_steps": entry.train_steps,
         "dense_steps": _dense_steps(entry, outcome),
     }

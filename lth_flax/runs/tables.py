@@ -107,7 +107,6 @@ class Search:
                 "dense", row[1], 0, 0, 0.0, 0,
                 Replicate(partial(self._start_dense, row), row[1], row[0]),
                 grid.name_of(self.setup.config, self.shape, row[0]),
-                method="dense",
             )
             for row in self.rows
         ]  # fmt: skip
