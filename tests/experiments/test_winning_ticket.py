@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from lth_flax import cli
-from lth_flax.config import Config, StabilityConfig
+from lth_flax.config import CompareConfig, Config, StabilityConfig
 from lth_flax.data.dataset import build_dataset
 from lth_flax.data.sources import load_source
 from lth_flax.models.classifier import BiLSTMClassifier
@@ -341,7 +341,8 @@ def test_the_promised_configurations_are_there():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_parses(path):
-    kind = StabilityConfig if "connectivity" in path.stem else Config
+    kinds = {"tweets_connectivity": StabilityConfig, "compare_methods_tweets": CompareConfig}
+    kind = kinds.get(path.stem, Config)
     config = cli.parse(kind, [f"--flagfile={path}"])
     given = [line[2:].partition("=") for line in path.read_text().splitlines() if line[:2] == "--"]
     assert given
