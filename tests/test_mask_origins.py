@@ -17,6 +17,7 @@ from lth_flax.pruning.select import prune
 from lth_flax.runs.origin import check_origin
 from lth_flax.training.changing_masks import changing
 
+COMPILES_MOST = pytest.mark.slow
 TOTAL = 6 * 16 + 16 * 2
 STEPS = 15  # three epochs of five
 LEVELS = (0.5, 0.8)
@@ -95,7 +96,7 @@ def test_from_the_end_it_costs_every_round():
     assert {record.dense_steps for record in of(result, "dense", 0.0)} == {STEPS}
 
 
-@pytest.mark.parametrize("method", ["gradual", "set", "rigl"])
+@pytest.mark.parametrize("method", ["gradual", pytest.param("set", marks=COMPILES_MOST), "rigl"])
 def test_a_mask_that_changes_is_what_tickets_and_records_have(method):
     result = found(method=method, mask_every=2)
     for (_, level), ticket in result.tickets.items():
@@ -124,6 +125,7 @@ def test_a_mask_that_changes_is_what_tickets_and_records_have(method):
         assert (record.achieved_sparsity < 0.7) == begun
 
 
+@COMPILES_MOST
 def test_a_changing_mask_is_the_same_in_another_table_and_another_run():
     whole = found(method="rigl", mask_every=2)
     alone = search(method="rigl", mask_every=2, levels=[0.5, 0.8], seeds=range(1, 2))
@@ -131,7 +133,9 @@ def test_a_changing_mask_is_the_same_in_another_table_and_another_run():
     assert mine == [record.score for record in of(whole, "ticket", 0.8)][1:]
 
 
-@pytest.mark.parametrize("start", ["initialization", "emergence"])
+@pytest.mark.parametrize(
+    "start", ["initialization", pytest.param("emergence", marks=COMPILES_MOST)]
+)
 def test_early_bird_says_what_of_dense_training_it_cost(start):
     result = found(method="early_bird", early_bird_start=start, early_bird_distance=0.5)
     for level in LEVELS:
@@ -152,6 +156,7 @@ def test_early_bird_says_what_of_dense_training_it_cost(start):
     assert any(record.search["emerged"] for record in of(result, "ticket", 0.5))
 
 
+@COMPILES_MOST
 def test_one_that_never_emerges_has_its_last_mask():
     result = found(method="early_bird", early_bird_distance=0.0, early_bird_draws=1)
     for record in of(result, "ticket", 0.8):  # three draws are too few to compare
@@ -187,6 +192,7 @@ def scores(result):
     return {(r.row_id, r.checkpoint, r.split): (r.score, r.dense_steps) for r in result.records}
 
 
+@COMPILES_MOST
 def test_a_work_directory_is_read_again(tmp_path):
     task = mlp()
     whole = search(task, method="rigl", mask_every=2, work_dir=tmp_path)
