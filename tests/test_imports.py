@@ -44,7 +44,7 @@ ALLOWED = {
         "types", "errors", "randomness", "numerics", "compat", "quiet", "files", "orbax_arrays",
         "storage", "records", "pruning", "data.batches",
     },
-    "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
+    "tickets": {"errors", "types", "files", "orbax_arrays", "storage", "pruning"},
     "analysis": {
         "config", "errors", "files", "flagfile", "identity", "records", "predictions", "parts",
         "streams", "jax_import",
