@@ -21,7 +21,7 @@ from lth_flax.analysis.paper import Curve, paper_curves
 from lth_flax.analysis.result import Options, summary_text
 from lth_flax.analysis.summary import summarize
 from lth_flax.analysis.terminal import terminal_text
-from lth_flax.config import Config
+from lth_flax.config import Config, home_expanded
 from lth_flax.errors import UserError
 from lth_flax.files import make_directory, write_bytes_atomic, write_text_atomic
 from lth_flax.flagfile import value_of
@@ -200,7 +200,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit status."""
     parser = _Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("directories", nargs="+", metavar="DIR", help="work directories")
-    parser.add_argument("--out", help="a new directory, for what is merged; or for the report")
+    parser.add_argument(
+        "--out", type=home_expanded, help="a new directory, for what is merged; or for the report"
+    )
     parser.add_argument(
         "--margin",
         type=_margin,
