@@ -1,6 +1,5 @@
 """Breakdown sparsities: where pruning begins to cost accuracy, of every arm and configuration."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -11,15 +10,14 @@ from lth_flax.analysis.plot_style import (
     PAGE_MM,
     SparsityScale,
     arm_styles,
+    factor_looks,
     finish,
     new_figure,
-    ordered_styles,
     style,
     what_ran,
 )
+from lth_flax.analysis.terminal import Summary, scored
 from lth_flax.analysis.words import factor_values, plain
-
-Summary = Mapping[str, Any]
 
 
 def breakdown_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
@@ -66,11 +64,9 @@ def has_breakdown(summary: Summary) -> bool:
 def _rows(summary: Summary) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
     """(label, style, crossings); a network that learned nothing has none."""
     found = []
-    first = next(iter(summary["factors"]), None)
-    values = summary["factors"].get(first, [])
-    looks = dict(zip(values, ordered_styles(values), strict=True))
+    first, looks = factor_looks(summary)
     for one in summary["configurations"]:
-        table = one["checkpoints"][one["primary_checkpoint"]]["breakdown"]["arms"]
+        table = scored(one)["breakdown"]["arms"]
         styles = arm_styles(one["arms"])
         for arm, crossings in table.items():
             if crossings["runs"] and one["levels"]:

@@ -5,17 +5,16 @@
 
 import io
 from collections.abc import Mapping
-from typing import Any
 
 from matplotlib.figure import Figure
 
-from lth_flax.analysis.draw_accuracy import accuracy_figure
 from lth_flax.analysis.draw_breakdown import breakdown_figure, has_breakdown
 from lth_flax.analysis.draw_density import density_figure, masks_of
-from lth_flax.analysis.draw_gap import gap_figure, retraining_figure
 from lth_flax.analysis.draw_learning import learning_figure
+from lth_flax.analysis.draw_scores import accuracy_figure, gap_figure, retraining_figure
 from lth_flax.analysis.paper import Curve
 from lth_flax.analysis.plot_style import COLUMN_MM, PAGE_MM, style
+from lth_flax.analysis.terminal import Summary, scored
 
 __all__ = [
     "COLUMN_MM",
@@ -29,8 +28,6 @@ __all__ = [
     "learning_figure",
     "retraining_figure",
 ]
-
-Summary = Mapping[str, Any]
 
 
 def figures_of(
@@ -57,7 +54,7 @@ def _figures(
     summary: Summary, paper: Mapping[str, Curve] | None, width_mm: float
 ) -> dict[str, Figure]:
     ones = summary["configurations"]
-    found = [one["checkpoints"][one["primary_checkpoint"]] for one in ones]
+    found = [scored(one) for one in ones]
     figures = {"accuracy": accuracy_figure(summary, paper, width_mm)}
     if any(gaps["levels"] for one in found for gaps in one["comparisons"].values()):
         figures["gap"] = gap_figure(summary, width_mm)
