@@ -277,6 +277,8 @@ class CurvePoint:
 
 
 Row = TypeVar("Row", Record, CurvePoint)
+Item = TypeVar("Item")
+Key = TypeVar("Key")
 
 
 def _kinds(row_type: type[Any]) -> dict[str, Kind]:
@@ -295,6 +297,27 @@ RUN_COLUMNS = (
     "experiment", "dataset", "data_fingerprint", "schedule", "scope", "criterion", "mask_from",
 )  # fmt: skip
 """What the rows of a run have in common, besides their settings."""
+
+
+def where(rows: Iterable[Record], **columns: Any) -> list[Record]:
+    """The rows whose columns have these values.
+
+    >>> where([], arm="dense", split="test")
+    []
+    """
+    return [row for row in rows if all(getattr(row, n) == v for n, v in columns.items())]
+
+
+def grouped(rows: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Rows by their key, keys in the order of their first row.
+
+    >>> grouped("abca", str.upper)
+    {'A': ['a', 'a'], 'B': ['b'], 'C': ['c']}
+    """
+    found: dict[Key, list[Item]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
 
 
 def arm_order(arm: str) -> tuple[int, str]:

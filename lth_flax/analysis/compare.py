@@ -12,7 +12,7 @@ from lth_flax.analysis.statistics import Design, Estimate, equivalence, seeds_ne
 from lth_flax.analysis.tables import idle_arms, nothing_learned
 from lth_flax.analysis.verdict import decide
 from lth_flax.predictions import Predictions
-from lth_flax.records import Record
+from lth_flax.records import Record, where
 
 
 def design_of(records: Sequence[Record]) -> Design:
@@ -52,7 +52,7 @@ def compared(
     """Treatment against one control, from rows that differ in learning rate at most."""
     arms = (options.treatment, control)
     pairs = pair(rows, *arms, checkpoint=checkpoint, incomplete="drop")
-    scored = [row for row in rows if row.checkpoint == checkpoint and row.split == "test"]
+    scored = where(rows, checkpoint=checkpoint, split="test")
     found = measure(pairs.levels, options.primary_sparsity)
     inside = [] if found is None else [v for v in pairs.levels if found.range[0] <= v]
     notes = [text for text in (idle_arms(scored, arms), note) if text]

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from lth_flax.analysis.compare import compared, design_of
 from lth_flax.analysis.learning import unfinished
 from lth_flax.analysis.merge import FACTORS, Values, values_of
+from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.permutation import FactorPermutation
 from lth_flax.analysis.result import (
     ChosenRates,
@@ -23,10 +24,10 @@ from lth_flax.analysis.result import (
     Options,
     OwnRates,
 )
-from lth_flax.analysis.statistics import Design, Estimate, estimate, holm
+from lth_flax.analysis.statistics import Design, Estimate, estimate, holm, mean_by_seed
 from lth_flax.analysis.tables import scores_by_seed
 from lth_flax.predictions import Predictions
-from lth_flax.records import CurvePoint, Record, arm_order
+from lth_flax.records import CurvePoint, Record, arm_order, grouped, where
 
 Group = Sequence[Record]
 """The records of one configuration."""
@@ -52,17 +53,21 @@ def best_rates(groups: Sequence[Group]) -> dict[float, Group]:
     Depths without a validation score are left out.
     """
     found: dict[float, tuple[float, Group]] = {}
-    for group in sorted(groups, key=lambda group: values_of(group[0]) or ()):
-        scores = scores_by_seed(
-            row
-            for row in group
-            if (row.arm, row.split, row.checkpoint) == ("dense", "validation", "last")
-        )
-        depth = (values_of(group[0]) or (0.0,))[0]
-        mean = round(float(np.mean(list(scores.values()))), 9) if scores else -1.0
+    for group in sorted(groups, key=_values):
+        scores = _dense(group, "validation").values()
+        mean = round(float(np.mean(list(scores))), 9) if scores else -1.0
+        depth = _values(group)[0]
         if scores and (depth not in found or mean > found[depth][0]):
             found[depth] = (mean, group)
     return {depth: found[depth][1] for depth in sorted(found)}
+
+
+def _values(group: Group) -> Values:
+    return values_of(group[0]) or (0.0,)
+
+
+def _dense(group: Group, split: str) -> BySeed:
+    return scores_by_seed(where(group, arm="dense", split=split, checkpoint="last"))
 
 
 def own_rates(
@@ -79,23 +84,21 @@ def own_rates(
     if "learning_rate" not in varying:
         return []
     at = FACTORS.index("learning_rate")
-    families: dict[Values, list[Record]] = {}
-    for group in groups:
-        values = values_of(group[0]) or ()
-        families.setdefault(values[:at] + values[at + 1 :], []).extend(group)
+    others = {name: values for name, values in varying.items() if name != "learning_rate"}
+    families = grouped(groups, lambda group: _values(group)[:at] + _values(group)[at + 1 :])
     result = []
-    for rest, rows in sorted(families.items()):
-        rates = sorted({float(row.settings["learning_rate"]) for row in rows})
+    for _, family in sorted(families.items()):
+        rows = [row for group in family for row in group]
+        rates = sorted({rate_of(row) for row in rows})
         arms = {row.arm for row in rows}
         controls = sorted(arms - {"dense", options.treatment}, key=arm_order)
-        scored = {split: {r.row_id for r in rows if r.split == split} for split in _SPLITS}
-        if len(rates) < 2 or options.treatment not in arms or not controls:
+        test, validation = (where(rows, split=split) for split in ("test", "validation"))
+        chosen = {row.row_id for row in test} <= {row.row_id for row in validation}
+        if len(rates) < 2 or options.treatment not in arms or not controls or not chosen:
             continue
-        if not scored["test"] <= scored["validation"]:  # nothing to choose by
-            continue
-        others = {n: v for n, v in varying.items() if n != "learning_rate"}
-        values = (*rest[:at], rates[0], *rest[at:])
-        note = unfinished([r for r in rows if r.split == "test"], curves, options.margin_points)
+        values = _values(family[0])
+        note = unfinished(test, curves, options.margin_points)
+        design = design_of(rows)
         result.append(
             OwnRates(
                 name=name_of(values, others),
@@ -103,21 +106,13 @@ def own_rates(
                 rates=rates,
                 comparisons={
                     control: compared(
-                        rows,
-                        control,
-                        design_of(rows),
-                        options,
-                        predictions=predictions,
-                        note=note,
+                        rows, control, design, options, predictions=predictions, note=note
                     )
                     for control in controls
                 },
             )
         )
     return result
-
-
-_SPLITS = ("test", "validation")
 
 
 def average(configurations: Sequence[Configuration]) -> dict[str, list[dict[str, float]]]:
@@ -157,54 +152,35 @@ def factor_tests(
     tables = {
         tuple(one.factors[name] for name in FACTORS): _outcomes(one) for one in configurations
     }
-    names = [n for n in next(iter(tables.values())) if all(n in t for t in tables.values())]
+    first, *others = tables.values()
     tests = []
     for factor, levels in varying.items():
-        for outcome in names:
+        for outcome in (name for name in first if all(name in table for table in others)):
             matrix, seeds = _matrix(tables, factor, levels, outcome)
             if seeds:
                 censored = any(table[outcome][1] for table in tables.values())
                 test = _test(matrix, seeds, levels, factor, outcome, options, design, censored)
                 tests.append(test)
     at_best = best_rates(groups)
-    by_depth = {
-        depth: scores_by_seed(
-            row
-            for row in group
-            if (row.arm, row.split, row.checkpoint) == ("dense", "test", "last")
-        )
-        for depth, group in at_best.items()
-    }
+    by_depth = {depth: _dense(group, "test") for depth, group in at_best.items()}
     shared = sorted(set.intersection(*map(set, by_depth.values()))) if by_depth else []
-    if "num_layers" in varying and len(varying) > 1 and len(by_depth) > 1 and shared:
-        matrix = np.array([[by_depth[depth][seed] for depth in by_depth] for seed in shared])
-        tests.append(
-            _test(
-                matrix,
-                shared,
-                list(by_depth),
-                "num_layers",
-                "dense accuracy at the rate chosen on validation",
-                options,
-                design,
-                False,
-            )
-        )
-        adjusted = _adjusted(tests, options)
-        chosen = [
-            dict(zip(FACTORS, values_of(group[0]) or (), strict=True)) for group in at_best.values()
-        ]
-        return adjusted[:-1], ChosenRates(chosen, adjusted[-1])
-    return _adjusted(tests, options), None
+    if not ("num_layers" in varying and len(varying) > 1 and len(by_depth) > 1 and shared):
+        return _adjusted(tests, options), None
+    matrix = np.array([[by_depth[depth][seed] for depth in by_depth] for seed in shared])
+    name = "dense accuracy at the rate chosen on validation"
+    tests.append(_test(matrix, shared, list(by_depth), "num_layers", name, options, design, False))
+    *adjusted, last = _adjusted(tests, options)
+    chosen = [dict(zip(FACTORS, _values(group), strict=True)) for group in at_best.values()]
+    return adjusted, ChosenRates(chosen, last)
 
 
 def _outcomes(one: Configuration) -> Outcomes:
     """What a factor may move, by seed; sparsities in points, so that all read alike."""
     found = one.checkpoints[one.primary_checkpoint]
     outcomes: Outcomes = {}
-    for cell in found.table:
-        if cell.arm == "dense":
-            outcomes["dense accuracy"] = (dict(cell.score.by_seed), False)
+    dense = next((cell for cell in found.table if cell.arm == "dense"), None)
+    if dense is not None:
+        outcomes["dense accuracy"] = (dict(dense.score.by_seed), False)
     for kind, table in (("breakdown", found.breakdown), ("crater", found.crater)):
         for arm, crossings in table.arms.items():
             outcomes[f"{kind} sparsity of {arm}"] = (_points(crossings), crossings.sparsity is None)
@@ -216,10 +192,7 @@ def _outcomes(one: Configuration) -> Outcomes:
 
 
 def _points(crossings: Crossings) -> BySeed:
-    by_seed: dict[int, list[float]] = {}
-    for run in crossings.runs:
-        by_seed.setdefault(run["seed"], []).append(100 * run["sparsity"])
-    return {seed: float(np.mean(values)) for seed, values in by_seed.items()}
+    return mean_by_seed((run["seed"], 100 * run["sparsity"]) for run in crossings.runs)
 
 
 def _matrix(

@@ -28,11 +28,6 @@ PRIMARY_SPARSITY = (0.5, 0.96)
 _SAME_LEVEL = 1e-9
 
 
-def percent(record: Record) -> float:
-    """The score of a record that is compared."""
-    return record.score
-
-
 def rate_of(record: Record) -> float:
     """Its learning rate; 0 where the settings do not say."""
     return float(record.settings.get("learning_rate", 0.0))
@@ -259,8 +254,8 @@ def pair(
         tuple(levels),
         tuple(seeds),
         tuple(rates),
-        np.array([sign * percent(cells[cell]) for cell in grid], float).reshape(shape),
-        np.array([sign * percent(chooses[cell]) for cell in grid], float).reshape(shape)
+        np.array([sign * cells[cell].score for cell in grid], float).reshape(shape),
+        np.array([sign * chooses[cell].score for cell in grid], float).reshape(shape)
         if complete
         else None,
         row_ids.reshape(shape),

@@ -31,7 +31,7 @@ from lth_flax.analysis.tables import (
 )
 from lth_flax.errors import UserError
 from lth_flax.predictions import Predictions
-from lth_flax.records import CHECKPOINTS, RUN_COLUMNS, CurvePoint, Record, arm_order
+from lth_flax.records import CHECKPOINTS, RUN_COLUMNS, CurvePoint, Record, arm_order, where
 
 
 def summarize(
@@ -53,7 +53,7 @@ def summarize(
       UserError: there is no row of the test split, or a row is there twice.
     """
     options = options or Options()
-    groups = [g for g in split_groups(records) if any(row.split == "test" for row in g)]
+    groups = [group for group in split_groups(records) if where(group, split="test")]
     if not groups:
         raise UserError("no record of the test split; nothing to analyze")
     metric = groups[0][0].metric
@@ -94,15 +94,15 @@ def _configuration(
 ) -> Configuration:
     """Tables, tests and verdicts of one setting."""
     design = design_of(records)
-    test = [row for row in records if row.split == "test"]
+    test = where(records, split="test")
     primary = next(one for one in CHECKPOINTS if any(row.checkpoint == one for row in test))
-    scored = [row for row in test if row.checkpoint == primary]
+    scored = where(test, checkpoint=primary)
     present = {row.arm for row in test}
     note = unfinished(scored, curves, options.margin_points)
     controls = sorted(present - {"dense", options.treatment}, key=arm_order)
     checkpoints = {
         one: _checkpoint(
-            [row for row in records if row.checkpoint == one],
+            where(records, checkpoint=one),
             controls if options.treatment in present else [],
             design,
             options,
@@ -145,7 +145,7 @@ def _checkpoint(
     predictions: Predictions | None,
     note: str,
 ) -> Checkpoint:
-    rows = [row for row in records if row.split == "test"]
+    rows = where(records, split="test")
 
     def crossings(runs: breakdown.Runs) -> Any:
         return breakdown.crossing_table(

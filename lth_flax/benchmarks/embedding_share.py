@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.benchmarks.shapes import TWEETS
 from lth_flax.benchmarks.train_step import REPLICATES, in_jax
@@ -50,7 +51,7 @@ def main() -> None:
         found[str(words)] = {"trained_ms": ms[0], "frozen_ms": ms[1], "share": share}
         cells = [f"{m['median']:.2f}" for m in ms]
         rows.append([f"{words:,}", *cells, f"{share['median']:.0%}"])
-    print(timing.table(rows))
+    print(aligned(rows))
     timing.write_result(
         arguments.json, {"machine": timing.describe_machine(), "shape": str(TWEETS), "words": found}
     )

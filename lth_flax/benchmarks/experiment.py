@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.data.sources import SourceOptions, load_source
 from lth_flax.training.host import cores_here
@@ -209,7 +210,7 @@ def as_table(name: str, found: dict[str, Any]) -> str:
     for who in ("ours", "torch"):
         times = f"{ratio:.2f}" if who == "torch" else ""
         rows.append([who, f"{seconds[who]['median']:.1f}", times, f"{accuracy[who]['dense']:.1%}"])
-    return timing.table(rows) + "\n"
+    return aligned(rows) + "\n"
 
 
 if __name__ == "__main__":

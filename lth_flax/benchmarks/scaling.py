@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.benchmarks.jax_worker import STEPS
 from lth_flax.benchmarks.shapes import (
@@ -83,7 +84,7 @@ def main() -> None:
         times = "" if name == "1" else f"{scaling['median']:.2f}"
         spread = f"{rate['least']:.1f} to {rate['most']:.1f}"
         rows.append([name, f"{rate['median']:.1f}", spread, times])
-    print(timing.table(rows))
+    print(aligned(rows))
     memory: dict[str, Any] = {}
     for words in (WORDS, 10_000):
         found = bytes_of_a_row(words)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.benchmarks.flax_model import FlaxClassifier
 from lth_flax.benchmarks.shapes import (
@@ -186,7 +187,7 @@ def as_table(name: str, found: dict[str, Any]) -> str:
         )
     share = found["share_of_matrix_product"]["median"]
     rate = found["matrix_product_gflops"]["median"]
-    return f"{timing.table(rows)}\n{share:.0%} of the {rate:.0f} GFLOP/s of a matrix product\n"
+    return f"{aligned(rows)}\n{share:.0%} of the {rate:.0f} GFLOP/s of a matrix product\n"
 
 
 if __name__ == "__main__":

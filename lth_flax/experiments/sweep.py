@@ -29,6 +29,7 @@ from lth_flax.analysis.blocks import (
 )
 from lth_flax.analysis.merge import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
+from lth_flax.analysis.result import Options
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import Config, SweepConfig, settings_of
 from lth_flax.errors import UserError
@@ -246,8 +247,7 @@ def _merge(config: SweepConfig, directory: Path, tasks: Sequence[Task]) -> None:
         answer = write_merged(
             out,
             join_blocks(blocks),
-            margin=config.margin,
-            alpha=config.alpha,
+            Options(margin_points=config.margin, alpha=config.alpha),
             flags=bool(name),  # those of the sweep replay the sweep
         )
         reports.append(page_of(out))

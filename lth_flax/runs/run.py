@@ -340,6 +340,7 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Statistics, and with a directory figures, the page and the terminal's answer."""
         config, directory = self.setup.config, self.directory
+        options = Options(margin_points=config.margin, alpha=config.alpha)
         if not self.finished:
             self._progress.close()
             if self._checkpoints:
@@ -347,16 +348,15 @@ class Run:
         if directory is None:
             self.provenance = self._provenance(finished=True)
             block = Block("run", self.records, self.curves, self.predictions)
-            return summary_of(block, Options(margin_points=config.margin, alpha=config.alpha))
+            return summary_of(block, options)
         self.provenance = self._finished_provenance(directory)
         summary, answer = write_report(
             directory,
             # As anyone would rebuild it: from the file, not from memory.
             read_block(directory),
+            options,
             settings=config.texts(),
             provenance=self.provenance,
-            margin=config.margin,
-            alpha=config.alpha,
         )
         if not self.finished:
             # Last: from now on the records are the answer, and checkpoints are not needed.
