@@ -14,7 +14,7 @@ import numpy as np
 from lth_flax.config import Config, settings_of
 from lth_flax.data.batches import SPLITS, Members, stratified_split
 from lth_flax.errors import UserError
-from lth_flax.types import Array, Batch, Mask, Params
+from lth_flax.types import Array, Batch, Mask, Params, Units
 
 Arrays = Mapping[str, np.ndarray]
 """Name -> array; the leading axis is the examples."""
@@ -28,12 +28,14 @@ class ModelInfo:
     words: what it is, for a terminal.
     num_classes: of a classifier's output.
     is_connected: (params, mask) -> whether input still reaches output.
+    units: params -> its groups of units, for what works on whole units.
     """
 
     settings: Mapping[str, Any]
     words: str
     num_classes: int | None = None
     is_connected: Callable[[Params, Mask], bool] | None = None
+    units: Units | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.identity import WORD_VECTORS, file_digest
 from lth_flax.models.classifier import BiLSTMClassifier
+from lth_flax.models.units import units
 from lth_flax.pruning.connectivity import is_connected
 from lth_flax.runs.choices import seed_block
 from lth_flax.runs.grid import shapes
@@ -163,6 +164,7 @@ def text_task(
             words=f"{num_layers}-layer bidirectional LSTM, {model.hidden_size} units per direction",
             num_classes=model.num_classes,
             is_connected=is_connected,
+            units=units,
         ),
         name="text_classification",
         start=start if vectors else None,

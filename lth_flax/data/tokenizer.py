@@ -11,7 +11,6 @@ apart; composition again.
 """
 
 import re
-import sys
 import unicodedata
 from collections.abc import Callable, Iterable
 
@@ -27,9 +26,12 @@ def _class_of(code_points: Iterable[int]) -> str:
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
 
 
-# Vowel signs, accents, viramas, nuktas: `re` does not count them to a word.
+# Vowel signs, accents, viramas, nuktas: `re` does not count them to a word. Planes 2 and 3 are
+# Han, 4 to 13 empty, 15 and 16 private: looking there would be most of the time of an import.
 _MARKS = _class_of(
-    code for code in range(0x300, sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"
+    code
+    for code in (*range(0x300, 0x20000), *range(0xE0000, 0xF0000))
+    if unicodedata.category(chr(code))[0] == "M"
 )
 # Written without blanks between words: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han.
 _UNSPACED = (

@@ -1,0 +1,66 @@
+"""The units of a stacked bidirectional LSTM classifier, as data: what each owns, who reads it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lth_flax.models.lstm import DIRECTIONS
+from lth_flax.types import UnitGroup, UnitPart
+
+_GATES = 4
+_G = 2
+"""The place of g, what a step adds to the cell, among the gates i, f, g, o."""
+
+
+def units(params: Mapping[str, Any]) -> tuple[UnitGroup, ...]:
+    """The features of the word vectors, then the units of every layer, forward before backward.
+
+    Unit j of a layer and direction owns column j of each gate in both kernels and
+    the bias; row j of its recurrent kernel, and its row in the input kernels of both
+    directions of the next layer, or in the head, read it.
+
+    Args:
+      params: of a `BiLSTMClassifier`, in the public layout; only shapes are read. Widths
+        may differ between layers and directions.
+    """
+    depth = sum(1 for name in params if name.startswith("lstm_"))
+    embedding = (UnitPart(("embedding", "embedding"), 1),)
+    features = np.shape(params["embedding"]["embedding"])[1]
+    groups = [UnitGroup("embedding", "features", features, embedding, _next(0, 0), embedding)]
+    for layer in range(depth):
+        before = 0
+        for direction in DIRECTIONS:
+            where = (f"lstm_{layer}", direction)
+            size = np.shape(params[where[0]][direction]["recurrent_kernel"])[0]
+            starts = tuple(gate * size for gate in range(_GATES))
+            owned = (
+                UnitPart((*where, "input_kernel"), 1, starts),
+                UnitPart((*where, "recurrent_kernel"), 1, starts),
+                UnitPart((*where, "bias"), 0, starts),
+            )
+            following = (
+                _next(layer + 1, before)
+                if layer + 1 < depth
+                else (UnitPart(("head", "kernel"), 0, (before,)),)
+            )
+            groups.append(
+                UnitGroup(
+                    name="/".join(where),
+                    kind="units",
+                    size=size,
+                    owned=owned,
+                    readers=(UnitPart((*where, "recurrent_kernel"), 0), *following),
+                    drive=tuple(part._replace(starts=(starts[_G],)) for part in owned),
+                )
+            )
+            before += size
+    return tuple(groups)
+
+
+def _next(layer: int, start: int) -> tuple[UnitPart, ...]:
+    """The rows from `start` on of the input kernels of a layer."""
+    return tuple(
+        UnitPart((f"lstm_{layer}", direction, "input_kernel"), 0, (start,))
+        for direction in DIRECTIONS
+    )
