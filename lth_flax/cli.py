@@ -10,21 +10,29 @@ import os
 import stat
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 # Before anything imports TFDS or TensorFlow-like libraries: their banners are not for users.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags, logging  # noqa: E402
 
+from lth_flax.streams import fail, unfailing  # noqa: E402
+
+try:  # before any other module imports them
+    import flax  # noqa: F401
+    import jax  # noqa: F401
+except ValueError as _error:  # JAX_ENABLE_X64=maybe
+    fail(f"{_error}: correct this variable of the environment, or unset it")
+
 from lth_flax import interrupt  # noqa: E402
 from lth_flax.config import ALIASES, Config, Setting, settings_of  # noqa: E402
-from lth_flax.errors import UserError  # noqa: E402
+from lth_flax.errors import Planned, UserError  # noqa: E402
+from lth_flax.ignored import DEFAULTS, UNUSED, notes, refuse_ignored, refuse_unused  # noqa: E402
 from lth_flax.quiet import quiet_process  # noqa: E402
 
-BAD_INPUT = 2
 MOST_FLAGFILE_BYTES = 1 << 20
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -33,84 +41,63 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 def run(
     main: Callable[[AnyConfig], None],
     config: type[AnyConfig] = Config,  # type: ignore[assignment]
-    *,
-    unused: Collection[str] = (),
-    defaults: Mapping[str, Any] | None = None,
+    name: str = "",
 ) -> None:
     """Runs `main` with the settings of the command line.
 
     Args:
       main: raises `UserError` for bad input.
-      unused: settings that mean nothing to this command. A flagfile may hold
-        them at their defaults.
-      defaults: of this command, where they differ from those of `config`.
+      name: of the command, in `UNUSED` and `DEFAULTS`.
     """
     logging.set_verbosity(logging.ERROR)
-    try:
-        if {"--help", "-help", "--helpfull", "-h", "-?"} & set(sys.argv[1:]):
-            print(help_text(main, config, unused=unused, defaults=defaults), flush=True)
+    with unfailing():
+        try:
+            if {"--help", "-help", "--helpfull", "-h", "-?"} & set(sys.argv[1:]):
+                print(help_text(main, config, name))
+                return
+            settings = parse(config, sys.argv[1:], name)
+            for note in notes(settings):
+                print(note)
+            interrupt.install()
+            quiet_process()
+            main(settings)
+        except Planned:
             return
-        settings = parse(config, sys.argv[1:], unused=unused, defaults=defaults)
-        interrupt.install()
-        quiet_process()
-        main(settings)
-    except UserError as error:
-        fail(str(error))
-    except interrupt.Interrupted as stop:
-        interrupt.leave(stop.signum)
-    except BrokenPipeError:  # a reader such as `head` that has seen enough
-        os._exit(BAD_INPUT)
+        except UserError as error:
+            fail(str(error))
+        except interrupt.Interrupted as stop:
+            interrupt.leave(stop.signum)
 
 
-def fail(message: str) -> NoReturn:
-    """Ends the command: one line to stderr, exit status 2."""
-    line = " ".join(message.split())
-    # A class or a file may be named with what a terminal obeys.
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
-    print(f"error: {line}", file=sys.stderr)
-    raise SystemExit(BAD_INPUT)
-
-
-def parse(
-    config: type[AnyConfig],
-    arguments: Sequence[str],
-    *,
-    unused: Collection[str] = (),
-    defaults: Mapping[str, Any] | None = None,
-) -> AnyConfig:
+def parse(config: type[AnyConfig], arguments: Sequence[str], name: str = "") -> AnyConfig:
     """The settings that flags and flagfiles give; the last value of a flag counts.
 
+    Args:
+      name: of the command, in `UNUSED` and `DEFAULTS`.
+
     Raises:
-      UserError: a flag is unknown, has no such value, or is none of this command.
+      UserError: a flag is unknown, has no such value, or means nothing here.
     """
     settings = settings_of(config)
-    given = _flags(settings, defaults or {})
+    given = _flags(settings, DEFAULTS.get(name, {}))
     _check_flagfiles(arguments)
     try:
         rest = given(["command", *arguments])[1:]
     except OSError as error:
         raise UserError(f"cannot read flagfile {error.filename}: {error.strerror}") from None
-    except (flags.Error, UnicodeDecodeError) as error:
+    except (flags.Error, ValueError) as error:  # ValueError: of --noprogress=true
         raise UserError(f"{error}; --help lists the flags and their values") from None
     if rest:
         raise UserError(f"unexpected argument {rest[0]!r}: expected only flags, as --name=value")
-    for name in unused:
-        if given[name].present and given[name].value != given[name].default:
-            raise UserError(
-                f"--{name} means nothing to this command: leave it out (--help lists its flags)"
-            )
     values: dict[str, Any] = {name: given[name].value for name in settings}
     present = frozenset(name for name in settings if given[name].present)
-    return config(**values, given=present)
+    found = config(**values, given=present)
+    refuse_unused(found, name)
+    refuse_ignored(found)
+    return found
 
 
-def help_text(
-    main: Callable[..., None],
-    config: type[Config],
-    *,
-    unused: Collection[str] = (),
-    defaults: Mapping[str, Any] | None = None,
-) -> str:
+def help_text(main: Callable[..., None], config: type[Config], name: str = "") -> str:
     """What `--help` prints: what the command does, and its flags with defaults, in groups."""
     module = inspect.getmodule(main)
     lines = [((module and module.__doc__) or "").strip(), ""]
@@ -118,17 +105,17 @@ def help_text(
         "Flags, as --name=value, or --flagfile=FILE with one a line; the last value counts:"
     )
     group: type | None = None
-    for name, setting in settings_of(config).items():
-        if name in unused:
+    for flag, setting in settings_of(config).items():
+        if flag in UNUSED.get(name, ()):
             continue
         if setting.group is not group:
             group = setting.group
-            lines += ["", (group.__doc__ or "").splitlines()[0]]
-        default = (defaults or {}).get(name, setting.default)
+            lines += ["", (group.__doc__ or group.__name__).splitlines()[0]]
+        default = DEFAULTS.get(name, {}).get(flag, setting.default)
         ends = [f"one of {', '.join(setting.names)}"] if setting.names else []
         if default not in (None, (), ""):
             ends.append(f"default {setting.text(default)}")
-        spelled = f"--[no]{name}" if setting.kind is bool else f"--{name}"
+        spelled = f"--[no]{flag}" if setting.kind is bool else f"--{flag}"
         text = f"{setting.help} ({'; '.join(ends)})" if ends else setting.help
         lines.append(f"  {spelled}")
         lines += textwrap.wrap(text, 96, initial_indent="      ", subsequent_indent="      ")
@@ -155,6 +142,7 @@ def _flags(settings: Mapping[str, Setting], defaults: Mapping[str, Any]) -> flag
         default = defaults.get(name, setting.default)
         if setting.kind is bool:
             flags.DEFINE_boolean(name, default, setting.help, flag_values=found)
+            found[name].parser = _Parser(setting)
         elif setting.repeated:
             flags.DEFINE_multi_string(name, list(default), setting.help, flag_values=found)
         else:

@@ -35,3 +35,10 @@ def option_context(name: str, value: Any) -> AbstractContextManager[Any]:
         return getattr(experimental, short)(value)
     found: AbstractContextManager[Any] = getattr(jax, short)(value)
     return found
+
+
+def backend_has_started() -> bool:
+    """Whether it is too late to choose devices and flags of XLA; no public name says so."""
+    from jax._src import xla_bridge
+
+    return bool(xla_bridge.backends_are_initialized())

@@ -13,6 +13,7 @@ import importlib
 import math
 import operator
 import os
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -34,13 +35,16 @@ LARGEST = 2**31 - 2
 
 MOST_SEEDS = 10_000
 
+DECIMAL_COMMA = re.compile(r"(^|,)\s*-?\d*,\d")
+DECIMAL_POINT = "decimals have a point: 0.5, not 0,5"
+
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
     """What is known of one setting, and how its values are read and written.
 
     kind: of one value; `many`: the value is a tuple of them.
-    low, high: bounds, inclusive.
+    low, high: bounds, inclusive; `above` is a low one that is none of the values.
     choices: names, or "module:TABLE" whose keys they are.
     grid: several values make a grid of configurations; each stands once.
     zero: the word for 0, where it has one.
@@ -57,6 +61,7 @@ class Setting:
     help: str
     low: float | None = None
     high: float | None = None
+    above: float | None = None
     choices: str | tuple[str, ...] | None = None
     grid: bool = False
     zero: str | None = None
@@ -72,6 +77,14 @@ class Setting:
         """
         if value is None and self.optional:
             return None
+        try:
+            return self._read(value)
+        except ValueError as error:
+            if self.kind is float and isinstance(value, str) and DECIMAL_COMMA.search(value):
+                raise ValueError(f"{error}; {DECIMAL_POINT}") from None
+            raise
+
+    def _read(self, value: Any) -> Any:
         if not self.many:
             return self._one(value)
         if isinstance(value, str):
@@ -134,8 +147,11 @@ class Setting:
             bounds = f" from {self.low:g} to {self.high:g}"
         elif self.low is not None:
             bounds = f" from {self.low:g}"
+        elif self.above is not None:
+            bounds = f" above {self.above:g}"
+            bounds += "" if self.high is None else f" and up to {self.high:g}"
         word = f"{self.zero}, or " if self.zero else ""
-        example = ", such as 1,2" if self.grid else ""
+        example = f", such as {'1,2' if self.kind is int else '0.001,0.003'}" if self.grid else ""
         article = "" if self.many else "a "
         return f"{word}{article}{noun}{bounds}{example}"
 
@@ -147,6 +163,8 @@ class Setting:
             value = 0 if self.zero and value == self.zero else reader(value)
             low = -math.inf if self.low is None else self.low
             if self.kind in (int, float) and not low <= value <= (self.high or math.inf):
+                raise ValueError
+            if self.above is not None and not value > self.above:
                 raise ValueError
         except (ValueError, TypeError, OverflowError):
             raise ValueError(f"expected {self.expected}") from None
@@ -172,7 +190,9 @@ def _name(value: Any) -> str:
 
 def _bool(value: Any) -> bool:
     if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.lower())
+        value = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}.get(
+            value.lower()
+        )
     return _fail_unless(isinstance(value, bool), value)
 
 
@@ -247,6 +267,11 @@ class Machine:
     )
     checkpoint_minutes: float = _machine(5.0, "Between checkpoints within an epoch.", low=0)
     progress: bool = _machine(True, "Show a progress bar.")
+    plan: bool = _machine(
+        False,
+        "Say how many rows, steps and hours it would take, how much disk, and how small p can "
+        "get; a few steps are timed, nothing is written.",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,7 +379,7 @@ class Training:
         "adam", "Update rule.", choices="lth_flax.training.optimizers:OPTIMIZERS", open=True
     )
     learning_rate: tuple[float, ...] = _training(
-        (3e-3,), "Peak learning rate; several make a grid.", low=0, high=1e30, grid=True
+        (3e-3,), "Peak learning rate; several make a grid.", above=0, high=1e30, grid=True
     )
     lr_schedule: str = _training(
         "cosine",
@@ -424,7 +449,7 @@ class Retraining:
         choices=("finetune", "rewind_lr", "rewind_weights"),
     )
     retrain_epochs: int = _setting(2, "Epochs of retraining.", low=1, high=100_000)
-    retrain_lr_factor: float = _setting(1.0, "Learning rate of retraining, as a multiple.", low=0)
+    retrain_lr_factor: float = _setting(1.0, "Learning rate of retraining, as a multiple.", above=0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The one error that a user is meant to see."""
+"""The one error that a user is meant to see, and the one way to stop that is none."""
 
 
 class UserError(ValueError):
@@ -7,3 +7,7 @@ class UserError(ValueError):
     Commands print it to stderr and exit with status 2; nothing has been
     written by then. Anything else that escapes a command is a bug.
     """
+
+
+class Planned(Exception):
+    """`--plan` was answered, and there is nothing else to do: the command ends with status 0."""

@@ -1,4 +1,9 @@
-"""SIGINT and SIGTERM: save, say how to continue, and go; a second one goes at once."""
+"""Signals that ask a process to end: save, say how to continue, and go.
+
+SIGINT and SIGTERM are a user's or a system's; a second one goes at once. SIGHUP comes when a
+terminal is closed, SIGUSR1 and SIGUSR2 from a scheduler before its time is over, SIGXCPU when
+that of `ulimit -t` is: these may come again and again, and then say nothing new.
+"""
 
 import os
 import signal
@@ -7,6 +12,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from lth_flax.streams import before_last_words
+
+AT_ONCE = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (
+    *AT_ONCE,
+    # Windows has none of these.
+    *(
+        getattr(signal, name)
+        for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+        if hasattr(signal, name)
+    ),
+)
 
 PATIENCE_SECONDS = 8.0
 """After this long the process ends wherever it is: what was saved before stays valid."""
@@ -29,9 +47,14 @@ _state = _State()
 
 
 def install() -> None:
-    """Handles SIGINT and SIGTERM from now on (in the main thread)."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _handle)
+    """Handles `SIGNALS` from now on (in the main thread).
+
+    What `nohup` has this process ignore stays ignored. Not so SIGINT, which a shell without job
+    control has every `command &` ignore: whoever sends it to that one means it.
+    """
+    for signum in SIGNALS:
+        if signum == signal.SIGINT or signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _handle)
 
 
 def requested() -> bool:
@@ -54,14 +77,15 @@ def leave(signum: int, *, saved: bool = True) -> None:
 
     saved: whether the last save is on disk.
     """
+    before_last_words.close()
     name = signal.Signals(signum).name
     what = "what was done is saved" if saved else "the last save was not done in time"
     print(
         f"\nstopped by {name}: {what}; the same command continues from what was saved",
         file=sys.stderr,
-        flush=True,
     )
-    sys.stdout.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
     # Not sys.exit: threads that compile would be waited for.
     os._exit(128 + signum)
 
@@ -69,7 +93,9 @@ def leave(signum: int, *, saved: bool = True) -> None:
 def _handle(signum: int, frame: FrameType | None) -> None:
     del frame
     if _state.received is not None:
-        os._exit(128 + signum)
+        if signum in AT_ONCE:
+            os._exit(128 + signum)
+        return
     _state.received = signum
     timer = threading.Timer(PATIENCE_SECONDS, leave, [signum], {"saved": False})
     timer.daemon = True

@@ -7,6 +7,7 @@ by then (late rewinding, Frankle et al., arXiv 1912.05671), as do shuffled and r
 `reinit` starts fresh, and all have trained as many steps in the end.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +20,13 @@ from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.arms import Seed
 from lth_flax.config import Config
 from lth_flax.errors import UserError
+from lth_flax.ignored import refuse_ignored
 from lth_flax.pruning.levels import Level
 from lth_flax.pruning.masks import apply_mask
 from lth_flax.result import Result
 from lth_flax.runs import grid
 from lth_flax.runs.choices import Arm, chosen_arms, chosen_levels, draws_of, pruned, seed_block
+from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.setup import Setup, build
@@ -97,6 +100,7 @@ def find_tickets(
         alpha=alpha,
         **settings,
     )
+    refuse_ignored(config)
     if not task.settings:
         task = replace(task, settings={"task": task.name or "task", "version": task.version or ""})
     directory = None if work_dir is None else Path(work_dir)
@@ -138,10 +142,23 @@ def search(
     per_shape = table * (1 + len(levels) * len(arms))
     spe = first.steps_per_epoch
     rewinds = [grid.rewind_step(config, shape, spe) for shape in shapes]
-    saved = sum(rewinds) * table * len(levels) * sum(arm.name != "reinit" for arm in arms)
-    steps = spe * sum(shape.epochs for shape in shapes) * per_shape - saved
+    rewound = table * len(levels) * sum(arm.name != "reinit" for arm in arms)
+    steps = [
+        spe * shape.epochs * per_shape - rewind * rewound
+        for shape, rewind in zip(shapes, rewinds, strict=True)
+    ]
+    if config.plan:
+        tell(
+            (
+                Part(setup, per_shape, of_shape, tickets=table * len(levels))
+                for setup, of_shape in zip(itertools.chain([first], setups), steps, strict=True)
+            ),
+            draws=draws_of(arms) if levels else {},
+            alpha=config.alpha,
+            say=say,
+        )
     run = Run.open(
-        first, method, directory=directory, rows=per_shape * len(shapes), steps=steps, say=say
+        first, method, directory=directory, rows=per_shape * len(shapes), steps=sum(steps), say=say
     )
     reach = reach_sentence(draws_of(arms), len(seeds), config.alpha)
     if reach and levels:

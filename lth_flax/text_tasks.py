@@ -38,7 +38,7 @@ CSV_FLAGS = (
     "text_column",
     "label_column",
 )
-TFDS_FLAGS = ("text_key", "label_key")
+TFDS_FLAGS = ("data_dir", "text_key", "label_key")
 
 CSV_DATASETS = ("financial_tweets", "csv")
 """Datasets that are read from tables."""
@@ -88,6 +88,17 @@ def prepare_data(
 
     `vocabulary` is that of a ticket, in place of one from the training texts.
     """
+    for name, official in (
+        ("validation_share", source.official_validation),
+        ("test_share", source.official_test),
+    ):
+        given = name in config.given and getattr(config, name) != settings_of()[name].default
+        if given and official is not None:
+            split = name.removesuffix("_share")
+            raise UserError(
+                f"--{name}={config.text(name)} means nothing here: {source.name} has a {split} "
+                "split of its own; leave it out"
+            )
     drawn = source.official_test is None and source.official_validation is None
     if drawn and config.validation_share + config.test_share >= 1:
         raise UserError(

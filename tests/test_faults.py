@@ -1,5 +1,6 @@
 """Signals, a second writer, a disk that is full: one line, and what was there stays valid."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -45,10 +46,21 @@ def one_line(stderr):
     return lines[0]
 
 
+@contextlib.contextmanager
+def inherited(signum, handler):
+    """Inside, processes start with a signal ignored, or not."""
+    before = signal.signal(signum, handler)
+    yield
+    signal.signal(signum, before)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU]
+)
 def test_a_signal_saves_says_how_to_go_on_and_ends_within_ten_seconds(place, expected, signum):
-    process = start(place / signum.name)
+    with inherited(signum, signal.SIG_DFL):  # these tests may run under nohup themselves
+        process = start(place / signum.name)
     wait_for_training(process)
     time.sleep(1.0)
     process.send_signal(signum)
@@ -61,6 +73,16 @@ def test_a_signal_saves_says_how_to_go_on_and_ends_within_ten_seconds(place, exp
     assert "the same command continues" in line
     assert finish(start(place / signum.name)) == ""
     check(place / signum.name, expected)
+
+
+@pytest.mark.slow
+def test_under_nohup_a_closed_terminal_ends_nothing(place, expected):
+    with inherited(signal.SIGHUP, signal.SIG_IGN):
+        process = start(place / "nohup")
+    wait_for_training(process)
+    process.send_signal(signal.SIGHUP)
+    assert finish(process) == ""
+    check(place / "nohup", expected)
 
 
 @pytest.mark.slow

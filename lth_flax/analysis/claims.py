@@ -23,6 +23,7 @@ from lth_flax.analysis.evidence import FIRST_SEED, Evidence, Finding, Missing, T
 from lth_flax.analysis.page import templates
 from lth_flax.errors import UserError
 from lth_flax.files import write_text_atomic
+from lth_flax.streams import unfailing
 
 NOT_RECORDED = "not recorded yet"
 MOST_BYTES = 2**26
@@ -167,4 +168,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with unfailing():
+        sys.exit(main())

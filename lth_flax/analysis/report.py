@@ -26,6 +26,7 @@ from lth_flax.errors import UserError
 from lth_flax.files import make_directory, write_bytes_atomic, write_text_atomic
 from lth_flax.flagfile import value_of
 from lth_flax.identity import digest, is_identity
+from lth_flax.streams import unfailing
 
 REPORT = "report"
 
@@ -221,4 +222,5 @@ def _check_new(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with unfailing():
+        sys.exit(main())

@@ -13,6 +13,7 @@ weights, and the optimizer, of then. `--retrain_lr_factor` multiplies the rate
 of each: in the paper ten.
 """
 
+import itertools
 from collections.abc import Sequence
 
 from lth_flax import cli
@@ -21,8 +22,9 @@ from lth_flax.errors import UserError
 from lth_flax.experiments.prune_after_training import train_and_prune
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
-from lth_flax.runs.choices import ONE_SHOT_UNUSED, chosen_levels, seed_block
+from lth_flax.runs.choices import chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.workdir import directory_of
@@ -54,9 +56,19 @@ def main(config: Config) -> None:
     setups = text_setups(config, dataset, seeds, rows=retrained, then_constant=finetune)
     first = next(setups)
     spe = first.steps_per_epoch
-    steps = spe * sum(networks * shape.epochs + retrained * again for shape in shapes)
-    rows = (networks + retrained) * len(shapes)
-    run = Run.open(first, method, directory=directory_of(config, method), rows=rows, steps=steps)
+    steps = [spe * (networks * shape.epochs + retrained * again) for shape in shapes]
+    rows = networks + retrained
+    if config.plan:
+        every = zip(itertools.chain([first], setups), steps, strict=True)
+        parts = (Part(setup, rows, of_shape, masks=1) for setup, of_shape in every)
+        tell(parts, arm="retrained", draws={"dense_retrained": 1}, alpha=config.alpha)
+    run = Run.open(
+        first,
+        method,
+        directory=directory_of(config, method),
+        rows=rows * len(shapes),
+        steps=sum(steps),
+    )
     if not run.finished:
         for number, shape in enumerate(shapes):
             if number:
@@ -106,4 +118,4 @@ def _retrain(
 
 
 if __name__ == "__main__":
-    cli.run(main, unused=ONE_SHOT_UNUSED, defaults={"schedule": "oneshot"})
+    cli.run(main, name="post_prune_training")

@@ -8,6 +8,7 @@ to every level, and evaluate with no training after:
 This says how over-parametrized a network is. It is no evidence for winning tickets.
 """
 
+import itertools
 from collections.abc import Sequence
 
 from lth_flax import cli
@@ -15,8 +16,9 @@ from lth_flax.arms import Seed
 from lth_flax.config import Config
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
-from lth_flax.runs.choices import ONE_SHOT_UNUSED, chosen_levels, pruned, seed_block
+from lth_flax.runs.choices import chosen_levels, pruned, seed_block
 from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.workdir import directory_of
@@ -35,9 +37,17 @@ def main(config: Config) -> None:
     method = Method("prune_after_training", "oneshot", config.scope, config.text("criterion"))
     setups = text_setups(config, dataset, seeds, rows=rows)
     first = next(setups)
-    steps = rows * first.steps_per_epoch * sum(shape.epochs for shape in shapes)
+    steps = [rows * first.steps_per_epoch * shape.epochs for shape in shapes]
+    if config.plan:
+        every = zip(itertools.chain([first], setups), steps, strict=True)
+        parts = (Part(setup, rows, of_shape, masks=len(levels)) for setup, of_shape in every)
+        tell(parts, draws={}, alpha=config.alpha)
     run = Run.open(
-        first, method, directory=directory_of(config, method), rows=rows * len(shapes), steps=steps
+        first,
+        method,
+        directory=directory_of(config, method),
+        rows=rows * len(shapes),
+        steps=sum(steps),
     )
     if not run.finished:
         for number, shape in enumerate(shapes):
@@ -90,4 +100,4 @@ def train_and_prune(
 
 
 if __name__ == "__main__":
-    cli.run(main, unused=ONE_SHOT_UNUSED, defaults={"schedule": "oneshot"})
+    cli.run(main, name="prune_after_training")

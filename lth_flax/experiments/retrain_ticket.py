@@ -32,6 +32,7 @@ from lth_flax.identity import WORD_VECTORS, is_identity
 from lth_flax.records import compact_json
 from lth_flax.runs.choices import seed_block
 from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.setup import build
@@ -51,11 +52,6 @@ from lth_flax.training.loop import Replicate
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
 _OTHER_TICKET_FLAGS = ("prunable", "unused_classes", "tokenizer")
-UNUSED = (
-    "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "arms", "dense_only",
-    "rewind_epoch", "keep_mask",
-)  # fmt: skip
-"""A ticket has its mask, masks stay, and training starts at its beginning."""
 
 
 def main(config: Config) -> None:
@@ -99,9 +95,13 @@ def main(config: Config) -> None:
         # As rows of winning_ticket say it: here masks always stay, and training starts at 0.
         {"keep_mask": True, "rewind_epoch": "0"},
     )
+    draws = {"reinit": config.reinit_draws}
+    if config.plan:
+        part = Part(setup, rows, rows * setup.steps_per_replicate)
+        tell([part], draws=draws, alpha=config.alpha)
     directory = directory_of(config, method)
     run = Run.open(setup, method, directory=directory, rows=rows, append=True, source=ticket.digest)
-    reach = reach_sentence({"reinit": config.reinit_draws}, len(seeds), config.alpha)
+    reach = reach_sentence(draws, len(seeds), config.alpha)
     if reach:
         print(reach)
     for note in notes(found, source, dataset):
@@ -316,4 +316,4 @@ def _digest(value: object) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(main, unused=UNUSED)
+    cli.run(main, name="retrain_ticket")

@@ -32,8 +32,9 @@ from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import Config, SweepConfig, settings_of
-from lth_flax.errors import UserError
+from lth_flax.errors import Planned, UserError
 from lth_flax.experiments.sweep_ray import Job, Resources, connected, describe_cluster, run_jobs
+from lth_flax.ignored import refuse_ignored, refuse_unused
 from lth_flax.runs.choices import chosen_arms, draws_of, seed_block
 from lth_flax.runs.provenance import identity_now
 from lth_flax.runs.workdir import check_identity, lock_work_dir, open_work_dir
@@ -51,6 +52,11 @@ PASSED_ON = (
 def main(config: SweepConfig) -> None:
     seeds = seed_block(config)
     cells = cells_of(config.grid, _parse)
+    for cell in cells:  # else every task would refuse them
+        values: dict[str, Any] = dict(cell.values)
+        of_cell = dataclasses.replace(config, **values, given=config.given | set(values))
+        refuse_unused(of_cell, config.experiment)
+        refuse_ignored(of_cell)
     blocks = seed_blocks(seeds, config.seeds_per_task)
     tasks = plan(cells, blocks)
     directory = Path(
@@ -63,15 +69,17 @@ def main(config: SweepConfig) -> None:
         f"({len(cells)} cell{'s' * (len(cells) > 1)} x {len(blocks)} blocks), each on {resources}; "
         f"{len(tasks) - len(todo)} done before"
     )
-    if directory.is_file() or any(
-        directory.glob("*")
-    ):  # refused, if it must be, before there is a Ray
+    # Refused, if it must be, before there is a Ray.
+    if directory.is_file() or any(directory.glob("*")):
         open_work_dir(directory, COMMAND, config)
         check_done(config, directory, [task for task in tasks if task not in todo])
     if config.experiment == "winning_ticket" and not config.dense_only:
         reach = reach_sentence(draws_of(chosen_arms(config)), len(seeds), config.alpha)
         if reach:
             print(reach)
+    if config.plan:
+        print(f"Nothing was written; for hours of a task: {config.experiment} with --plan")
+        raise Planned
     if todo:
         failed = _run(config, directory, todo, len(tasks) - len(todo), resources)
         if failed:

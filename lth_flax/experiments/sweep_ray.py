@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TextIO
 
 from lth_flax import interrupt
 from lth_flax.errors import UserError
+from lth_flax.streams import stream
 
 ANSWER_SECONDS = 10.0
 """A Ray that has not answered by then is not there."""
@@ -194,7 +195,8 @@ def _terminal_to_ourselves() -> Iterator[tuple[TextIO, TextIO]]:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    output, errors = (os.fdopen(os.dup(number), "w", encoding="utf-8") for number in (1, 2))
+    kept = [os.dup(number) for number in (1, 2)]
+    output, errors = map(stream, kept, (sys.stdout, sys.stderr))
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         for number in (1, 2):
             os.dup2(nowhere.fileno(), number)
@@ -203,10 +205,10 @@ def _terminal_to_ourselves() -> Iterator[tuple[TextIO, TextIO]]:
             yield output, errors
     finally:
         sys.stdout.flush()
-        for number, stream in ((1, output), (2, errors)):
-            stream.flush()
-            os.dup2(stream.fileno(), number)
-            stream.close()
+        for number, own, one in zip((1, 2), kept, (output, errors), strict=True):
+            one.flush()
+            os.dup2(own, number)
+            os.close(own)
 
 
 def describe_cluster(ray: Any, resources: Resources) -> str:

@@ -39,4 +39,4 @@ def main(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, name="winning_ticket")

@@ -8,13 +8,14 @@ import jax
 import numpy as np
 
 from lth_flax.arms import ARMS, Seed
-from lth_flax.config import MOST_SEEDS, Config, settings_of
+from lth_flax.config import DECIMAL_POINT, MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.numerics import pinned
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level, Schedule, next_mask
 from lth_flax.pruning.select import Scope
 from lth_flax.randomness import key
+from lth_flax.runs.platforms import host_device
 from lth_flax.types import Mask, Params
 
 
@@ -55,11 +56,9 @@ def chosen_levels(config: Config) -> tuple[Level, ...]:
             )
         return levels
     except ValueError as error:
-        raise UserError(f"{error}; see --levels, --prune_rate and --rounds") from None
-
-
-ONE_SHOT_UNUSED = ("schedule", "arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask")
-"""Settings that mean nothing to commands that prune trained networks once, to every level."""
+        comma = config.levels and min(config.levels) == 0 and max(config.levels) >= 1
+        hint = f" ({DECIMAL_POINT})" if comma else ""
+        raise UserError(f"{error}{hint}; see --levels, --prune_rate and --rounds") from None
 
 
 class Arm(NamedTuple):
@@ -100,7 +99,7 @@ def draws_of(arms: Sequence[Arm]) -> dict[str, int]:
 @pinned()
 def pruned(config: Config, family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:
     """Scores the trained weights and prunes to the level, on the CPU (host arrays)."""
-    with jax.default_device(jax.devices("cpu")[0]):
+    with jax.default_device(host_device()):
         scores = settings_of()["criterion"].function(config.criterion)(
             trained,
             initial_params=family.initial_params,

@@ -22,9 +22,11 @@ def choose(wanted: str) -> None:
     if host.system() == "Darwin":
         # Without it jax-metal refuses any jax that is newer than itself.
         os.environ.setdefault("ENABLE_PJRT_COMPATIBILITY", "1")
-    if wanted != "auto":
-        name = PLATFORMS[wanted]
-        jax.config.update("jax_platforms", name if name == "cpu" else f"{name},cpu")
+    given = jax.config.values["jax_platforms"] or "" if wanted == "auto" else PLATFORMS[wanted]
+    if given and "cpu" not in given.split(","):
+        given += ",cpu"
+    if given:
+        jax.config.update("jax_platforms", given)
 
 
 def start(wanted: str) -> str:
@@ -40,9 +42,13 @@ def start(wanted: str) -> str:
         found, reason = "", " ".join(str(error).split())[:160]
     # Where its plugin is missing, JAX may fall back to the CPU without a word.
     if not found or (found == "cpu" and wanted not in ("auto", "cpu")):
-        extra = f"lth_flax[{wanted}]" if wanted in EXTRAS else "jax"
+        given = f"--platform={wanted}"
+        for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if wanted == "auto" else ():
+            if os.environ.get(name):
+                given = f"{name}={os.environ[name]}"
+        extra = f"lth_flax[{wanted}]" if wanted in EXTRAS else "its plugin"
         raise UserError(
-            f"--platform={wanted} is not available here ({reason}): expected its device and its "
+            f"{given} is not available here ({reason}): expected its device and its "
             f"plugin; install {extra}, or use --platform=cpu"
         )
     if wanted != "auto":
@@ -54,6 +60,22 @@ def start(wanted: str) -> str:
     if host.system() == "Darwin" and host.machine() == "arm64":
         return "cpu (auto: no plugin for this GPU; install lth_flax[mps] or lth_flax[metal])"
     return "cpu (auto: JAX found no accelerator)"
+
+
+def host_device() -> jax.Device:
+    """The CPU, where networks are drawn and masks are found, whatever trains them.
+
+    Raises:
+      UserError: JAX was started without it.
+    """
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError:
+        found = jax.config.values["jax_platforms"]
+        raise UserError(
+            f"JAX has started without a CPU (jax_platforms={found}), where networks are drawn: "
+            f"expected it beside the accelerator; set JAX_PLATFORMS={found},cpu before JAX starts"
+        ) from None
 
 
 def has_nvidia() -> bool:

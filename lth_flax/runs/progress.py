@@ -5,35 +5,46 @@ from collections.abc import Callable
 from time import perf_counter
 
 from tqdm import tqdm
+from tqdm.contrib import DummyTqdmFile
+
+from lth_flax.streams import before_last_words
 
 QUIET_SECONDS = 600.0
 """A log is not silent for longer, as long as training goes on."""
 
-
-def _print(line: str) -> None:
-    print(line, flush=True)
+BAR = "{desc}{percentage:3.0f}% |{bar}| {rate_fmt}, {remaining} left{postfix}"
 
 
 class Progress:
     """Counts training steps and rows.
 
-    On a terminal with a bar and the time left. Elsewhere, or without `bar`,
-    with a line for every finished table, and one every ten minutes of a table.
+    On a terminal with a bar, the rate and the time left; what is printed meanwhile stands above
+    it. Elsewhere, or without `bar`, with a line for every finished table, and one every ten
+    minutes of a table.
     """
 
     def __init__(
-        self, *, rows: int, steps: int, bar: bool, say: Callable[[str], None] = _print
+        self, *, rows: int, steps: int, bar: bool, say: Callable[[str], None] = print
     ) -> None:
+        self._rows, self._rows_done = rows, 0
+        self._steps, self._steps_done = steps, 0
         self._bar = tqdm(
             total=steps,
-            unit="step",
+            unit=" steps",
             unit_scale=True,
+            bar_format=BAR,
+            postfix=self._rows_of(),
             disable=None if bar else True,  # None: where stderr is no terminal
             file=sys.stderr,
             dynamic_ncols=True,
+            leave=False,
         )
-        self._rows, self._rows_done = rows, 0
-        self._steps, self._steps_done = steps, 0
+        self._streams = sys.stdout, sys.stderr
+        if not self._bar.disable:
+            sys.stderr = DummyTqdmFile(sys.stderr)  # type: ignore[assignment]
+            if sys.stdout.isatty():  # the same terminal: one writer knows where the bar is
+                sys.stdout = sys.stderr
+            before_last_words.callback(self.close)
         self._started = self._said = perf_counter()
         self._table = ""
         self._say = say
@@ -53,11 +64,17 @@ class Progress:
     def end(self, rows: int) -> None:
         """The table, of so many rows, is done."""
         self._rows_done += rows
-        self._line(f"{self._rows_done} of {self._rows} replicates")
+        self._bar.set_postfix_str(self._rows_of())
+        self._line(self._rows_of())
 
     def close(self) -> None:
         """Takes the bar away."""
-        self._bar.close()
+        if not self._bar.disable:
+            self._bar.close()  # which disables it
+            sys.stdout, sys.stderr = self._streams
+
+    def _rows_of(self) -> str:
+        return f"{self._rows_done} of {self._rows} replicates"
 
     def _line(self, what: str) -> None:
         self._said = perf_counter()

@@ -16,6 +16,7 @@ from lth_flax.numerics import pinned
 from lth_flax.pruning.masks import full_mask
 from lth_flax.randomness import key
 from lth_flax.runs.devices import make_engine
+from lth_flax.runs.platforms import host_device
 from lth_flax.tasks import Examples, Task
 from lth_flax.training import steps
 from lth_flax.training.loop import Trainer
@@ -48,7 +49,7 @@ class Initializer:
             init_key = key(seed, "reinitialization", draw)
         # On the CPU: orthogonal initialization is a decomposition, which Metal lacks,
         # and a seed means the same network on every backend.
-        with jax.default_device(jax.devices("cpu")[0]):
+        with jax.default_device(host_device()):
             params = jax.tree_util.tree_map(np.array, self._init(init_key))
         return params if self.task.start is None else self.task.start(params, seed)
 

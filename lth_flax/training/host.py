@@ -1,9 +1,15 @@
 """How XLA uses the cores of a machine: to be said before JAX starts its backend."""
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
+
+from lth_flax.compat import backend_has_started
+from lth_flax.errors import UserError
 
 XLA_FLAGS = (
     # A row has one core. With a pool of threads that all rows share, the small products of an
@@ -24,11 +30,35 @@ def prepare_cpu(devices: int) -> None:
     """As many CPU devices as given, and `XLA_FLAGS` for one row per core.
 
     What the variable XLA_FLAGS of the environment says stays, and comes last, so that it wins.
-    Without effect where the backend has started already.
+    Where the backend has started already nothing is said: what there is is used.
+
+    Raises:
+      UserError: the variable has a flag that XLA does not know, which would end the process.
     """
-    os.environ["XLA_FLAGS"] = flags_with(os.environ.get("XLA_FLAGS", ""))
+    if backend_has_started():
+        return
+    said = os.environ.get("XLA_FLAGS", "")
+    if set(said.split()) - set(XLA_FLAGS):
+        _check(said)
+    os.environ["XLA_FLAGS"] = flags_with(said)
     if getattr(jax.config, "jax_num_cpu_devices", None) != devices:  # else it is set already
         jax.config.update("jax_num_cpu_devices", devices)
+
+
+def _check(said: str) -> None:
+    """XLA aborts at a flag that it does not know: here another process does so first."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from jaxlib import xla_client; xla_client.CompileOptions()"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = re.search(r"Unknown flags? in XLA_FLAGS.*|Couldn't interpret value.*", done.stderr)
+    if done.returncode and found:
+        raise UserError(
+            f"XLA_FLAGS={said} cannot be used ({found.group().strip()}): expected flags that this "
+            "XLA has; correct the variable, or unset it"
+        )
 
 
 def flags_with(said: str) -> str:

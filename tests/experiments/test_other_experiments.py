@@ -19,7 +19,6 @@ from lth_flax.errors import UserError
 from lth_flax.pruning.masks import PRUNABLE, apply_mask, full_mask, sparsity
 from lth_flax.records import read_curves, read_records
 from lth_flax.runs import grid
-from lth_flax.runs.choices import ONE_SHOT_UNUSED
 from lth_flax.tickets import load_ticket
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -324,7 +323,7 @@ def test_a_rewind_epoch_outside_training_is_refused(text):
 def test_what_only_winning_ticket_does_is_refused_elsewhere(flag):
     name = flag.split("=")[0].replace("--no", "--")
     with pytest.raises(UserError, match=f"{name} means nothing to this command"):
-        cli.parse(Config, [flag], unused=ONE_SHOT_UNUSED, defaults={"schedule": "oneshot"})
+        cli.parse(Config, [flag], "prune_after_training")
 
 
 @pytest.mark.slow

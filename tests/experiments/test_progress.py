@@ -1,5 +1,15 @@
 """A log hears of a run while a long table trains; a terminal has the bar."""
 
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
 import pytest
 
 from lth_flax.runs import progress
@@ -45,5 +55,75 @@ def test_a_terminal_has_a_bar_and_no_lines(clock, capsys, monkeypatch):
     found.close()
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "90.0%" in captured.err
-    assert "500/1.00k" in captured.err
+    assert "90.0%:  50% |" in captured.err
+    assert "10 of 10 replicates" in captured.err
+
+
+def screen(output):
+    """The lines that a terminal shows after this output, and every state that its lines had."""
+    lines, states, column = [""], set(), 0
+    for character in output:
+        if character == "\n":
+            lines, column = [*lines, ""], 0
+        elif character == "\r":
+            column = 0
+        elif character == "\x1b":
+            raise AssertionError("nothing here needs more than a carriage return")
+        else:
+            lines[-1] = lines[-1][:column].ljust(column) + character + lines[-1][column + 1 :]
+            column += 1
+        if character in "\r\n":
+            states |= {line.rstrip() for line in lines}
+    return [line.rstrip() for line in lines if line.strip()], states
+
+
+RUN = """
+import sys
+from lth_flax.runs.progress import Progress
+from lth_flax.streams import fail, unfailing
+with unfailing():
+    found = Progress(rows=4, steps=400, bar=True)
+    print("synthetic: 2,800 train texts")
+    found.begin("dense")
+    found.advance(100)
+    print("a warning from elsewhere", file=sys.stderr)
+    found.end(1)
+    found.begin("50.0%")
+    found.advance(200)
+    print("two", "words", flush=True)
+    if "fail" in sys.argv:
+        fail("the disk is full")
+    found.close()
+    print("the answer")
+"""
+
+
+@pytest.mark.parametrize("ending", [[], ["fail"]])
+def test_nothing_is_printed_into_the_bar(ending):
+    reader, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, *ending], stdout=terminal, stderr=terminal, stdin=terminal,
+        env={**os.environ, "PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8"},
+    )  # fmt: skip
+    os.close(terminal)
+    output = b""
+    while True:
+        try:
+            part = os.read(reader, 65536)
+        except OSError:  # Linux: the other end is closed
+            break
+        if not part:
+            break
+        output += part
+    os.close(reader)
+    assert process.wait(timeout=60) == (2 if ending else 0)
+    lines, states = screen(output.decode())
+    last = "error: the disk is full" if ending else "the answer"
+    said = ["synthetic: 2,800 train texts", "a warning from elsewhere", "two words", last]
+    assert lines == said
+    bars = states - set(said) - {""}
+    whole = r"(\S+: )?\s*\d+% \|.*\| .*steps/s, .* left, [014] of 4 replicates"
+    assert len(bars) >= 3
+    assert not [bar for bar in bars if not re.fullmatch(whole, bar)]

@@ -295,7 +295,7 @@ def test_damaged_records_are_not_overwritten(source_run, on_same_data, cache, tm
 
 
 def config_of(*arguments):
-    return cli.parse(Config, ["--ticket=T", *arguments], unused=retrain_ticket.UNUSED)
+    return cli.parse(Config, ["--ticket=T", *arguments], "retrain_ticket")
 
 
 def test_the_ticket_gives_what_flags_do_not():

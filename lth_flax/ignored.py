@@ -1,0 +1,94 @@
+"""Settings that mean nothing where they were given: said in one line, never passed over."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lth_flax.config import Config, settings_of
+from lth_flax.errors import UserError
+
+_TICKETS = ("arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask")
+_RETRAINING = ("retraining", "retrain_epochs", "retrain_lr_factor")
+_MASKS = ("levels", "rounds", "prune_rate", "schedule", "scope", "criterion")
+
+UNUSED: Mapping[str, tuple[str, ...]] = {
+    "winning_ticket": (*_RETRAINING, "ticket"),
+    "prune_after_training": ("schedule", *_TICKETS, *_RETRAINING, "ticket"),
+    "post_prune_training": ("schedule", *_TICKETS, "ticket"),
+    # A ticket has its mask, masks stay, and training starts at its beginning.
+    "retrain_ticket": (*_MASKS, "arms", "dense_only", "rewind_epoch", "keep_mask", *_RETRAINING),
+}
+"""Settings that mean nothing to a command. A flagfile may hold them at their defaults."""
+
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    name: {"schedule": "oneshot"} for name in ("prune_after_training", "post_prune_training")
+}
+"""Of a command, where they differ from those of `Config`."""
+
+
+class Need(NamedTuple):
+    """What a setting needs beside itself to mean something."""
+
+    words: str
+    holds: Callable[[Config], bool]
+
+
+def _has_reinit(config: Config) -> bool:
+    return "reinit" in [getattr(arm, "__name__", arm) for arm in config.arms]
+
+
+def _named_optimizer(config: Config) -> bool:
+    return isinstance(config.optimizer, str) and ":" not in config.optimizer
+
+
+def _drops_between_layers(config: Config) -> bool:
+    return config.dropout > 0 and max(config.num_layers) > 1
+
+
+_NAMED = Need("a named --optimizer: a function has its own", _named_optimizer)
+
+NEEDS: Mapping[str, Need] = {
+    "prune_rate": Need("--rounds", lambda config: config.rounds is not None),
+    "reinit_draws": Need("reinit among --arms", _has_reinit),
+    "keep": Need("--max_length: no text is cut", lambda config: config.max_length > 0),
+    "dropout_between_layers": Need("--dropout and two --num_layers", _drops_between_layers),
+    "clip_norm": _NAMED,
+    "momentum": _NAMED,
+    "weight_decay": _NAMED,
+}
+
+
+def refuse_ignored(config: Config) -> None:
+    """Raises `UserError` for a setting, not at its default, that another one makes meaningless."""
+    for name, need in NEEDS.items():
+        if getattr(config, name) != settings_of()[name].default and not need.holds(config):
+            raise UserError(
+                f"--{name}={config.text(name)} means nothing without {need.words}; leave it out, "
+                "or give that too"
+            )
+
+
+def refuse_unused(config: Config, command: str) -> None:
+    """Raises `UserError` for a flag that was given and means nothing to the command."""
+    for name in UNUSED.get(command, ()):
+        default = DEFAULTS.get(command, {}).get(name, settings_of()[name].default)
+        if name in config.given and getattr(config, name) != default:
+            raise UserError(
+                f"--{name} means nothing to this command: leave it out (--help lists its flags)"
+            )
+
+
+def notes(config: Config) -> list[str]:
+    """What is passed over, where that is no mistake: a flagfile may be used with another flag."""
+    found = []
+    names = _not_default(config, [*_MASKS, *(name for name in _TICKETS if name != "dense_only")])
+    if config.dense_only and names:
+        found.append(f"note: --dense_only trains no tickets: {names} mean nothing here")
+    names = _not_default(config, ["synthetic_size"])
+    if config.dataset != "synthetic" and names:
+        found.append(f"note: {names} means nothing with --dataset={config.dataset}")
+    return found
+
+
+def _not_default(config: Config, names: Sequence[str]) -> str:
+    known = settings_of()
+    return ", ".join(f"--{n}" for n in names if getattr(config, n) != known[n].default)

@@ -1,0 +1,117 @@
+"""A setting that means nothing where it was given is refused in one line, or noted."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from lth_flax import cli
+from lth_flax.config import Config, SweepConfig, settings_of
+from lth_flax.errors import UserError
+from lth_flax.ignored import DEFAULTS, NEEDS, UNUSED, notes, refuse_ignored
+from lth_flax.runs.choices import chosen_arms
+from lth_flax.training.optimizers import keep_pruned
+
+ROOT = Path(__file__).resolve().parents[1]
+OPTIMIZER = "lth_flax.training.optimizers:keep_pruned"
+
+ALONE = [
+    # (what is ignored alone, what it needs)
+    ("--prune_rate=0.3", "--rounds=2"),
+    ("--reinit_draws=3 --arms=ticket", "--arms=ticket,reinit"),
+    ("--reinit_draws=3 --arms=ticket,shuffled", "--arms=ticket,shuffled,reinit"),
+    ("--keep=start", "--max_length=30"),
+    ("--nodropout_between_layers --dropout=0", "--dropout=0.1"),
+    ("--nodropout_between_layers --num_layers=1", "--num_layers=1,2"),
+    (f"--clip_norm=0.5 --optimizer={OPTIMIZER}", "--optimizer=adam"),
+    (f"--momentum=0.5 --optimizer={OPTIMIZER}", "--optimizer=sgd"),
+    (f"--weight_decay=0.5 --optimizer={OPTIMIZER}", "--optimizer=sgd"),
+]
+
+
+@pytest.mark.parametrize(("alone", "needed"), ALONE)
+def test_what_needs_another_setting_is_refused_without_it(alone, needed):
+    name = re.match(r"--(?:no)?(\w+)", alone).group(1)
+    with pytest.raises(UserError, match=rf"^--{name}=\S+ means nothing without ") as refused:
+        cli.parse(Config, alone.split())
+    assert "\n" not in str(refused.value)
+    cli.parse(Config, [*alone.split(), *needed.split()])
+
+
+def test_every_need_is_tried_above():
+    tried = {re.match(r"--(?:no)?(\w+)", alone).group(1) for alone, _ in ALONE}
+    assert tried == set(NEEDS)
+
+
+def test_from_python_a_function_says_what_it_is():
+    refuse_ignored(Config(reinit_draws=2, arms=("ticket", "reinit")))
+    with pytest.raises(UserError, match="momentum=0.5 means nothing"):
+        refuse_ignored(Config(momentum=0.5, optimizer=keep_pruned))
+
+
+def test_a_flagfile_may_have_defaults_of_what_is_ignored():
+    lines = list(Config().lines().values())
+    for command in UNUSED:
+        kept = [line for line in lines if not line.startswith("--schedule")]
+        schedule = DEFAULTS.get(command, {}).get("schedule", "iterative")
+        cli.parse(Config, [*kept, f"--schedule={schedule}"], command)
+
+
+@pytest.mark.parametrize("command", UNUSED)
+def test_every_flag_that_a_command_ignores_is_refused_and_not_in_its_help(command):
+    text = cli.help_text(lambda config: None, Config, command)
+    other = {str: "ticket", int: "3", float: "0.25", bool: "true"}
+    for name in UNUSED[command]:
+        setting = settings_of()[name]
+        value = next(
+            (n for n in setting.names or () if n != setting.text(setting.default)),
+            other[setting.kind],
+        )
+        if name == "schedule":
+            value = "iterative"
+        if setting.kind is bool:
+            value = str(not setting.default).lower()
+        with_it = [f"--{name}={value}", *(["--rounds=2"] if name == "prune_rate" else [])]
+        if command == "retrain_ticket" and name == "schedule":
+            with_it = ["--schedule=oneshot"]
+        with pytest.raises(UserError, match="means nothing to this command"):
+            cli.parse(Config, with_it, command)
+        assert f"--{name}\n" not in text
+        assert f"--[no]{name}\n" not in text
+
+
+def command_of(file):
+    """Which command a flagfile of configs/ is for, by its name."""
+    found = {"prune_after": "prune_after_training", "post_prune": "post_prune_training",
+             "paper_figure1": "prune_after_training", "paper_figure2": "prune_after_training",
+             "paper_figure4": "post_prune_training"}  # fmt: skip
+    return next((name for part, name in found.items() if part in file.stem), "winning_ticket")
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.flags")), ids=lambda f: f.stem)
+def test_no_configuration_has_a_flag_that_is_ignored(file):
+    config = cli.parse(Config, [f"--flagfile={file}"], command_of(file))
+    if not config.dense_only:
+        chosen_arms(config)
+    assert notes(config) == []
+
+
+RECORDED = sorted((ROOT / "experiments").glob("*/flags.txt"))
+
+
+@pytest.mark.parametrize("file", RECORDED, ids=lambda f: f.parent.name)
+def test_every_recorded_run_still_replays(file):
+    command = re.match(r"# python -m lth_flax\.experiments\.(\w+)", file.read_text()).group(1)
+    kind = SweepConfig if command == "sweep" else Config
+    cli.parse(kind, [f"--flagfile={file}"], command)
+
+
+def test_what_is_no_mistake_is_noted():
+    assert notes(Config(dense_only=True)) == []
+    config = Config(dense_only=True, levels=(0.5,), arms=("ticket",))
+    (note,) = notes(config)
+    assert note.endswith("--levels, --arms mean nothing here")
+    assert notes(dataclasses.replace(config, dense_only=False)) == []
+    (note,) = notes(Config(dataset="csv", synthetic_size=200))
+    assert note == "note: --synthetic_size means nothing with --dataset=csv"
