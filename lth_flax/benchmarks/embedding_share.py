@@ -7,7 +7,6 @@ of the gradient and no Adam for it; nor the gradient of the first layer's inputs
 so the share is an upper bound. The tweets shape, tables of several sizes.
 """
 
-import argparse
 from typing import Any
 
 import jax
@@ -25,9 +24,7 @@ WORDS = (1_000, 5_000, 10_000, 20_000)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", help="where the result goes")
+    parser = timing.parser(__doc__, rounds=7)
     arguments = parser.parse_args()
     prepare_cpu(cores_here())
     jax.config.update("jax_default_matmul_precision", "highest")

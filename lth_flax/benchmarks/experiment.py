@@ -11,7 +11,6 @@ is timed with an empty compilation cache, so that compilation counts. PyTorch
 runs one process per core. Needs the extra `bench`.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -180,11 +179,9 @@ def measure(name: str, data_file: str, *, rounds: int, cores: int) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__, rounds=1)
     parser.add_argument("--data_file", help="the tweets' CSV; without it they are left out")
     parser.add_argument("--data_dir", help="TFDS with imdb_reviews; without it they are left out")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", help="where the result goes")
     arguments = parser.parse_args()
     cores = cores_here()
     found = {}

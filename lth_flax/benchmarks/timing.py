@@ -1,5 +1,6 @@
 """Timing several contestants in turns, so that a busy moment of the machine meets them all."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -79,6 +80,14 @@ class Workers:
         """Ends them."""
         for worker in self._workers:
             worker.communicate()
+
+
+def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
+    """What all benchmarks are asked."""
+    found = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    found.add_argument("--rounds", type=int, default=rounds)
+    found.add_argument("--json", help="where the result goes")
+    return found
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
