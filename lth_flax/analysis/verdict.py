@@ -10,13 +10,13 @@ from lth_flax.records import Metric
 
 def decide(
     pairs: Pairs,
-    found: Comparison,
+    comparison: Comparison,
     design: Design,
     options: Options,
     nothing_learned: str = "",
     notes: Sequence[str] = (),
 ) -> Verdict:
-    """The verdict on treatment against control from all else that was `found`, in this order:
+    """The verdict on treatment against control from all else of the `comparison`, in this order:
 
     0. "cannot tell with n seeds" where `nothing_learned` says why no difference
        could be seen: networks that all predict one class are equal, and no evidence;
@@ -33,11 +33,11 @@ def decide(
     name, other = pairs.treatment, pairs.control
     seeds = _count(len(pairs.seeds), "seed")
     unknown = f"cannot tell with {seeds}"
-    primary, close, levels = found.primary, found.equivalence, found.levels
+    primary, close, levels = comparison.primary, comparison.equivalence, comparison.levels
     story = _story(name, levels)
     better = [level for level in levels if level.direction == "better"]
     worse = [level for level in levels if level.direction == "worse"]
-    if primary is None or found.range is None:
+    if primary is None or comparison.range is None:
         low, high = map(level_name, options.primary_sparsity)
         reason = (
             f"no level has a target sparsity from {low} to {high}"
@@ -72,13 +72,13 @@ def decide(
         )
     else:
         kind, verdict = "unknown", unknown
-        reason = _why_unknown(pairs, primary, found, options)
+        reason = _why_unknown(pairs, primary, comparison, options)
     if kind in ("treatment", "control", "unknown") and (better or worse):
         reason += f"; adjusted over levels, {_shown(name, better, worse)}"
     sentence = (
         f"{verdict[0].upper()}{verdict[1:]}: {minus} is "
-        f"{_numbers(primary, design, options, metric)} over {level_name(found.range[0])} to "
-        f"{level_name(found.range[1])} sparsity ({_measured(levels)}), with {seeds} and "
+        f"{_numbers(primary, design, options, metric)} over {level_name(comparison.range[0])} to "
+        f"{level_name(comparison.range[1])} sparsity ({_measured(levels)}), with {seeds} and "
         f"{_count(pairs.draws, 'control draw')} each{_own_rates(pairs)}; {reason}"
     )
     return Verdict(verdict, kind, ". ".join([sentence, *notes]) + ".", story, reason)
@@ -106,8 +106,8 @@ def _of_test(metric: Metric) -> str:
     return "on test" if metric.higher_is_better else "on test, where lower is better"
 
 
-def _why_unknown(pairs: Pairs, primary: Primary, found: Comparison, options: Options) -> str:
-    close, needed, unit = found.equivalence, found.seeds_needed, pairs.metric.unit
+def _why_unknown(pairs: Pairs, primary: Primary, comparison: Comparison, options: Options) -> str:
+    close, needed, unit = comparison.equivalence, comparison.seeds_needed, pairs.metric.unit
     if primary.smallest_p > options.alpha:
         possible = reach(len(pairs.seeds), pairs.draws, options.alpha)
         ways = [
