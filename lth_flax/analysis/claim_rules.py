@@ -29,8 +29,9 @@ from lth_flax.analysis.grid import slope
 from lth_flax.analysis.pairing import Pairs, pair
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.retraining import gains, minus
-from lth_flax.analysis.statistics import Estimate, equivalence, estimate, level_name
+from lth_flax.analysis.statistics import Estimate, equivalence, estimate
 from lth_flax.analysis.tables import cells_of, predicts_one_class, scores_by_seed
+from lth_flax.analysis.words import level_name
 from lth_flax.records import Record, grouped, where
 
 HOLDS, FAILS, UNKNOWN, REPORTED = "holds", "does not hold", "cannot tell", "reported"
@@ -217,7 +218,7 @@ def ticket_holds(run: Run) -> Finding:
 def ticket_is_better(run: Run) -> Finding:
     """C6d: the primary test, each arm at its own best rate."""
     rows = run.one_depth()
-    found = compared(rows, "reinit", run.design, Options(), predictions=run.predictions)
+    found = compared(rows, "reinit", Options(), predictions=run.predictions)
     need(len(found.seeds), 8, "seeds")
     levels = [level.target_sparsity for level in found.levels if level.target_sparsity > 0]
     for bound in (0.5, 0.95):
@@ -239,7 +240,7 @@ def iterative_over_oneshot(iterative: Run, oneshot: Run) -> Finding:
         for row in where(run.one_depth(), arm="ticket")
     ]
     options = Options(treatment="iterative")
-    found = compared(rows, "oneshot", iterative.design, options)
+    found = compared(rows, "oneshot", options)
     need(len(found.seeds), 8, "seeds")
     assert found.verdict is not None
     return Finding(REPORTED, f"{found.verdict.sentence} {found.verdict.story}", len(found.seeds))

@@ -42,7 +42,6 @@ _SHARES = ("validation", "test")
 def compared(
     rows: Sequence[Record],
     control: str,
-    design: Design,
     options: Options,
     *,
     checkpoint: str = "last",
@@ -58,7 +57,7 @@ def compared(
     notes = [text for text in (idle_arms(scored, arms), note) if text]
     return compare(
         pairs,
-        design,
+        design_of(rows),
         options,
         predictions=predictions,
         nothing_learned=nothing_learned(scored, arms, inside),

@@ -19,7 +19,7 @@ from lth_flax.analysis.plot_style import (
     wrapped,
 )
 from lth_flax.analysis.terminal import Summary
-from lth_flax.analysis.words import arm_name, factor_value, factor_values, percent, score_label
+from lth_flax.analysis.words import arm_name, factor_value, factor_values, level_name, score_label
 
 Line = tuple[dict[str, Any], Mapping[str, Any]]
 """(style, learning curve)."""
@@ -91,7 +91,7 @@ def _levels(summary: Summary, few: bool) -> tuple[dict[str, list[Line]], list[An
     dense = [(styles["dense"] | {"marker": ""}, c) for c in curves if c["arm"] == "dense"]
     others = [c for c in curves if c["arm"] != "dense"]
     columns = {
-        f"{percent(level)}% sparsity": dense
+        f"{level_name(level)} sparsity": dense
         + [(styles[c["arm"]], c) for c in others if c["target_sparsity"] == level]
         for level in _chosen({c["target_sparsity"] for c in others}, few)
     }

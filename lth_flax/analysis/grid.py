@@ -98,16 +98,13 @@ def own_rates(
             continue
         values = _values(family[0])
         note = unfinished(test, curves, options.margin_points)
-        design = design_of(rows)
         result.append(
             OwnRates(
                 name=name_of(values, others),
                 factors={n: v for n, v in zip(FACTORS, values, strict=True) if n in others},
                 rates=rates,
                 comparisons={
-                    control: compared(
-                        rows, control, design, options, predictions=predictions, note=note
-                    )
+                    control: compared(rows, control, options, predictions=predictions, note=note)
                     for control in controls
                 },
             )

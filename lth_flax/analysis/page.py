@@ -14,7 +14,6 @@ from typing import Any
 import jinja2
 
 from lth_flax.analysis import terminal, words
-from lth_flax.analysis.statistics import level_name
 from lth_flax.analysis.terminal import Rows, Summary, scored
 
 
@@ -63,7 +62,12 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.do"],
     )
-    found.globals |= {"words": words, "terminal": terminal, "scored": scored, "level": level_name}
+    found.globals |= {
+        "words": words,
+        "terminal": terminal,
+        "scored": scored,
+        "level": words.level_name,
+    }
     found.filters |= {"mean": terminal.plus_minus, "p": _p, "digit": _one_digit, "points": _points}
     found.filters |= {
         "scored": scored,

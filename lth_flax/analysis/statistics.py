@@ -115,15 +115,6 @@ class Reach:
         return self.smallest_p <= self.alpha
 
 
-def level_name(sparsity: float) -> str:
-    """A level as people say it.
-
-    >>> level_name(0.488)
-    '48.8%'
-    """
-    return f"{round(100 * sparsity, 1):g}%" if sparsity < 0.99 else f"{round(100 * sparsity, 2):g}%"
-
-
 def mean_by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
     """(seed, value of a draw) averaged within each seed, seeds rising."""
     seeds = grouped(values, lambda pair: pair[0])

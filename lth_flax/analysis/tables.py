@@ -10,7 +10,8 @@ import numpy as np
 
 from lth_flax.analysis.breakdown import balanced, chance
 from lth_flax.analysis.result import Cell, Classes, finite
-from lth_flax.analysis.statistics import Design, estimate, level_name, mean_by_seed
+from lth_flax.analysis.statistics import Design, estimate, mean_by_seed
+from lth_flax.analysis.words import level_name
 from lth_flax.predictions import Predictions, labels_name
 from lth_flax.records import Record, arm_order, grouped
 

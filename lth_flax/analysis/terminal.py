@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lth_flax.analysis.statistics import level_name, reach
-from lth_flax.analysis.words import count, plain
+from lth_flax.analysis.statistics import reach
+from lth_flax.analysis.words import count, level_name, plain
 
 CHECKPOINT_NAMES = {"last": "last epoch", "best": "epoch with the best validation score"}
 _WIDTH = 100

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from lth_flax.analysis.pairing import Pairs
 from lth_flax.analysis.result import Comparison, LevelGap, Options, Primary, Verdict
-from lth_flax.analysis.statistics import Design, level_name, reach
+from lth_flax.analysis.statistics import Design, reach
+from lth_flax.analysis.words import count, level_name
 from lth_flax.records import Metric
 
 
@@ -31,7 +32,7 @@ def decide(
     A gap can be real and small at once: then 2 stands, and the sentence says so.
     """
     name, other = pairs.treatment, pairs.control
-    seeds = _count(len(pairs.seeds), "seed")
+    seeds = count(len(pairs.seeds), "seed")
     unknown = f"cannot tell with {seeds}"
     primary, close, levels = comparison.primary, comparison.equivalence, comparison.levels
     story = _story(name, levels)
@@ -79,7 +80,7 @@ def decide(
         f"{verdict[0].upper()}{verdict[1:]}: {minus} is "
         f"{_numbers(primary, design, options, metric)} over {level_name(comparison.range[0])} to "
         f"{level_name(comparison.range[1])} sparsity ({_measured(levels)}), with {seeds} and "
-        f"{_count(pairs.draws, 'control draw')} each{_own_rates(pairs)}; {reason}"
+        f"{count(pairs.draws, 'control draw')} each{_own_rates(pairs)}; {reason}"
     )
     return Verdict(verdict, kind, ". ".join([sentence, *notes]) + ".", story, reason)
 
@@ -112,7 +113,7 @@ def _why_unknown(pairs: Pairs, primary: Primary, comparison: Comparison, options
         possible = reach(len(pairs.seeds), pairs.draws, options.alpha)
         ways = [
             f"{possible.seeds} seeds" if possible.seeds else "",
-            f"{_count(possible.draws, 'control draw')} each" if possible.draws else "",
+            f"{count(possible.draws, 'control draw')} each" if possible.draws else "",
         ]
         reason = (
             f"so few seeds and draws cannot reach p = {options.alpha:g} (their smallest p is "
@@ -147,7 +148,7 @@ def _story(name: str, levels: Sequence[LevelGap]) -> str:
     if not groups[0][1] and groups[1][1]:
         parts[0] = f"{name} {parts[0]}"
     said = ", ".join(parts)
-    return f"{said[0].upper()}{said[1:]} (adjusted over {_count(len(tested), 'level')})."
+    return f"{said[0].upper()}{said[1:]} (adjusted over {count(len(tested), 'level')})."
 
 
 def _shown(name: str, better: Sequence[LevelGap], worse: Sequence[LevelGap]) -> str:
@@ -174,7 +175,3 @@ def _own_rates(pairs: Pairs) -> str:
         f", each arm at the learning rate that its validation score chose per level, chosen "
         f"again in every relabelling{masks}"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

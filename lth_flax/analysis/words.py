@@ -84,3 +84,8 @@ def score_label(metric: Mapping[str, Any], split: str = "Test") -> str:
     return f"{split} {plain(metric['name'])}".replace("\n ", "\n") + " (%)" * (
         metric["unit"] == "points"
     )
+
+
+def level_name(sparsity: float) -> str:
+    """A level as people say it: "48.8%"."""
+    return f"{percent(sparsity)}%"
