@@ -267,6 +267,9 @@ class Machine:
     )
     checkpoint_minutes: float = _machine(5.0, "Between checkpoints within an epoch.", low=0)
     progress: bool = _machine(True, "Show a progress bar.")
+    report: bool = _machine(
+        True, "Draw figures and page; `python -m lth_flax.analysis.report DIR` does it later."
+    )
     plan: bool = _machine(
         False,
         "Say how many rows, steps and hours it would take, how much disk, and how small p can "

@@ -39,12 +39,14 @@ def write_report(
     settings: Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     paper: Mapping[str, Curve] | None = None,
+    draw: bool = True,
 ) -> tuple[dict[str, Any], str]:
     """Writes summary.json, report/report.html and its figures as report/*.png and *.svg.
 
     Args:
       settings, provenance: for the page, where they are not those of the block.
       paper: curves of the paper, to be drawn beside ours.
+      draw: whether figures and page are written.
 
     Returns:
       the summary, and the tables and verdicts for a terminal.
@@ -63,12 +65,13 @@ def write_report(
     if isinstance(shown.get("blocks"), dict):
         shown["blocks"] = ", ".join(shown["blocks"])
     summary = summary_of(block, options)
-    folder = directory / REPORT
-    _make(folder)
+    if draw:
+        _make(directory / REPORT)
     write_text_atomic(directory / "summary.json", summary_text(summary))
-    images = _write_figures(folder, summary, paper)
-    page = report_html(summary, images, settings, shown, Config().texts())
-    write_text_atomic(page_of(directory), page)
+    if draw:
+        images = _write_figures(directory / REPORT, summary, paper)
+        page = report_html(summary, images, settings, shown, Config().texts())
+        write_text_atomic(page_of(directory), page)
     return summary, terminal_text(summary)
 
 

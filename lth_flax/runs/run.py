@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lth_flax import interrupt
+from lth_flax.analysis import report
 from lth_flax.analysis.blocks import Block, read_block, read_provenance
 from lth_flax.analysis.report import page_of, summary_of, write_report
 from lth_flax.analysis.result import Options
@@ -357,6 +358,7 @@ class Run:
             options,
             settings=config.texts(),
             provenance=self.provenance,
+            draw=config.report,
         )
         if not self.finished:
             # Last: from now on the records are the answer, and checkpoints are not needed.
@@ -364,7 +366,8 @@ class Run:
             shutil.rmtree(directory / "checkpoints", ignore_errors=True)
         self.close()
         self.say(answer)
-        self.say(f"\nReport: {page_of(directory)}")
+        drawn = page_of(directory) if config.report else f"python -m {report.__name__} {directory}"
+        self.say(f"\nReport: {drawn}")
         return summary
 
     def _finished_provenance(self, directory: Path) -> dict[str, Any]:
