@@ -13,6 +13,7 @@ import itertools
 import json
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -38,127 +39,124 @@ def compact_json(value: Any) -> str:
 
 
 class Kind(NamedTuple):
-    """How one kind of cell is read, written, and named in an error."""
+    """How one kind of cell is read, checked, written, and named in an error."""
 
     expected: str
-    parse: Callable[[str], Any]
-    write: Callable[[Any], str]
+    read: Callable[[str], Any]
+    fits: Callable[[Any], bool] = lambda value: True
+    write: Callable[[Any], str] = str
+    pattern: re.Pattern[str] = re.compile(".+", re.DOTALL)
+    optional: bool = False
 
-    def or_nothing(self) -> "Kind":
-        """The kind that also has None, an empty cell."""
-        return Kind(
-            f"{self.expected} or nothing",
-            lambda cell: self.parse(cell) if cell else None,
-            lambda value: "" if value is None else self.write(value),
-        )
-
-
-def _require(ok: bool) -> None:
-    if not ok:
+    def parse(self, cell: str) -> Any:
+        """The value of a cell; raises ValueError where there is none."""
+        if self.optional and not cell:
+            return None
+        if self.pattern.fullmatch(cell) and self.fits(value := self.read(cell)):
+            return value
         raise ValueError
 
-
-def _parse_text(cell: str) -> str:
-    _require(bool(cell) and cell.isprintable())
-    return cell
-
-
-def _parse_count(cell: str) -> int:
-    _require(cell.isascii() and cell.isdecimal() and len(cell) < 19)
-    return int(cell)
-
-
-def _write_count(value: Any) -> str:
-    _require(not isinstance(value, bool))
-    return str(value.__index__())  # refuses 3.0, takes NumPy integers
-
-
-def _parse_float(cell: str) -> float:
-    _require(cell == cell.strip() and "_" not in cell)  # which float() would let through
-    return float(cell)
-
-
-def _parse_share(cell: str) -> float:
-    value = _parse_float(cell)
-    _require(0.0 <= value <= 1.0)  # also False for nan
-    return value
-
-
-def _one_of(*names: str) -> Kind:
-    def parse(cell: str) -> str:
-        _require(cell in names)
+    def format(self, value: Any) -> str:
+        """The cell of a value; raises ValueError or TypeError where it could not be read."""
+        cell = "" if self.optional and value is None else self.write(value)
+        self.parse(cell)
         return cell
 
-    return Kind(" or ".join(names), parse, str)
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
 
 
-def _parse_object(cell: str) -> dict[str, Any]:
-    value = json.loads(cell)
-    _require(isinstance(value, dict))
-    compact_json(value)  # refuses the NaN that json.loads lets through
+def _json(cell: str, kind: type) -> Any:
+    value = json.loads(cell, parse_constant=_refuse)  # NaN and the infinities
+    if not isinstance(value, kind):
+        raise ValueError
     return value
 
 
 def _number(value: Any) -> float:
-    _require(isinstance(value, int | float) and not isinstance(value, bool))
+    if type(value) not in (int, float):
+        raise ValueError
     return float(value)
 
 
-def _share(value: Any) -> float:
-    _require(0 <= _number(value) <= 1)
-    return float(value)
+def _write_count(value: Any) -> str:
+    if isinstance(value, bool):
+        raise TypeError
+    return str(value.__index__())  # refuses 3.0, takes NumPy integers
 
 
-def _parse_shares(cell: str) -> tuple[float, ...]:
-    value = json.loads(cell)
-    _require(isinstance(value, list))
-    return tuple(map(_share, value))
+def _write_float(value: Any) -> str:
+    return repr(float(value))
 
 
-def _parse_metrics(cell: str) -> dict[str, float]:
+def _are_shares(values: Iterable[float]) -> bool:
+    return all(0 <= value <= 1 for value in values)  # False for nan
+
+
+def _write_metrics(values: Mapping[str, float]) -> str:
     # No JSON has a NaN or an infinity: they are null.
-    found = _parse_object(cell).items()
-    return {key: math.nan if one is None else _number(one) for key, one in found}
+    return compact_json({k: float(v) if math.isfinite(v) else None for k, v in values.items()})
 
 
-def _write_metrics(value: Mapping[str, float]) -> str:
-    found = {key: float(one) for key, one in value.items()}
-    return compact_json({key: one if math.isfinite(one) else None for key, one in found.items()})
-
-
-Text = Annotated[str, Kind("text without control characters", _parse_text, str)]
-Count = Annotated[int, Kind("a whole number from 0", _parse_count, _write_count)]
-Number = Annotated[float, Kind("a number", _parse_float, lambda value: repr(float(value)))]
+_PLAIN = re.compile(r"[^\s_]+")  # float() lets spaces and underscores through
+Text = Annotated[str, Kind("text without control characters", str, str.isprintable)]
+Checkpoint = Annotated[str, Kind(" or ".join(CHECKPOINTS), str, CHECKPOINTS.__contains__)]
+Split = Annotated[str, Kind(" or ".join(SPLITS), str, SPLITS.__contains__)]
+Count = Annotated[
+    int, Kind("a whole number from 0", int, write=_write_count, pattern=re.compile("[0-9]{1,18}"))
+]
+Number = Annotated[float, Kind("a number", float, write=_write_float, pattern=_PLAIN)]
 Share = Annotated[
-    float, Kind("a number from 0 to 1", _parse_share, lambda value: repr(float(value)))
+    float,
+    Kind("a number from 0 to 1", float, lambda value: 0 <= value <= 1, _write_float, _PLAIN),
 ]
 Truth = Annotated[
     bool,
     Kind(
         "true or false",
-        lambda cell: {"true": True, "false": False}[cell],
-        lambda value: "true" if value else "false",
+        "true".__eq__,
+        write=lambda value: "true" if value else "false",
+        pattern=re.compile("true|false"),
     ),
 ]
-Settings = Annotated[Mapping[str, Any], Kind("a JSON object", _parse_object, compact_json)]
+Settings = Annotated[
+    Mapping[str, Any],
+    Kind(
+        "a JSON object",
+        lambda cell: _json(cell, dict),
+        lambda value: bool(compact_json(value)),  # refuses 1e999
+        compact_json,
+    ),
+]
 Shares = Annotated[
     tuple[float, ...],
     Kind(
         "a JSON list of numbers from 0 to 1",
-        _parse_shares,
-        lambda value: compact_json(list(map(float, value))),
+        lambda cell: tuple(map(_number, _json(cell, list))),
+        _are_shares,
+        lambda values: compact_json(list(map(float, values))),
     ),
 ]
 Densities = Annotated[
     Mapping[str, float],
     Kind(
         "a JSON object of numbers from 0 to 1",
-        lambda cell: {key: _share(one) for key, one in _parse_object(cell).items()},
-        lambda value: compact_json({key: float(share) for key, share in value.items()}),
+        lambda cell: {name: _number(value) for name, value in _json(cell, dict).items()},
+        lambda values: _are_shares(values.values()),
+        lambda values: compact_json({name: float(value) for name, value in values.items()}),
     ),
 ]
 Metrics = Annotated[
-    Mapping[str, float], Kind("a JSON object of numbers", _parse_metrics, _write_metrics)
+    Mapping[str, float],
+    Kind(
+        "a JSON object of numbers",
+        lambda cell: {
+            name: math.nan if value is None else _number(value)
+            for name, value in _json(cell, dict).items()
+        },
+        write=_write_metrics,
+    ),
 ]
 
 
@@ -220,10 +218,10 @@ class Record:
     target_sparsity: Share
     achieved_sparsity: Share
     achieved_sparsity_all: Share
-    checkpoint: Annotated[str, _one_of(*CHECKPOINTS)]
+    checkpoint: Checkpoint
     epoch: Count
     best_epoch: Count
-    split: Annotated[str, _one_of(*SPLITS)]
+    split: Split
     examples: Count
     accuracy: Share | None
     balanced_accuracy: Share | None
@@ -287,7 +285,9 @@ def _kinds(row_type: type[Any]) -> dict[str, Kind]:
     for name, hint in typing.get_type_hints(row_type, include_extras=True).items():
         optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
         kind: Kind = (typing.get_args(hint)[0] if optional else hint).__metadata__[0]
-        found[name] = kind.or_nothing() if optional else kind
+        if optional:
+            kind = kind._replace(expected=f"{kind.expected} or nothing", optional=True)
+        found[name] = kind
     return found
 
 
@@ -406,13 +406,11 @@ def _write_rows(
 def _cell(row: Record | CurvePoint, name: str, kind: Kind) -> str:
     value = getattr(row, name)
     try:
-        cell = kind.write(value)
-        kind.parse(cell)  # what is written can be read
+        return kind.format(value)
     except (ValueError, TypeError, AttributeError):
         raise UserError(
             f"row {row.row_id!r}: column {name!r} cannot hold {value!r}; expected {kind.expected}"
         ) from None
-    return cell
 
 
 def _read_rows(
@@ -439,7 +437,7 @@ def _read_rows(
             for name, cell in zip(names, cells, strict=True):
                 try:
                     values[name] = kinds[name].parse(cell)
-                except (ValueError, LookupError, RecursionError):
+                except (ValueError, RecursionError):
                     shown = cell if len(cell) <= 40 else cell[:37] + "..."
                     raise UserError(
                         f"{path}: line {line}: column {name!r}: "
