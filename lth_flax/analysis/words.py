@@ -43,7 +43,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def points(number: float) -> str:
+def in_points(number: float) -> str:
     """ "1 point", "0.5 points"."""
     return f"{number:g} point{'s' * (number != 1)}"
 
