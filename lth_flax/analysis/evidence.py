@@ -131,10 +131,10 @@ def same_but(one: Run, other: Run, *names: str) -> None:
         raise TooFew(f"{one.name} and {other.name} differ in {', '.join(more)}")
 
 
-def need(found: int, least: int, what: str) -> None:
+def need(number: int, least: int, what: str) -> None:
     """Raises `TooFew` where there are fewer."""
-    if found < least:
-        raise TooFew(f"{least} {what} are needed, {found} are here")
+    if number < least:
+        raise TooFew(f"{least} {what} are needed, {number} are here")
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,13 @@ class Bound:
         return text
 
 
-def said(found: Estimate, unit: str = "points") -> str:
+def said(over_seeds: Estimate, unit: str = "points") -> str:
     """A mean with its interval and n: points as they are, "%" of a share."""
     scale, digits, sign, end = (100, 1, "", "%") if unit == "%" else (1, 2, "+", f" {unit}")
-    if found.mean is None:
+    if over_seeds.mean is None:
         return "nothing"
-    text = f"{scale * found.mean:{sign}.{digits}f}{end}"
-    if found.interval is None:
-        return f"{text} (n = {found.n_seeds})"
-    low, high = (scale * bound for bound in found.interval)
-    return f"{text} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f}, n = {found.n_seeds})"
+    text = f"{scale * over_seeds.mean:{sign}.{digits}f}{end}"
+    if over_seeds.interval is None:
+        return f"{text} (n = {over_seeds.n_seeds})"
+    low, high = (scale * bound for bound in over_seeds.interval)
+    return f"{text} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f}, n = {over_seeds.n_seeds})"
