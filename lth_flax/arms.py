@@ -2,55 +2,80 @@
 
 To add one, write a function and name it in `ARMS`; records, statistics and
 figures know arms by name only.
+
+Arms that say what of a ticket matters (`signs` to `trained_signs`) change the weights that a
+mask may prune and nothing else: biases and word vectors are those of the ticket.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
 
+from lth_flax.errors import UserError
+from lth_flax.matching import match_units, permute_mask
 from lth_flax.numerics import pinned
 from lth_flax.pruning.masks import permute_within_tensors, sparsity
 from lth_flax.pruning.scores import random as random_scores
 from lth_flax.pruning.select import prune
-from lth_flax.randomness import key
+from lth_flax.randomness import generator, key
 from lth_flax.types import Mask, Params
 
 
-class Seed(NamedTuple):
-    """What the arms of one seed share. `initialize(draw)` is its `draw`-th fresh network."""
+def _not_here(*_: Any) -> NoReturn:
+    raise UserError(
+        "this arm needs trained networks of its seed: give Family(trained=..., dense=...), or "
+        "let find_tickets train it"
+    )
+
+
+class Family(NamedTuple):
+    """The networks of one seed, as host arrays. What is not at hand is read when it is called.
+
+    initial_params: theta_0, or the rewind point.
+    initialize: draw -> its `draw`-th fresh network.
+    trained: () -> the trained network that the mask of the level was found from.
+    dense: draw -> the dense network that was trained from its `draw`-th fresh network, or with
+      None from theta_0.
+    model: what is known of the network (`tasks.ModelInfo`).
+    """
 
     seed: int
     initial_params: Params
     initialize: Callable[[int], Params]
+    trained: Callable[[], Params] = _not_here
+    dense: Callable[[int | None], Params] = _not_here
+    model: Any = None
 
 
-Arm = Callable[[Seed, Mask, int, int], tuple[Params, Mask]]
-"""(seed, mask of the level, level, draw) -> initial parameters and mask."""
+Seed = Family
+
+Arm = Callable[[Family, Mask, int, int], tuple[Params, Mask]]
+"""(networks of a seed, mask of the level, level, draw) -> initial parameters and mask."""
 
 
-def ticket(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def ticket(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The mask on the initialization that it was found from."""
     del level, draw
     return seed.initial_params, mask
 
 
-def reinit(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def reinit(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The same mask on a fresh initialization; a draw is one network at every level."""
     del level
     return seed.initialize(draw), mask
 
 
 @pinned()
-def shuffled(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def shuffled(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The original values, the mask permuted within each tensor: as its own, these masks nest."""
     del level  # one permutation for all
     return seed.initial_params, permute_within_tensors(mask, key(seed.seed, "shuffled mask", draw))
 
 
 @pinned()
-def random(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def random(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The original values, a random mask of the same size; masks of a seed nest over levels."""
     del level
     scores = random_scores(seed.initial_params, key=key(seed.seed, "random mask", draw))
@@ -58,9 +83,94 @@ def random(seed: Seed, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]
     return seed.initial_params, prune(scores, full, sparsity=sparsity(mask))
 
 
+def signs(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """Fresh magnitudes with the original signs (Zhou et al., arXiv 1905.01067)."""
+    del level
+    return _weights(seed, mask, _signed, seed.initialize(draw), seed.initial_params), mask
+
+
+def trained_signs(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """Fresh magnitudes with the signs of the trained weights (arXiv 2504.05357)."""
+    del level
+    return _weights(seed, mask, _signed, seed.initialize(draw), seed.trained()), mask
+
+
+def constant(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """Original signs alone, of the size of the tensor's standard deviation (1905.01067)."""
+    del level, draw
+
+    def deviation(weights: np.ndarray) -> np.ndarray:
+        return _signed(np.full_like(weights, np.std(weights, dtype=np.float64)), weights)
+
+    return _weights(seed, mask, deviation, seed.initial_params), mask
+
+
+def reshuffled(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """The original values of the kept weights, permuted among the kept places of each tensor.
+
+    (Public code often permutes the pruned values in with them: that is nearly a fresh draw.)
+    """
+    del level
+    rng = generator(seed.seed, "reshuffled values", draw)
+
+    def permuted(weights: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        result = weights.copy()
+        result[kept] = rng.permutation(weights[kept])
+        return result
+
+    return _weights(seed, mask, permuted, seed.initial_params, mask), mask
+
+
+def permuted_mask(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """A fresh initialization under the mask with its units permuted to fit (arXiv 2505.05143).
+
+    The dense network of theta_0 is matched to the one that was trained from the fresh
+    initialization; the mask goes where the units go.
+
+    Raises:
+      UserError: the model does not say what its units are.
+    """
+    del level
+    if getattr(seed.model, "units", None) is None:
+        raise UserError(
+            "the arm permuted_mask needs to know the units of the network: expected "
+            "Task(model=ModelInfo(units=...)); leave the arm out where there are none"
+        )
+    groups = seed.model.units(seed.initial_params)
+    matching = match_units(seed.dense(None), seed.dense(draw), groups)
+    return seed.initialize(draw), permute_mask(mask, groups, matching)
+
+
+def _signed(sizes: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    return np.copysign(sizes, signs).astype(sizes.dtype)
+
+
+def _weights(
+    seed: Family, mask: Mask, function: Callable[..., np.ndarray], *trees: Params
+) -> Params:
+    """The initial parameters, with new values wherever the mask may prune."""
+
+    def leaf(original: Any, kept: Any, *values: Any) -> np.ndarray:
+        arrays = [np.asarray(value) for value in values]
+        return function(*arrays) if np.ndim(kept) else np.asarray(original)
+
+    return jax.tree_util.tree_map(leaf, seed.initial_params, mask, *trees)
+
+
 ARMS: dict[str, Arm] = {
     "ticket": ticket,
     "reinit": reinit,
     "shuffled": shuffled,
     "random": random,
+    "signs": signs,
+    "constant": constant,
+    "reshuffled": reshuffled,
+    "trained_signs": trained_signs,
+    "permuted_mask": permuted_mask,
 }
+
+FRESH = frozenset({"reinit", "permuted_mask"})
+"""Arms that start from a fresh initialization, and so at step 0 wherever the others rewind to."""
+
+MATCHED = frozenset({"permuted_mask"})
+"""Arms that need the dense network of a fresh initialization trained."""

@@ -19,19 +19,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from absl import flags, logging  # noqa: E402
 
-from lth_flax.streams import fail, unfailing  # noqa: E402
-
-try:  # before any other module imports them
-    import flax  # noqa: F401
-    import jax  # noqa: F401
-except ValueError as _error:  # JAX_ENABLE_X64=maybe
-    fail(f"{_error}: correct this variable of the environment, or unset it")
-
+import lth_flax.jax_import  # noqa: E402, F401  (before any module here imports it)
 from lth_flax import interrupt  # noqa: E402
 from lth_flax.config import ALIASES, Config, Setting, settings_of  # noqa: E402
 from lth_flax.errors import Planned, UserError  # noqa: E402
 from lth_flax.ignored import DEFAULTS, UNUSED, notes, refuse_ignored, refuse_unused  # noqa: E402
 from lth_flax.quiet import quiet_process  # noqa: E402
+from lth_flax.streams import fail, unfailing  # noqa: E402
 
 MOST_FLAGFILE_BYTES = 1 << 20
 

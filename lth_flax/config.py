@@ -9,6 +9,7 @@ looked up when a value is checked, so that this module imports nothing of them.
 """
 
 import dataclasses
+import functools
 import importlib
 import math
 import operator
@@ -50,6 +51,7 @@ class Setting:
     zero: the word for 0, where it has one.
     repeated: the flag is given once per value, which may hold commas.
     open: a function, or the text "module:function", stands for one that is not in the table.
+    other: what other names stand for, if any may be given.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Setting:
     zero: str | None = None
     repeated: bool = False
     open: bool = False
+    other: str | None = None
     role: Role | None = None
 
     def read(self, value: Any) -> Any:
@@ -118,9 +121,15 @@ class Setting:
         """What a name of the table, "module:function" or a function itself stands for."""
         if callable(value):
             return value
-        module, _, name = str(value if ":" in value else self.choices).partition(":")
+        is_reference = _REFERENCE.fullmatch(value)
+        module, _, name = str(value if is_reference else self.choices).partition(":")
         found = getattr(importlib.import_module(module), name)
-        return found if ":" in value else found[value]
+        return found if is_reference else found[value]
+
+    def is_other(self, value: Any) -> bool:
+        """Whether it is none of the choices, nor a function or the name of one."""
+        is_text = not callable(value) and not _REFERENCE.fullmatch(value)
+        return is_text and value not in (self.names or ())
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -135,6 +144,7 @@ class Setting:
         """What a value has to be, in words."""
         if self.names:
             more = ", or module:function" if self.open else ""
+            more += f", or {self.other}" if self.other else ""
             return f"one of {', '.join(self.names)}{more}"
         if self.kind is bool:
             return "true or false"
@@ -168,9 +178,9 @@ class Setting:
                 raise ValueError
         except (ValueError, TypeError, OverflowError):
             raise ValueError(f"expected {self.expected}") from None
-        if self.names and value not in self.names:
-            if self.open and ":" in value:
-                return self._imported(value)
+        if self.open and _REFERENCE.fullmatch(value):
+            return self._imported(value)
+        if self.names and value not in self.names and not self.other:
             raise ValueError(f"expected {self.expected}")
         return value
 
@@ -182,6 +192,10 @@ class Setting:
         if not callable(found):
             raise ValueError(f"{value} is no function; expected {self.expected}")
         return value
+
+
+_REFERENCE = re.compile(r"[\w.]+:[^\W\d]\w*")
+"""Module and function; versions of TFDS sets follow a colon too, and begin with a digit."""
 
 
 def _name(value: Any) -> str:
@@ -224,20 +238,9 @@ def _setting(default: Any, help: str, *, role: Role | None = None, **details: An
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def _machine(default: Any, help: str, **details: Any) -> Any:
-    return _setting(default, help, role="machine", **details)
-
-
-def _source(default: Any, help: str, **details: Any) -> Any:
-    return _setting(default, help, role="source", **details)
-
-
-def _task(default: Any, help: str, **details: Any) -> Any:
-    return _setting(default, help, role="task", **details)
-
-
-def _training(default: Any, help: str, **details: Any) -> Any:
-    return _setting(default, help, role="training", **details)
+_machine, _source, _task, _training = (
+    functools.partial(_setting, role=role) for role in ("machine", "source", "task", "training")
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +270,12 @@ class Machine:
     )
     checkpoint_minutes: float = _machine(5.0, "Between checkpoints within an epoch.", low=0)
     progress: bool = _machine(True, "Show a progress bar.")
+    log: tuple[str, ...] = _machine(
+        (),
+        "Loss and validation score of every row after every epoch, in the work directory: "
+        "log.csv, or folders for TensorBoard.",
+        choices="lth_flax.runs.log:WRITERS",
+    )
     report: bool = _machine(
         True, "Draw figures and page; `python -m lth_flax.analysis.report DIR` does it later."
     )
@@ -293,7 +302,10 @@ class Data:
 
     dataset: str = _setting(
         "synthetic",
-        "synthetic, financial_tweets, imdb_reviews, csv, or any text classification set of TFDS.",
+        "The texts: by name, also that of a TFDS set, or module:function of your own.",
+        choices="lth_flax.data.sources:SOURCES",
+        open=True,
+        other="the name of a TFDS text classification set",
     )
     data_file: str | None = _machine(
         None,

@@ -14,6 +14,7 @@ PURPOSES = (
     "shuffled mask",
     "random scores",
     "reinitialization",
+    "reshuffled values",
 )
 """Append only: a purpose's position is part of every draw that was ever recorded."""
 

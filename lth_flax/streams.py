@@ -65,7 +65,7 @@ def stream(
     like: TextIO | None = None,
     lost: Callable[[OSError], None] = lambda error: None,
 ) -> TextIO:
-    """Text to a descriptor, which stays open when this is closed; no write to it fails.
+    """Text to a descriptor; no write to it fails. 1 and 2 stay open when this is closed.
 
     Args:
       like: whose encoding it has.
@@ -84,7 +84,7 @@ class _Unfailing(io.FileIO):
     """A descriptor that takes whatever is written, or drops it."""
 
     def __init__(self, descriptor: int, lost: Callable[[OSError], None]) -> None:
-        super().__init__(descriptor, "w", closefd=False)
+        super().__init__(descriptor, "w", closefd=descriptor > 2)
         self._lost: Callable[[OSError], None] | None = lost
 
     def write(self, data: Any) -> int:

@@ -29,6 +29,11 @@ class ModelInfo:
     num_classes: of a classifier's output.
     is_connected: (params, mask) -> whether input still reaches output.
     units: params -> its groups of units, for what works on whole units.
+    gates: path -> the names of the blocks of a parameter's last axis, if it has any.
+    tempered: (params, temperature) -> parameters whose logits are divided by it.
+    linearized: params, none negative -> the output of a linear network of these weights, which
+      reads ones: a sum over paths.
+    jacobian: (params, batch, key) -> how much of a state one step passes on.
     """
 
     settings: Mapping[str, Any]
@@ -36,6 +41,10 @@ class ModelInfo:
     num_classes: int | None = None
     is_connected: Callable[[Params, Mask], bool] | None = None
     units: Units | None = None
+    gates: Callable[[tuple[str, ...]], tuple[str, ...] | None] | None = None
+    tempered: Callable[[Params, float], Params] | None = None
+    linearized: Callable[[Params], Array] | None = None
+    jacobian: Callable[[Params, Batch, Array], Array] | None = None
 
 
 @dataclass(frozen=True)

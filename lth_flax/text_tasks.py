@@ -1,19 +1,23 @@
 """Text classification as a task: from settings to a stacked bidirectional LSTM and its texts."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from lth_flax.config import Config, settings_of
+from lth_flax.config import Config
 from lth_flax.data import account
-from lth_flax.data.dataset import Dataset, DatasetOptions, build_dataset
+from lth_flax.data.dataset import Dataset, build_dataset
 from lth_flax.data.embeddings import read_vectors
-from lth_flax.data.sources import Source, SourceOptions, load_source
+from lth_flax.data.source import Source
+from lth_flax.data.sources import load_source
 from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.identity import WORD_VECTORS, file_digest
+from lth_flax.ignored import refuse_ignored
+from lth_flax.models import knowledge
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.models.units import units
 from lth_flax.pruning.connectivity import is_connected
@@ -29,57 +33,6 @@ MODEL_FIELDS = (
     "embedding_dropout", "dropout_between_layers", "readout",
 )  # fmt: skip
 
-CSV_FLAGS = (
-    "data_file",
-    "validation_file",
-    "test_file",
-    "separator",
-    "encoding",
-    "text_column",
-    "label_column",
-)
-TFDS_FLAGS = ("data_dir", "text_key", "label_key")
-
-CSV_DATASETS = ("financial_tweets", "csv")
-"""Datasets that are read from tables."""
-
-
-def load(config: Config) -> Source:
-    """The source that the flags name.
-
-    Raises:
-      UserError: a flag is given that this dataset does not read, or it cannot be read.
-    """
-    of_files = config.dataset in CSV_DATASETS
-    of_tfds = not of_files and config.dataset != "synthetic"
-    for names, read, wanted in (
-        (CSV_FLAGS, of_files, " or ".join(f"--dataset={name}" for name in CSV_DATASETS)),
-        (TFDS_FLAGS, of_tfds, "a TFDS set as --dataset"),
-    ):
-        for name in names:
-            value = getattr(config, name)
-            if not read and value != settings_of()[name].default:
-                raise UserError(
-                    f"--{name}={value} is not read by --dataset={config.dataset}: "
-                    f"expected {wanted}; give one, or leave --{name} out"
-                )
-    return load_source(
-        config.dataset,
-        SourceOptions(
-            data_file=config.data_file,
-            validation_file=config.validation_file,
-            test_file=config.test_file,
-            separator=config.separator,
-            encoding=config.encoding,
-            data_dir=config.data_dir,
-            text_key=config.text_key,
-            label_key=config.label_key,
-            text_column=config.text_column,
-            label_column=config.label_column,
-            synthetic_size=config.synthetic_size,
-        ),
-    )
-
 
 def prepare_data(
     config: Config, source: Source, seeds: Sequence[int], vocabulary: Vocabulary | None = None
@@ -88,45 +41,12 @@ def prepare_data(
 
     `vocabulary` is that of a ticket, in place of one from the training texts.
     """
-    for name, official in (
-        ("validation_share", source.official_validation),
-        ("test_share", source.official_test),
-    ):
-        given = name in config.given and getattr(config, name) != settings_of()[name].default
-        if given and official is not None:
-            split = name.removesuffix("_share")
-            raise UserError(
-                f"--{name}={config.text(name)} means nothing here: {source.name} has a {split} "
-                "split of its own; leave it out"
-            )
-    drawn = source.official_test is None and source.official_validation is None
-    if drawn and config.validation_share + config.test_share >= 1:
-        raise UserError(
-            f"--validation_share={config.validation_share} and --test_share={config.test_share} "
-            "leave nothing to train on: expected a sum below 1"
-        )
     if config.readout == "last_position" and config.max_shapes != 1:
         raise UserError(
             f"--readout=last_position with --max_shapes={config.max_shapes}: what it reads depends "
             "on padding, so all texts need one length; expected --max_shapes=1"
         )
-    return build_dataset(
-        source,
-        seeds,
-        DatasetOptions(
-            vocabulary_size=config.vocabulary_size,
-            min_count=config.min_count,
-            max_length=config.max_length or None,
-            keep=config.keep,
-            validation_share=config.validation_share,
-            test_share=config.test_share,
-            max_shapes=config.max_shapes,
-            batch_size=config.batch_size,
-            tokenizer=config.tokenizer,
-            duplicates=config.duplicates,
-        ),
-        vocabulary=vocabulary,
-    )
+    return build_dataset(source, seeds, config, vocabulary=vocabulary)
 
 
 def text_task(
@@ -176,6 +96,10 @@ def text_task(
             num_classes=model.num_classes,
             is_connected=is_connected,
             units=units,
+            gates=knowledge.gates,
+            tempered=knowledge.tempered,
+            linearized=knowledge.linearized,
+            jacobian=partial(knowledge.squared_jacobian, readout=config.readout),
         ),
         name="text_classification",
         start=start if vectors else None,
@@ -222,8 +146,9 @@ def text_classification(**settings: Any) -> tuple[Task, Examples]:
       UserError: a value is none of its setting, or the data cannot be read.
     """
     config = Config(**settings)
+    refuse_ignored(config)
     seeds = seed_block(config)
-    dataset = prepare_data(config, load(config), seeds)
+    dataset = prepare_data(config, load_source(config), seeds)
     task = text_task(config, dataset, seeds, num_layers=config.one("num_layers"))
     return task, text_examples(config, dataset)
 

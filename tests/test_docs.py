@@ -1,9 +1,13 @@
 """What the pages under docs/ show runs, and README stays short."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
+
+from lth_flax.arms import ARMS
+from lth_flax.pruning.scores import SCORES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -25,8 +29,46 @@ def test_every_file_that_a_page_names_is_there(page):
 
 
 @pytest.mark.slow
-def test_a_network_of_ones_own_has_a_verdict(capsys):
-    text = (ROOT / "docs" / "own_network.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    exec(compile(program, "own_network", "exec"), {})
+@pytest.mark.parametrize("page", ["README.md", "docs/own_network.md"])
+def test_a_network_of_ones_own_has_a_verdict(page, capsys):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    program, *_ = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(program, page, "exec"), {})
     assert "ticket minus reinit" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_notebook_goes_from_data_to_a_verdict(tmp_path):
+    wanted = "needs the extra notebook: pip install 'lth_flax[notebook]'"
+    nbformat = pytest.importorskip("nbformat", reason=wanted)
+    nbclient = pytest.importorskip("nbclient", reason=wanted)
+    pytest.importorskip("ipykernel", reason=wanted)
+    notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        cell.pop("outputs", None)  # what is found below was made here
+        if cell.cell_type == "code":
+            cell.outputs = []
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    client = nbclient.NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute(env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert "Ticket better: ticket minus reinit is +" in printed
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_scores_in_a_script_keep_the_share_that_was_asked_for(capsys):
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(program, "methods", "exec"), {})
+    assert capsys.readouterr().out == "0.75 0.75\n"
+
+
+def test_every_score_and_arm_is_in_the_table_of_methods():
+    text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    rows = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
+    assert rows >= {name for name in SCORES if not name.startswith("inverted_")}
+    assert rows >= set(ARMS)

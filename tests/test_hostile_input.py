@@ -27,7 +27,7 @@ from lth_flax.analysis import report
 from lth_flax.config import Config
 from lth_flax.data import imdb
 from lth_flax.data.embeddings import read_vectors
-from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.data.sources import load_source
 from lth_flax.data.text import build_vocabulary, intern
 from lth_flax.errors import UserError
 from lth_flax.runs.choices import chosen_arms, chosen_levels, seed_block
@@ -130,7 +130,7 @@ def test_damaged_tweets(fresh, content):
     place = fresh()
     (place / "data.csv").write_bytes(content)
     with success_or_one_line(place):
-        source = load_source("financial_tweets", SourceOptions(data_file=str(place / "data.csv")))
+        source = load_source(Config(dataset="financial_tweets", data_file=str(place / "data.csv")))
         assert len(source.texts) == len(source.labels)
         assert set(source.labels) <= set(range(len(source.class_names)))
 
@@ -151,11 +151,12 @@ def test_made_up_csv(fresh, rows, separator, columns):
     place = fresh()
     text = "\n".join(separator.join(row) for row in rows)
     (place / "data.csv").write_bytes(text.encode("utf-8", errors="surrogatepass"))
-    options = SourceOptions(
-        data_file=str(place / "data.csv"), text_column=columns[0], label_column=columns[1]
-    )
     with success_or_one_line(place):
-        assert len(load_source("csv", options).class_names) >= 2
+        config = Config(
+            dataset="csv", data_file=str(place / "data.csv"), text_column=columns[0],
+            label_column=columns[1],
+        )  # fmt: skip
+        assert len(load_source(config).class_names) >= 2
 
 
 # Flagfiles. ---------------------------------------------------------------------------
@@ -345,7 +346,7 @@ def test_damaged_tfds_directories(fresh, tfds_files, no_download, data):
     place = fresh()
     write_files(place, changed)
     with success_or_one_line(place):
-        source = load_source("imdb_reviews", SourceOptions(data_dir=str(place)))
+        source = load_source(Config(dataset="imdb_reviews", data_dir=str(place)))
         assert set(source.labels) <= {0, 1}
 
 

@@ -67,6 +67,7 @@ VARIABLES = {
 
 REFUSED = {
     "a platform that is not there": ({"JAX_PLATFORMS": "nonsense"}, "JAX_PLATFORMS=nonsense"),
+    "a platform that JAX knows": ({"JAX_PLATFORMS": "tpu"}, "JAX_PLATFORMS=tpu"),
     "a platform without its plugin": ({"JAX_PLATFORM_NAME": "gpu"}, "JAX_PLATFORM_NAME=gpu"),
     "neither true nor false": ({"JAX_ENABLE_X64": "maybe"}, "JAX_ENABLE_X64"),
     "no number": ({"JAX_NUM_CPU_DEVICES": "many"}, "jax_num_cpu_devices"),

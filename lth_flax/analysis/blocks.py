@@ -173,6 +173,8 @@ def flags_text(block: Block, directory: Path) -> str:
     """A flagfile of the one run over the seeds of this block, in this directory."""
     seeds = sorted({record.seed for record in block.records})
     lines = {**(block.flags or {}), "work_dir": f"--work_dir={directory}"}
+    if "report" in lines:  # the blocks of a sweep draw none
+        lines["report"] = "--report"
     head = [block.command or "#"]
     if seeds == list(range(seeds[-1] + 1)):
         lines |= {"num_seeds": f"--num_seeds={len(seeds)}"}

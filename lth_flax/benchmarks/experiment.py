@@ -26,7 +26,8 @@ import numpy as np
 
 from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
-from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.training.host import cores_here
 
 REVIEWS = 2000
@@ -63,7 +64,7 @@ VOCABULARY = 10_000
 
 def write_reviews(path: Path, data_dir: str) -> None:
     """2,000 reviews of IMDB's train split, drawn once."""
-    source = load_source("imdb_reviews", SourceOptions(data_dir=data_dir))
+    source = load_source(Config(dataset="imdb_reviews", data_dir=data_dir))
     chosen = np.random.default_rng(0).permutation(25_000)[:REVIEWS]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -114,20 +115,19 @@ def run_torch(
     question: dict[str, Any], data_file: str, work: Path, *, processes: int
 ) -> dict[str, Any]:
     """Seconds until the last process has ended, and the accuracies."""
-    source: dict[str, Any] = {"data_file": data_file}
-    if question["dataset"] == "csv":
-        source |= {"text_column": "text", "label_column": "label"}
-    options = {
+    data: dict[str, Any] = {
+        "dataset": question["dataset"],
+        "data_file": data_file,
         "vocabulary_size": VOCABULARY,
         "min_count": question["min_count"],
-        "max_length": None,
-        "keep": "end",
         "max_shapes": question["max_shapes"],
         "batch_size": question["batch_size"],
         **SPLIT,
     }
+    if question["dataset"] == "csv":
+        data |= {"text_column": "text", "label_column": "label"}
     specification = work / "specification.json"
-    specification.write_text(json.dumps({**question, "source": source, "options": options}))
+    specification.write_text(json.dumps({**question, "data": data}))
     command = [sys.executable, "-m", "lth_flax.benchmarks.torch_experiment", str(specification)]
     started = time.perf_counter()
     running = [

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from lth_flax.benchmarks.torch_model import Classifier, Masked
-from lth_flax.data.dataset import Dataset, DatasetOptions, build_dataset
-from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.config import Config
+from lth_flax.data.dataset import Dataset, build_dataset
+from lth_flax.data.sources import load_source
 
 Texts = list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 """Batches: tokens [time, batch], lengths [batch] with the longest first, labels [batch]."""
@@ -123,8 +124,8 @@ def main() -> None:
         spec = json.load(file)
     seeds = [int(seed) for seed in sys.argv[2:]]
     torch.set_num_threads(1)
-    source = load_source(spec["dataset"], SourceOptions(**spec["source"]))
-    dataset = build_dataset(source, seeds, DatasetOptions(**spec["options"]))
+    config = Config(**spec["data"])
+    dataset = build_dataset(load_source(config), seeds, config)
     print(json.dumps({seed: run_seed(dataset, seed, spec) for seed in seeds}))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from lth_flax.config import LARGEST, Config, settings_of
 from lth_flax.data.account import (
     Account,
     copies_across,
@@ -24,44 +25,14 @@ from lth_flax.data.batches import (
     padding_share,
     stratified_split,
 )
-from lth_flax.data.duplicates import (
-    RULES,
-    Units,
-    first_copies,
-    grouped_units,
-    left_out,
-    single_units,
-)
+from lth_flax.data.duplicates import first_copies, grouped_units, left_out, single_units
 from lth_flax.data.source import Source
 from lth_flax.data.split_classes import check_classes
-from lth_flax.data.text import TokenizedTexts, Vocabulary, build_vocabulary, encode, intern, pad
+from lth_flax.data.text import TokenizedTexts, Vocabulary, build_vocabulary, encode, intern
 from lth_flax.errors import UserError
 
 REFERENCE_SEEDS = range(8)
 """Where each seed has a vocabulary of its own, the largest of these seeds is the size of all."""
-
-
-@dataclass(frozen=True)
-class DatasetOptions:
-    """How a source becomes a dataset.
-
-    Shares are of the texts that no official split has; the share of a split that the
-    source has itself is not used.
-    `max_length` keeps that many tokens from the end ("end") or the beginning.
-    `tokenizer` is one of `TOKENIZERS`. `duplicates`, one of `RULES`, is what happens
-    to texts with the same tokens.
-    """
-
-    vocabulary_size: int
-    min_count: int
-    max_length: int | None
-    keep: str
-    validation_share: float
-    test_share: float
-    max_shapes: int
-    batch_size: int
-    tokenizer: str = "words"
-    duplicates: str = "keep"
 
 
 @dataclass(frozen=True)
@@ -114,7 +85,7 @@ class Dataset:
 def build_dataset(
     source: Source,
     seeds: Sequence[int],
-    options: DatasetOptions,
+    config: Config,
     *,
     vocabulary: Vocabulary | None = None,
 ) -> Dataset:
@@ -132,16 +103,25 @@ def build_dataset(
     words leaves out its rarest.
 
     Raises:
-      UserError: a split would lack one of the classes, or an option is none.
+      UserError: a split would lack one of the classes, or have nothing.
     """
-    source, tokenized, copies, counted = _with_rule(source, options)
-    limit = options.max_length
-    lengths = tokenized.lengths if limit is None else np.minimum(tokenized.lengths, limit)
-    official = source.official_test
+    shares = {part: getattr(config, f"{part}_share") for part in SPLITS[1:]}
+    for part in source.official:
+        name = f"{part}_share"
+        if name in config.given and shares[part] != settings_of()[name].default:
+            raise UserError(
+                f"--{name}={config.text(name)} means nothing here: {source.name} has a {part} "
+                "split of its own; leave it out"
+            )
+        del shares[part]
+    if sum(shares.values()) >= 1:
+        given = " and ".join(f"--{part}_share={share}" for part, share in shares.items())
+        raise UserError(f"{given} leave nothing to train on: expected a sum below 1")
+    source, tokenized, copies, counted = _with_rule(source, config)
+    lengths = np.minimum(tokenized.lengths, config.max_length or LARGEST)
     held_out = np.zeros(len(lengths), bool)
-    for given in (official, source.official_validation):
-        if given is not None:
-            held_out |= given
+    for inside in source.official.values():
+        held_out |= inside
     pool = np.flatnonzero(~held_out)
     if not len(pool):
         raise UserError(
@@ -149,104 +129,95 @@ def build_dataset(
             "or --duplicates=keep"
         )
     edges = choose_edges(
-        lengths[pool], max_shapes=options.max_shapes, min_texts=2 * options.batch_size
+        lengths[pool], max_shapes=config.max_shapes, min_texts=2 * config.batch_size
     )
     # A test text may be longer than all texts of the train split.
     edges = (*edges[:-1], max(edges[-1], int(lengths.max()), 1))
     bucket = bucket_of(lengths, edges)
-    if options.duplicates == "group":
+    if config.duplicates == "group":
         units = grouped_units(copies[pool], source.labels[pool], bucket[pool])
     else:
         units = single_units(source.labels[pool], bucket[pool], num_classes=len(source.class_names))
-    splits = {seed: _split(source, pool, units, seed, options) for seed in seeds}
-    check_classes(
-        source,
-        splits[seeds[0]],
-        {"validation": options.validation_share, "test": options.test_share},
-    )
 
-    if vocabulary is not None:
-        views = dict.fromkeys(seeds, vocabulary)
-        rows = len(vocabulary)
-    elif official is not None:
-        shared = _vocabulary(tokenized, pool, options)
-        views = dict.fromkeys(seeds, shared)
-        rows = len(shared)
+    def split(seed: int) -> dict[str, np.ndarray]:
+        drawn = stratified_split(units.strata, shares, seed=seed)
+        parts = {part: pool[np.isin(units.of_text, rows)] for part, rows in drawn.items()}
+        return parts | {part: np.flatnonzero(own) for part, own in source.official.items()}
+
+    def words(rows: np.ndarray, size: int = config.vocabulary_size) -> Vocabulary:
+        return build_vocabulary(tokenized, rows, size=size, min_count=config.min_count)
+
+    splits = {seed: split(seed) for seed in seeds}
+    first = splits[seeds[0]]
+    check_classes(source, first, shares)
+    if vocabulary is not None or "test" in source.official:
+        shared = vocabulary or words(pool)
+        views, size = dict.fromkeys(seeds, shared), len(shared)
     else:
-        rows = 3  # the fewest that a vocabulary may have
+        size = 3  # the fewest that a vocabulary may have
         for seed in REFERENCE_SEEDS:
-            parts = splits.get(seed) or _split(source, pool, units, seed, options)
-            rows = max(rows, len(_vocabulary(tokenized, parts["train"], options)))
-            if rows == options.vocabulary_size:  # no seed has more
-                break
-        cut = replace(options, vocabulary_size=rows)
-        views = {seed: _vocabulary(tokenized, splits[seed]["train"], cut) for seed in seeds}
-    distinct = list(dict.fromkeys(id(view) for view in views.values()))
-    by_id = {id(view): view for view in views.values()}
+            if size < config.vocabulary_size:  # else no seed has more
+                size = max(size, len(words((splits.get(seed) or split(seed))["train"])))
+        views = {seed: words(splits[seed]["train"], size) for seed in seeds}
 
-    members: dict[int, dict[str, list[np.ndarray]]] = {
-        seed: {split: [] for split in SPLITS} for seed in seeds
-    }
+    # A bucket holds its texts once for every vocabulary.
+    distinct = {id(view): view for view in views.values()}
     buckets = []
-    encoded = [
-        encode(tokenized, by_id[i], np.arange(len(lengths)), max_length=limit, keep=options.keep)
-        for i in distinct
-    ]
+    members: dict[int, dict[str, Members]] = {seed: dict.fromkeys(SPLITS, ()) for seed in seeds}
     for number, edge in enumerate(edges):
         texts = np.flatnonzero(bucket == number)
+        tokens = [
+            encode(tokenized, view, texts, length=edge, keep=config.keep)
+            for view in distinct.values()
+        ]
         buckets.append(
             {
-                "tokens": np.concatenate([pad(view, texts, edge) for view in encoded]),
+                "tokens": np.concatenate(tokens),
                 "lengths": np.tile(lengths[texts].astype(np.int32), len(distinct)),
-                "labels": np.tile(source.labels[texts].astype(np.int32), len(distinct)),
+                "labels": np.tile(source.labels[texts], len(distinct)),
             }
         )
         for seed in seeds:
-            start = distinct.index(id(views[seed])) * len(texts)
-            for split in SPLITS:
-                inside = np.isin(texts, splits[seed][split], assume_unique=True)
-                members[seed][split].append((start + np.flatnonzero(inside)).astype(np.int32))
-    final = {
-        seed: {split: tuple(parts) for split, parts in by_split.items()}
-        for seed, by_split in members.items()
-    }
+            start = list(distinct).index(id(views[seed])) * len(texts)
+            for part in SPLITS:
+                inside = np.isin(texts, splits[seed][part], assume_unique=True)
+                members[seed][part] += ((start + np.flatnonzero(inside)).astype(np.int32),)
     return Dataset(
         name=source.name,
-        class_names=source.class_names,
+        class_names=tuple(source.class_names),
         fingerprint=source.fingerprint,
         num_empty=source.num_empty,
         edges=edges,
         padding=padding_share(lengths, edges),
         buckets=tuple(buckets),
-        members=final,
+        members=members,
         vocabularies=views,
-        vocabulary_size=rows,
-        test_drawn=source.official_test is None,
+        vocabulary_size=size,
+        test_drawn="test" not in source.official,
         account={
-            "tokenizer": options.tokenizer,
-            "sizes": {split: len(splits[seeds[0]][split]) for split in SPLITS},
+            "tokenizer": config.tokenizer,
+            "sizes": {part: len(first[part]) for part in SPLITS},
             **count_classes(source),
-            **count_unknown(buckets, final[seeds[0]], rows),
+            **count_unknown(buckets, members[seeds[0]], size),
             **count_lengths(lengths),
-            "duplicates": {**counted, "across_splits": copies_across(copies, splits[seeds[0]])},
+            "duplicates": {**counted, "across_splits": copies_across(copies, first)},
             "notes": list(source.notes),
         },
     )
 
 
 def _with_rule(
-    source: Source, options: DatasetOptions
+    source: Source, config: Config
 ) -> tuple[Source, TokenizedTexts, np.ndarray, dict[str, Any]]:
-    """What the rule for duplicates leaves: texts, their tokens, first copies, and the counts."""
-    if options.duplicates not in RULES:
-        raise UserError(f"duplicates is {options.duplicates!r}: expected {', '.join(RULES)}")
-    tokenized = intern(source.texts, options.tokenizer)
+    """What the rule for duplicates leaves: texts, their tokens, first copies, and the counts.
+
+    The fingerprint stays that of all texts.
+    """
+    tokenized = intern(source.texts, config.tokenizer)
     copies = first_copies(tokenized)
-    out = left_out(
-        copies, source.official_validation, source.official_test, rule=options.duplicates
-    )
+    out = left_out(copies, source.official, rule=config.duplicates)
     counted = {
-        "rule": options.duplicates,
+        "rule": config.duplicates,
         **count_copies(copies, source.labels),
         "left_out": int(out.sum()),
     }
@@ -254,45 +225,10 @@ def _with_rule(
         return source, tokenized, copies, counted
     rest = np.flatnonzero(~out)
     tokenized = tokenized.take(rest)
-    return _without_some(source, rest), tokenized, first_copies(tokenized), counted
-
-
-def _without_some(source: Source, rows: np.ndarray) -> Source:
-    """The source with some of its texts; the fingerprint stays that of all."""
-
-    def taken(official: np.ndarray | None) -> np.ndarray | None:
-        return None if official is None else official[rows]
-
-    return replace(
+    source = replace(
         source,
-        texts=tuple(source.texts[row] for row in rows),
-        labels=source.labels[rows],
-        official_test=taken(source.official_test),
-        official_validation=taken(source.official_validation),
+        texts=[source.texts[row] for row in rest.tolist()],
+        labels=source.labels[rest],
+        official={split: inside[rest] for split, inside in source.official.items()},
     )
-
-
-def _split(
-    source: Source, pool: np.ndarray, units: Units, seed: int, options: DatasetOptions
-) -> dict[str, np.ndarray]:
-    sizes = {}
-    if source.official_validation is None:
-        sizes["validation"] = options.validation_share
-    if source.official_test is None:
-        sizes["test"] = options.test_share
-    parts = {}
-    for part, drawn in stratified_split(units.strata, sizes, seed=seed).items():
-        chosen = np.zeros(len(units.strata), bool)
-        chosen[drawn] = True
-        parts[part] = pool[chosen[units.of_text]]
-    if source.official_validation is not None:
-        parts["validation"] = np.flatnonzero(source.official_validation)
-    if source.official_test is not None:
-        parts["test"] = np.flatnonzero(source.official_test)
-    return parts
-
-
-def _vocabulary(tokenized: TokenizedTexts, rows: np.ndarray, options: DatasetOptions) -> Vocabulary:
-    return build_vocabulary(
-        tokenized, rows, size=options.vocabulary_size, min_count=options.min_count
-    )
+    return source, tokenized, first_copies(tokenized), counted

@@ -1,5 +1,6 @@
 """Texts that are there more than once: kept, kept together in one split, or left out."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +25,7 @@ def first_copies(tokenized: TokenizedTexts) -> Int[np.ndarray, "texts"]:
 
 def left_out(
     copies: Int[np.ndarray, "texts"],
-    validation: Bool[np.ndarray, "texts"] | None,
-    test: Bool[np.ndarray, "texts"] | None,
+    official: Mapping[str, Bool[np.ndarray, "texts"]],
     *,
     rule: str,
 ) -> Bool[np.ndarray, "texts"]:
@@ -38,16 +38,14 @@ def left_out(
 
     Args:
       copies: of `first_copies`.
-      validation, test: which texts are in the official splits.
+      official: which texts are in the official splits.
     """
     nothing = np.zeros(len(copies), bool)
     if rule == "keep":
         return nothing
     place = np.full(len(copies), 2)
-    if validation is not None:
-        place[validation] = 1
-    if test is not None:
-        place[test] = 0
+    for split, inside in official.items():
+        place[inside] = ("test", "validation").index(split)
     best = np.full(len(copies), 2)
     np.minimum.at(best, copies, place)
     out = place > best[copies]

@@ -9,10 +9,10 @@ from decimal import Decimal, InvalidOperation
 import numpy as np
 from jaxtyping import Int
 
+from lth_flax.data.source import MOST_CLASSES
 from lth_flax.data.tokenizer import visible
 from lth_flax.errors import UserError
 
-_MAX_CLASSES = 1000
 _MIN_REPEATS = 2  # texts per class, on average, that labels have at least
 _MOST_LISTED = 6
 _MOST_CLASSES_LISTED = 3
@@ -82,22 +82,13 @@ def class_names_of(labels: Sequence[str], where: str) -> list[str]:
             "another --label_column"
         )
     too_many = len(counts) > max(2, len(labels) // _MIN_REPEATS)
-    if len(counts) > _MAX_CLASSES or too_many:
+    if len(counts) > MOST_CLASSES or too_many:
         raise UserError(
             f"{where} has {len(counts)} distinct values in {len(labels)} rows; expected at most "
-            f"{_MAX_CLASSES} classes with {_MIN_REPEATS} texts each on average: give the column "
+            f"{MOST_CLASSES} classes with {_MIN_REPEATS} texts each on average: give the column "
             "of the labels as --label_column"
         )
     return _sorted_names(counts)
-
-
-def check_number_of_classes(name: str, key: str, class_names: Sequence[str]) -> None:
-    """Raises `UserError` unless there are at least two and at most a thousand classes."""
-    if not 2 <= len(class_names) <= _MAX_CLASSES:
-        raise UserError(
-            f"{name}: {key!r} has {len(class_names)} classes; expected 2 to {_MAX_CLASSES}: "
-            "give another --label_key"
-        )
 
 
 def indices(names: Sequence[str], class_names: Sequence[str]) -> Int[np.ndarray, "texts"]:

@@ -1,98 +1,105 @@
 """A source: texts and labels as they were read, before any split."""
 
-import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from lth_flax.data import synthetic
+from lth_flax.data.batches import SPLITS
 from lth_flax.data.tokenizer import is_empty
+from lth_flax.errors import UserError
+
+MOST_CLASSES = 1000
 
 
-@dataclasses.dataclass(frozen=True)
-class SourceOptions:
-    """What the sources can be told; each takes what concerns it."""
-
-    data_file: str | None = None
-    validation_file: str | None = None
-    test_file: str | None = None
-    separator: str = "auto"
-    encoding: str | None = None
-    data_dir: str | None = None
-    text_key: str | None = None
-    label_key: str | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-    synthetic_size: int = synthetic.DEFAULT_SIZE
-    synthetic_seed: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Source:
-    """Texts and labels, before any split.
+    """Texts and labels, before any split: what every data set is a function from settings to.
 
     Attributes:
       name: the dataset's name.
       texts: cleaned, not tokenized; one that cleaning empties stays, as "".
       labels: int32, 0 to `len(class_names) - 1`.
       class_names: in the order of the labels.
-      official_test: true for the texts of the set's own test split; None where
-        it has none.
-      num_empty: texts without a token.
-      fingerprint: sha256, hexadecimal, of the texts, the labels, their classes
-        and which of them are official splits.
-      official_validation: the same for a validation split of its own.
+      official: "test" or "validation" -> true for the texts of the set's own split of that
+        name. Splits that it does not have are drawn from the other texts.
       files: every file that was read.
       notes: what a reader of results should know about how it was read.
+      fingerprint: sha256, hexadecimal, of the texts, the labels, their classes
+        and which of them are official splits; computed where it is not given.
+
+    Raises:
+      UserError: they do not fit each other.
     """
 
     name: str
-    texts: tuple[str, ...]
+    texts: Sequence[str]
     labels: Int[np.ndarray, "texts"]
-    class_names: tuple[str, ...]
-    official_test: Bool[np.ndarray, "texts"] | None
-    num_empty: int
-    fingerprint: str
-    official_validation: Bool[np.ndarray, "texts"] | None = None
-    files: tuple[Path, ...] = ()
-    notes: tuple[str, ...] = ()
+    class_names: Sequence[str]
+    official: Mapping[str, Bool[np.ndarray, "texts"]] = field(default_factory=dict)
+    files: Sequence[Path] = ()
+    notes: Sequence[str] = ()
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        texts, names = tuple(self.texts), tuple(self.class_names)
+        labels = np.asarray(self.labels)
+        official = {split: np.asarray(inside) for split, inside in self.official.items()}
+        masks = list(official.values())
+        for fits, expected in (
+            (
+                texts and all(isinstance(text, str) for text in (*texts, *names)),
+                "one or more texts, and names of classes, all of type str",
+            ),
+            (
+                2 <= len(set(names)) == len(names) <= MOST_CLASSES,
+                f"2 to {MOST_CLASSES} different classes, found {len(names)}: give another "
+                "--label_key or --label_column",
+            ),
+            (
+                labels.shape == (len(texts),)
+                and labels.dtype.kind in "iu"
+                and np.isin(labels, np.arange(len(names))).all(),
+                f"as label of each text a whole number from 0 to {len(names) - 1}",
+            ),
+            (
+                official.keys() <= set(SPLITS[1:])
+                and all(mask.shape == (len(texts),) and mask.dtype == bool for mask in masks)
+                and not (len(masks) == 2 and np.logical_and(*masks).any()),
+                "official splits test and validation, which are true or false for each text, "
+                "and true in one of them at most",
+            ),
+        ):
+            if not fits:
+                raise UserError(f"data set {self.name}: expected {expected}")
+        # Of a frozen dataclass, before anyone sees it.
+        vars(self).update(
+            texts=texts, labels=labels.astype(np.int32), class_names=names, official=official
+        )
+        vars(self).update(fingerprint=self.fingerprint or self._fingerprint())
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for part in (self.texts, self.class_names):
+            digest.update(len(part).to_bytes(8, "little"))
+            for item in part:
+                data = item.encode("utf-8", errors="surrogatepass")
+                digest.update(len(data).to_bytes(8, "little") + data)
+        digest.update(self.labels.astype("<i4").tobytes())
+        for split, inside in sorted(self.official.items()):  # test before validation
+            digest.update(split.encode() + inside.astype(np.uint8).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def num_empty(self) -> int:
+        """Texts without a token."""
+        return sum(map(is_empty, self.texts))
 
 
-def make_source(
-    name: str,
-    texts: Sequence[str],
-    labels: Int[np.ndarray, "texts"],
-    class_names: Sequence[str],
-    *,
-    official_test: Bool[np.ndarray, "texts"] | None = None,
-    official_validation: Bool[np.ndarray, "texts"] | None = None,
-    files: Sequence[Path] = (),
-    notes: Sequence[str] = (),
-) -> Source:
-    """A source with its empty texts counted and its fingerprint taken."""
-    labels = np.asarray(labels, np.int32)
-    digest = hashlib.sha256()
-    for part in (texts, class_names):
-        digest.update(len(part).to_bytes(8, "little"))
-        for item in part:
-            data = item.encode("utf-8", errors="surrogatepass")
-            digest.update(len(data).to_bytes(8, "little") + data)
-    digest.update(labels.astype("<i4").tobytes())
-    for split, official in ((b"test", official_test), (b"validation", official_validation)):
-        if official is not None:
-            digest.update(split + official.astype(np.uint8).tobytes())
-    return Source(
-        name=name,
-        texts=tuple(texts),
-        labels=labels,
-        class_names=tuple(class_names),
-        official_test=official_test,
-        num_empty=sum(map(is_empty, texts)),
-        fingerprint=digest.hexdigest(),
-        official_validation=official_validation,
-        files=tuple(files),
-        notes=tuple(notes),
-    )
+def official_splits(sizes: Mapping[str, int]) -> dict[str, Bool[np.ndarray, "texts"]]:
+    """`official` of a source whose texts lie split after split; those of "train" are drawn from."""
+    of_text = np.repeat(list(sizes), list(sizes.values()))
+    return {split: of_text == split for split in sizes if split != "train"}

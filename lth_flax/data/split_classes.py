@@ -22,7 +22,6 @@ def check_classes(
       splits: of any seed; which classes they have does not depend on it.
       shares: of all texts that are drawn, in each drawn split.
     """
-    official = {"validation": source.official_validation, "test": source.official_test}
     for split in SPLITS:
         present = np.unique(source.labels[splits[split]])
         missing = [k for k in range(len(source.class_names)) if k not in present]
@@ -34,7 +33,7 @@ def check_classes(
             raise UserError(
                 f"the {split} split of {source.name} would have no text of class {names}: "
                 f"of {len(source.texts):,} texts in all, "
-                + _reason(some, texts, split, official, shares)
+                + _reason(some, texts, split, source.official, shares)
             )
 
 
@@ -42,11 +41,10 @@ def _reason(
     some: Bool[np.ndarray, "texts"],
     of_it: str,
     split: str,
-    official: Mapping[str, np.ndarray | None],
+    own: Mapping[str, Bool[np.ndarray, "texts"]],
     shares: Mapping[str, float],
 ) -> str:
     """Cause and remedy; `some` are the texts of the class, which is called `of_it`."""
-    own = {name: given for name, given in official.items() if given is not None}
     drawn = [name for name in SPLITS if name not in own]
     count = int(some.sum())
     outside = count - sum(int((some & given).sum()) for given in own.values())

@@ -21,9 +21,15 @@ _EXCEL = re.compile(r'"?sep=([^\r\n"])"?(?:\r\n|\n|\r)')
 class Row(NamedTuple):
     """One row: where it starts, and the two fields that are read."""
 
+    path: str
     line: int
     text: str
     label: str
+
+    @property
+    def where(self) -> str:
+        """For what is said of it."""
+        return f"{self.path}, line {self.line}"
 
 
 class Table(NamedTuple):
@@ -81,7 +87,7 @@ def read_table(
         )
     found = []
     if not has_header and first:
-        found.append(Row(line, first[where[0]], first[where[1]]))
+        found.append(Row(path, line, first[where[0]], first[where[1]]))
     for line, row in rows:
         if len(row) != len(first):
             raise UserError(
@@ -89,7 +95,7 @@ def read_table(
                 f"line: put a text that has line breaks or a separator ({separator!r}) in double "
                 "quotes, or give another --separator"
             )
-        found.append(Row(line, row[where[0]], row[where[1]]))
+        found.append(Row(path, line, row[where[0]], row[where[1]]))
     if not found:
         raise UserError(f"{path} has no rows: expected texts and labels below the first line")
     return Table(path, found, has_header)

@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from lth_flax.data.tokenizer import TOKENIZERS
-from lth_flax.errors import UserError
 
 PADDING_ID = 0
 UNKNOWN_ID = 1
@@ -42,13 +41,7 @@ class TokenizedTexts:
 
 
 def intern(texts: Sequence[str], tokenizer: str = "words") -> TokenizedTexts:
-    """Tokenizes every text once; 14 million tokens of IMDB take some seconds.
-
-    Raises:
-      UserError: `tokenizer` is none of `TOKENIZERS`.
-    """
-    if tokenizer not in TOKENIZERS:
-        raise UserError(f"tokenizer is {tokenizer!r}: expected {' or '.join(TOKENIZERS)}")
+    """Tokenizes every text once, by one of `TOKENIZERS`; 14 million tokens take some seconds."""
     tokenize = TOKENIZERS[tokenizer]
     index: defaultdict[str, int] = defaultdict()
     index.default_factory = index.__len__  # an unseen word gets the next number
@@ -88,20 +81,10 @@ def build_vocabulary(
     Args:
       tokenized: all texts.
       rows: the texts that are counted; no other text has any influence.
-      size: the most words to have, padding and the unknown word included.
-      min_count: words seen less often are left out. With 2, words seen once are
-        what the unknown word's vector is trained on.
-
-    Raises:
-      UserError: `size` is below 3 or `min_count` below 1.
+      size: the most words to have, padding and the unknown word included; at least 3.
+      min_count: words seen less often are left out; at least 1. With 2, words seen once
+        are what the unknown word's vector is trained on.
     """
-    if size < 3:
-        raise UserError(
-            f"vocabulary size is {size}: expected at least 3 (padding, the unknown word and one "
-            "word); give a larger --vocabulary_size"
-        )
-    if min_count < 1:
-        raise UserError(f"least count of a word is {min_count}: expected at least 1")
     flat, _ = _gather(tokenized.offsets, rows)
     counts = np.bincount(tokenized.word_ids[flat], minlength=len(tokenized.words))
     frequent = np.flatnonzero(counts >= min_count).tolist()
@@ -110,63 +93,26 @@ def build_vocabulary(
     return Vocabulary((PADDING_WORD, UNKNOWN_WORD, *chosen))
 
 
-@dataclasses.dataclass(frozen=True)
-class Encoded:
-    """Ragged texts as vocabulary ids."""
-
-    token_ids: Int[np.ndarray, "tokens"]  # int32
-    offsets: Int[np.ndarray, "texts+1"]  # int64
-
-    @property
-    def lengths(self) -> Int[np.ndarray, "texts"]:
-        """Tokens per text, int32."""
-        return np.diff(self.offsets).astype(np.int32)
-
-
 def encode(
     tokenized: TokenizedTexts,
     vocabulary: Vocabulary,
     rows: Int[np.ndarray, "rows"],
     *,
-    max_length: int | None = None,
+    length: int,
     keep: str = "end",
-) -> Encoded:
-    """The ids of `rows`, in their order, unknown words as `UNKNOWN_ID`.
+) -> Int[np.ndarray, "rows length"]:
+    """The ids of `rows`, int32, unknown words as `UNKNOWN_ID`, filled up with `PADDING_ID`.
 
-    A text longer than `max_length` tokens keeps its last ones, or with
-    `keep="start"` its first ones. The end is the default because that is where
-    a review has its verdict.
-
-    Raises:
-      UserError: `max_length` is below 1, or `keep` neither "start" nor "end".
+    A text of more than `length` tokens keeps its last ones, or with `keep="start"`
+    its first ones. The end is the default because that is where a review has its
+    verdict.
     """
-    if max_length is not None and max_length < 1:
-        raise UserError(
-            f"max_length is {max_length}: expected at least 1; leave it out for full length"
-        )
-    if keep not in ("start", "end"):
-        raise UserError(f"which end to keep is {keep!r}: expected start or end")
     ids = vocabulary.ids
     table = np.array([ids.get(word, UNKNOWN_ID) for word in tokenized.words], np.int32)
-    flat, offsets = _gather(tokenized.offsets, rows, max_length, keep)
-    return Encoded(table[tokenized.word_ids[flat]], offsets)
-
-
-def pad(
-    encoded: Encoded, rows: Int[np.ndarray, "rows"], length: int
-) -> Int[np.ndarray, "rows length"]:
-    """`rows` as an int32 rectangle, filled up on the right with `PADDING_ID`.
-
-    Raises:
-      ValueError: a row has more than `length` tokens; nothing is cut here.
-    """
-    flat, offsets = _gather(encoded.offsets, rows)
-    lengths = np.diff(offsets)
-    if lengths.size and lengths.max() > length:
-        raise ValueError(f"a text of {lengths.max()} tokens does not fit in {length}")
-    out = np.full((len(lengths), length), PADDING_ID, np.int32)
-    real: Bool[np.ndarray, "rows length"] = np.arange(length) < lengths[:, None]
-    out[real] = encoded.token_ids[flat]  # row by row, so in the order of `flat`
+    flat, offsets = _gather(tokenized.offsets, rows, length, keep)
+    out = np.full((len(rows), length), PADDING_ID, np.int32)
+    real: Bool[np.ndarray, "rows length"] = np.arange(length) < np.diff(offsets)[:, None]
+    out[real] = table[tokenized.word_ids[flat]]  # row by row, so in the order of `flat`
     return out
 
 

@@ -2,17 +2,17 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+from lth_flax.config import Config, settings_of
 from lth_flax.data import imdb
 from lth_flax.data.cleaning import clean_text
-from lth_flax.data.labels import check_number_of_classes
-from lth_flax.data.source import Source, SourceOptions, make_source
+from lth_flax.data.source import Source, official_splits
 from lth_flax.errors import UserError
 
 _FORMAT = "array_record"
@@ -25,18 +25,12 @@ class _Split(NamedTuple):
     labels: Int[np.ndarray, "texts"]
 
 
-def imdb_reviews(options: SourceOptions) -> Source:
+def imdb_reviews(config: Config) -> Source:
     """The Large Movie Review Dataset (Maas et al., 2011): 25,000 + 25,000 reviews."""
-    return read_tfds("imdb_reviews", options, prepare=imdb.prepare_imdb)
+    return read_tfds(config, prepare=imdb.prepare_imdb)
 
 
-def read_tfds(
-    name: str,
-    options: SourceOptions,
-    *,
-    known: Sequence[str] = (),
-    prepare: Callable[[Path], None] | None = None,
-) -> Source:
+def read_tfds(config: Config, *, prepare: Callable[[Path], None] | None = None) -> Source:
     """Reads the splits of a prepared set: train, and test where there is one.
 
     Where there is no test split, or its labels are withheld (-1), `validation` is
@@ -44,7 +38,6 @@ def read_tfds(
     without a text, are left out, which the notes say.
 
     Args:
-      known: other datasets, for what is said of an unknown name.
       prepare: makes the set where it is not there.
 
     Raises:
@@ -52,44 +45,42 @@ def read_tfds(
     """
     import tensorflow_datasets as tfds
 
-    data_dir = Path(os.path.expanduser(options.data_dir or tfds.core.constants.DATA_DIR))
-    full_name = _with_configuration(name, data_dir)
-    with imdb.quiet_tfds():
-        builder = _builder(full_name, data_dir, known)
-        keys = _keys(name, builder.info.features, options)
-    if not Path(builder.data_dir).is_dir():
-        if prepare is None:
-            raise _not_prepared(name, builder, data_dir)
+    name = config.dataset
+    data_dir = Path(os.path.expanduser(config.data_dir or tfds.core.constants.DATA_DIR))
+    folder = _folder(name, data_dir)
+    if folder is None and prepare is not None:
         prepare(data_dir)
+        folder = _folder(name, data_dir)
     with imdb.quiet_tfds():
-        builder = _builder(full_name, data_dir, known)
+        if folder is None:
+            raise _not_prepared(name, data_dir)
+        try:
+            builder = tfds.builder_from_directory(folder)
+        except Exception as error:  # whatever TFDS makes of a damaged description
+            raise _damaged(name, folder, error) from None
+        keys = _keys(name, builder.info.features, config)
         splits, read, notes = _splits(name, builder, keys)
-        feature = builder.info.features[keys[1]]
-    if config := builder.builder_config:
-        notes.insert(0, f"{name}: configuration {config.name}, version {builder.version}")
-    labels = np.concatenate([split.labels for split in splits.values()])
-    class_names: Sequence[str] | None = getattr(feature, "names", None)
-    values = np.unique(labels)
-    if class_names is None:
-        class_names = [str(value) for value in values]
-    else:
-        unused = [label for k, label in enumerate(class_names) if k not in values]
+    feature = builder.info.features[keys[1]]
+    if builder.builder_config:
+        configuration = f"{builder.builder_config.name}, version {builder.version}"
+        notes.insert(0, f"{name}: configuration {configuration}")
+    values, labels = np.unique(
+        np.concatenate([split.labels for split in splits.values()]), return_inverse=True
+    )
+    class_names = list(map(str, values))
+    if names := getattr(feature, "names", None):
+        class_names = [names[value] for value in values]
+        unused = [label for label in names if label not in class_names]
         if unused and len(values) > 1:
             notes.append(f"{name}: no text is of class {', '.join(unused)}: left out")
-        class_names = [class_names[value] for value in values]
-    check_number_of_classes(name, keys[1], class_names)
-    lengths = [len(split.texts) for split in splits.values()]
-
-    official_test = None
-    if "test" in splits:
-        official_test = np.repeat([split == "test" for split in splits], lengths)
-    return make_source(
+    shards = [Path(path) for split in read for path in builder.info.splits[split].filepaths]
+    return Source(
         name,
         [clean_text(raw) for split in splits.values() for raw in split.texts],
-        np.searchsorted(values, labels),
+        labels,
         class_names,
-        official_test=official_test,
-        files=_files(builder, read),
+        official_splits({split: len(found.texts) for split, found in splits.items()}),
+        files=sorted([*folder.glob("*.json"), *folder.glob("*.labels.txt"), *shards]),
         notes=notes,
     )
 
@@ -97,107 +88,124 @@ def read_tfds(
 # Which set it is ----------------------------------------------------------------------
 
 
-def _prepared(folder: Path) -> list[str]:
-    """The configurations of a set that are in its folder; none for one without any."""
-    versions = folder.glob("*/*/dataset_info.json") if folder.is_dir() else ()
-    return sorted({p.parent.parent.name for p in versions if re.match(r"\d", p.parent.name)})
+def _prepared(dataset: str, data_dir: Path) -> dict[tuple[str, str], Path]:
+    """(name with its configuration, version) -> folder, of what is prepared of a set."""
+    found = {}
+    for pattern in ("*/dataset_info.json", "*/*/dataset_info.json"):
+        for info in sorted((data_dir / dataset).glob(pattern)):
+            folder = info.parent
+            found[str(folder.parent.relative_to(data_dir)), folder.name] = folder
+    return {key: folder for key, folder in found.items() if re.match(r"\d+\.", key[1])}
 
 
-def _with_configuration(name: str, data_dir: Path) -> str:
-    """The name with the configuration that is prepared, where none is named.
+def _folder(name: str, data_dir: Path) -> Path | None:
+    """Where NAME[/CONFIGURATION][:VERSION] is prepared, in its newest version.
 
-    TFDS would take the first that its code lists.
+    Raises:
+      UserError: it is in several configurations, and none is named; TFDS would
+        take the first that its code lists.
     """
-    match = re.fullmatch(r"(\w+)(:[\w.*]+)?", name)
+    match = re.fullmatch(r"(\w+)(/[^/:]+)?(?::([\d.*]+))?", name)
     if not match:
-        return name
-    prepared = _prepared(data_dir / match[1])
-    if len(prepared) > 1:
-        choices = ", ".join(f"{match[1]}/{config}" for config in prepared[:20])
+        raise _unknown(name)
+    dataset, configuration, version = match.groups()
+    pattern = (version or "*").replace(".", r"\.").replace("*", ".*")
+    fitting = {
+        key: folder
+        for key, folder in _prepared(dataset, data_dir).items()
+        if (configuration is None or key[0] == dataset + configuration)
+        and re.fullmatch(pattern, key[1])
+    }
+    full_names = sorted({full_name for full_name, _ in fitting})
+    if len(full_names) > 1:
         raise UserError(
-            f"{name} is prepared in {len(prepared)} configurations in {data_dir}: expected one of "
-            f"them by name; give --dataset as one of {choices}"
+            f"{name} is prepared in {len(full_names)} configurations in {data_dir}: expected one "
+            f"of them by name; give --dataset as one of {', '.join(full_names[:20])}"
         )
-    return f"{match[1]}/{prepared[0]}{match[2] or ''}" if prepared else name
+    newest = sorted(fitting, key=lambda key: [int(n) for n in re.findall(r"\d+", key[1])])[-1:]
+    return fitting[newest[0]] if newest else None
 
 
-def _builder(name: str, data_dir: Path, known: Sequence[str]) -> Any:
+def _unknown(name: str) -> UserError:
+    expected = settings_of()["dataset"].expected
+    return UserError(f"unknown dataset {name!r}: expected {expected}; give one as --dataset")
+
+
+def _damaged(name: str, folder: Path, error: object) -> UserError:
+    return UserError(
+        f"cannot read {name} in {folder} ({' '.join(str(error).split())[:200]}): expected a "
+        "complete TFDS data set; move that folder away and prepare it again, or give another "
+        "--data_dir"
+    )
+
+
+def _not_prepared(name: str, data_dir: Path) -> UserError:
     import tensorflow_datasets as tfds
 
+    dataset = re.split("[/:]", name)[0]
+    build = f"`tfds build {name} --file_format={_FORMAT}`"
+    if others := sorted({full_name for full_name, _ in _prepared(dataset, data_dir)}):
+        return UserError(
+            f"{name} is not prepared in {data_dir}: found {', '.join(others[:20])}; give one of "
+            f"these as --dataset, or prepare it with {build}"
+        )
     try:
-        return tfds.builder(name, data_dir=data_dir)
-    except Exception as error:  # not found, not a name, a hub that is not installed, damaged
-        first = re.match(r"\w+", name)
-        folder = data_dir / first.group() if first else data_dir
-        if not first or not folder.is_dir():
-            raise UserError(
-                f"unknown dataset {name!r}: expected {', '.join(known)}, or the name of a TFDS "
-                "text classification set"
-            ) from None
-        config = re.match(r"\w+/([^:]+)", name)
-        prepared = _prepared(folder)
-        if config and config[1] not in prepared:
-            choices = ", ".join(f"{first.group()}/{one}" for one in prepared[:20]) or "none"
-            raise UserError(
-                f"{name} is not prepared in {data_dir}: found {choices}; give one of these as "
-                f"--dataset, or prepare it with `tfds build {name} --file_format={_FORMAT}`"
-            ) from None
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"cannot read {name} in {folder} ({reason}): expected a complete TFDS data set; move "
-            "that folder away and prepare it again, or give another --data_dir"
-        ) from None
-
-
-def _not_prepared(name: str, builder: Any, data_dir: Path) -> UserError:
-    configurations = list(builder.builder_configs)
-    build = name
+        configurations = [config.name for config in tfds.builder_cls(dataset).BUILDER_CONFIGS]
+    except Exception:  # no such set
+        folder = data_dir / dataset
+        return _damaged(name, folder, "no description") if folder.is_dir() else _unknown(name)
     choice = ""
     if configurations and "/" not in name:
         some = ", ".join(configurations[:20]) + (", ..." if len(configurations) > 20 else "")
         choice = f" (its configurations: {some}; name one as --dataset={name}/CONFIGURATION)"
-        build = f"{name}/CONFIGURATION"
+        build = build.replace(name, f"{name}/CONFIGURATION")
     return UserError(
-        f"{name} is not prepared in {data_dir}: expected {builder.data_dir}{choice}; prepare it "
-        f"with `tfds build {build} --file_format={_FORMAT}`, or give its --data_dir"
+        f"{name} is not prepared in {data_dir}: expected {data_dir / dataset}{choice}; prepare it "
+        f"with {build}, or give its --data_dir"
     )
 
 
-def _keys(name: str, features: Any, options: SourceOptions) -> tuple[str, str]:
+def _keys(name: str, features: Any, config: Config) -> tuple[str, str]:
     """Names of the text feature and of the label feature."""
     import tensorflow_datasets as tfds
 
-    kinds = dict(features.items()) if hasattr(features, "items") else {}
+    # Sorted: a set that is read from disk has them in any order.
+    kinds = dict(sorted(features.items())) if hasattr(features, "items") else {}
     texts = [key for key, kind in kinds.items() if isinstance(kind, tfds.features.Text)]
     labels = [key for key, kind in kinds.items() if isinstance(kind, tfds.features.ClassLabel)]
-    integers = [
-        key
-        for key, kind in kinds.items()
-        if kind.shape == () and np.issubdtype(kind.np_dtype, np.integer)
-    ]
+    integers = _whole_numbers(kinds)
 
-    def choose(flag: str, given: str | None, unique: list[str], allowed: list[str]) -> str:
-        default = flag.removesuffix("_key")
+    def choose(what: str, given: str | None, unique: list[str], allowed: list[str]) -> str:
         if given is None:
-            given = default if default in allowed else unique[0] if len(unique) == 1 else None
+            given = what if what in allowed else unique[0] if len(unique) == 1 else None
         if given in allowed:
             return given
         features_are = f"its features are {', '.join(kinds) or features}"
         if not allowed:
-            kind = "a text" if default == "text" else "a class or a whole number"
+            kind = "a text" if what == "text" else "a class or a whole number"
             raise UserError(
                 f"{name} has no feature that is {kind}, so it cannot be learned from: "
                 f"{features_are}; give another --dataset"
             )
-        what = f"has no {default} called {given!r}" if given else f"has no one {default}"
-        what += " (that is of another kind)" if given in kinds else ""
+        found = f"has no {what} called {given!r}" if given else f"has no one {what}"
+        found += " (that is of another kind)" if given in kinds else ""
         raise UserError(
-            f"{name} {what}: expected --{flag} to be one of {', '.join(allowed)}; {features_are}"
+            f"{name} {found}: expected --{what}_key to be one of {', '.join(allowed)}; "
+            f"{features_are}"
         )
 
     return (
-        choose("text_key", options.text_key, texts, texts),
-        choose("label_key", options.label_key, labels or integers, integers),
+        choose("text", config.text_key, texts, texts),
+        choose("label", config.label_key, labels or integers, integers),
+    )
+
+
+def _whole_numbers(features: Mapping[str, Any]) -> list[str]:
+    """Features that may be labels: classes are numbers too."""
+    return sorted(
+        key
+        for key, kind in features.items()
+        if kind.shape == () and np.issubdtype(kind.np_dtype, np.integer)
     )
 
 
@@ -211,8 +219,7 @@ def _splits(
 
     Beside them the splits that they were read from, and what should be said of them.
     """
-    is_class = hasattr(builder.info.features[keys[1]], "names")
-    available = builder.info.splits
+    features, available = builder.info.features, builder.info.splits
     if "train" not in available:
         raise UserError(
             f"{name} in {os.fspath(builder.data_dir)} has no train split (found "
@@ -228,46 +235,33 @@ def _splits(
             continue
         split = _read_split(name, builder, part, keys)
         # TFDS marks a missing class by -1. A number may be negative, but not in all of a split.
-        missing = split.labels < 0
-        if not is_class and not (split.labels == -1).all():
-            missing = np.zeros(len(split.texts), bool)
-        if missing.all():
-            if part == "train":
-                raise UserError(
-                    f"{name}: no text of its train split has a label in {keys[1]!r} (all are -1, "
-                    f"or there is none); expected labels: {_other_labels(builder, keys[1])}"
+        labelled = split.labels >= 0
+        if not hasattr(features[keys[1]], "names"):
+            labelled[:] = (split.labels != -1).any()
+        if labelled.any():
+            if not labelled.all():
+                count = int((~labelled).sum())
+                notes.append(f"{name}: {count:,} texts of {part} without a label left out")
+            kept = np.flatnonzero(labelled)
+            found[part] = _Split([split.texts[row] for row in kept], split.labels[kept])
+        elif part == "train":
+            others = [key for key in _whole_numbers(features) if key != keys[1]]
+            raise UserError(
+                f"{name}: no text of its train split has a label in {keys[1]!r} (all are -1, or "
+                "there is none); expected labels: "
+                + (
+                    f"give another --label_key ({', '.join(others)})"
+                    if others
+                    else "it has no other labels, so give another --dataset"
                 )
+            )
+        else:
             notes.append(f"{name}: the labels of its {part} split are withheld: not used")
-            continue
-        if missing.any():
-            notes.append(f"{name}: {int(missing.sum()):,} texts of {part} without a label left out")
-            kept = np.flatnonzero(~missing)
-            split = _Split([split.texts[row] for row in kept], split.labels[kept])
-        found[part] = split
     read = tuple(found)
     if "validation" in found:
         found["test"] = found.pop("validation")
         notes.append(f"{name}: its validation split is the test split here")
     return found, read, notes
-
-
-def _files(builder: Any, splits: Sequence[str]) -> list[Path]:
-    """What was read: descriptions, and the shards of these splits."""
-    folder = Path(builder.data_dir)
-    shards = [Path(path) for split in splits for path in builder.info.splits[split].filepaths]
-    return sorted([*folder.glob("*.json"), *folder.glob("*.labels.txt"), *shards])
-
-
-def _other_labels(builder: Any, key: str) -> str:
-    features: Mapping[str, Any] = builder.info.features
-    others = [
-        other
-        for other, kind in features.items()
-        if other != key and kind.shape == () and np.issubdtype(kind.np_dtype, np.integer)
-    ]
-    if others:
-        return f"give another --label_key ({', '.join(others)})"
-    return "it has no other labels, so give another --dataset"
 
 
 def _read_split(name: str, builder: Any, split: str, keys: tuple[str, str]) -> _Split:
@@ -278,23 +272,24 @@ def _read_split(name: str, builder: Any, split: str, keys: tuple[str, str]) -> _
         # All at once: three times as fast as one by one.
         examples = data.__getitems__(list(range(len(data))))
     except Exception as error:  # another file format, missing or damaged files
+        again = "prepare it again in another --data_dir"
+        paths = [Path(path) for path in builder.info.splits[split].filepaths]
+        lost = [path.name for path in paths if not path.exists()]
         if stored is not None and stored.value != _FORMAT:
             raise UserError(
                 f"{name} in {folder} is stored as {stored.value}, which is not read here; expected "
                 f"{_FORMAT}: give another --data_dir and `tfds build {name} --file_format={_FORMAT}"
                 " --data_dir=DIR` (the files may stay)"
             ) from None
-        paths = [Path(path) for path in builder.info.splits[split].filepaths]
-        lost = [path.name for path in paths if not path.exists()]
         if lost:
             raise UserError(
                 f"cannot read split {split} of {name}: {', '.join(lost[:3])} of {len(paths)} files "
-                f"not in {folder}; copy them there, or prepare it again in another --data_dir"
+                f"not in {folder}; copy them there, or {again}"
             ) from None
-        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"cannot read split {split} of {name} in {folder} ({reason}): expected whole "
-            f"{_FORMAT} files; get them again, or prepare it again in another --data_dir"
+            f"cannot read split {split} of {name} in {folder} "
+            f"({' '.join(str(error).split())[:200]}): expected whole {_FORMAT} files; get them "
+            f"again, or {again}"
         ) from None
     texts = [example[keys[0]].decode("utf-8", errors="replace") for example in examples]
     return _Split(texts, np.array([example[keys[1]] for example in examples], np.int64))

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from lth_flax import cli
 from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
 from lth_flax.experiments.prune_after_training import train_and_prune, train_shapes
 from lth_flax.pruning.levels import Level
@@ -25,7 +26,7 @@ from lth_flax.runs.choices import chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
-from lth_flax.text_tasks import load, prepare_data, text_setups
+from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.loop import Replicate, Span
 
 
@@ -39,7 +40,7 @@ def main(config: Config) -> None:
                 f"--retrain_epochs={again} goes back further than --epochs={shape.epochs}: "
                 f"expected at most that with --retraining={config.retraining}"
             )
-    source = load(config)
+    source = load_source(config)
     networks = len(seeds) * len(config.learning_rate)
     configure_jax(config, rows=networks)
     dataset = prepare_data(config, source, seeds)

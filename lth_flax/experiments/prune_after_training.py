@@ -15,6 +15,7 @@ from typing import Any
 from lth_flax import cli
 from lth_flax.arms import Seed
 from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
 from lth_flax.runs.choices import chosen_levels, pruned, seed_block
@@ -24,14 +25,14 @@ from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.setup import Setup
 from lth_flax.runs.workdir import directory_of
-from lth_flax.text_tasks import load, prepare_data, text_setups
+from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.loop import Kept, Replicate, Span
 from lth_flax.types import Params
 
 
 def main(config: Config) -> None:
     levels, seeds = chosen_levels(config), seed_block(config)
-    source = load(config)
+    source = load_source(config)
     rows = len(seeds) * len(config.learning_rate)
     configure_jax(config, rows=rows)
     dataset = prepare_data(config, source, seeds)

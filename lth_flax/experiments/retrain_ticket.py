@@ -25,7 +25,7 @@ from lth_flax import cli
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import LARGEST, Config, names_of, settings_of
 from lth_flax.data.dataset import Dataset
-from lth_flax.data.sources import Source
+from lth_flax.data.sources import Source, load_source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
 from lth_flax.errors import UserError
 from lth_flax.identity import WORD_VECTORS, is_identity
@@ -39,7 +39,6 @@ from lth_flax.runs.setup import build
 from lth_flax.runs.workdir import directory_of
 from lth_flax.text_tasks import (
     files_that_are_read,
-    load,
     prepare_data,
     text_examples,
     text_task,
@@ -63,7 +62,7 @@ def main(config: Config) -> None:
     check_metadata(config, metadata)
     config = with_settings(config, metadata)
     seeds = seed_block(config)
-    source = with_classes(load(config), used_classes(config, metadata))
+    source = with_classes(load_source(config), used_classes(config, metadata))
     rows = len(seeds) * (2 + config.reinit_draws)
     configure_jax(config, rows=rows)
     ticket = load_ticket(path)
@@ -299,7 +298,7 @@ def notes(metadata: Mapping[str, Any], source: Source, dataset: Dataset) -> list
         ]
         if not other:
             return ["The data and its split are those that the ticket was found on"]
-        if source.official_test is not None:
+        if "test" in source.official:
             return ["The data is the ticket's own, with another validation split"]
         return [
             f"The data is the ticket's own, split otherwise for {len(other)} of {len(seeds)} "

@@ -32,13 +32,14 @@ from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import Config, SweepConfig, settings_of
+from lth_flax.data.sources import load_source
 from lth_flax.errors import Planned, UserError
 from lth_flax.experiments.sweep_ray import Job, Resources, connected, describe_cluster, run_jobs
 from lth_flax.ignored import refuse_ignored, refuse_unused
 from lth_flax.runs.choices import chosen_arms, draws_of, seed_block
 from lth_flax.runs.provenance import identity_now
 from lth_flax.runs.workdir import check_identity, lock_work_dir, open_work_dir
-from lth_flax.text_tasks import files_that_are_read, load
+from lth_flax.text_tasks import files_that_are_read
 from lth_flax.training.host import cores_here, flags_with
 
 COMMAND = "lth_flax.experiments.sweep"
@@ -60,7 +61,7 @@ def main(config: SweepConfig) -> None:
     blocks = seed_blocks(seeds, config.seeds_per_task)
     tasks = plan(cells, blocks)
     directory = Path(
-        config.work_dir or f"runs/sweep_{config.experiment}_{config.dataset}"
+        config.work_dir or f"runs/sweep_{config.experiment}_{config.text('dataset')}"
     ).absolute()
     todo = [task for task in tasks if not is_finished(directory / "blocks" / task.name)]
     resources = Resources(config.cpus_per_task, config.gpus_per_task)
@@ -184,7 +185,7 @@ def check_done(config: SweepConfig, directory: Path, done: Sequence[Task]) -> No
         now = identity_now(
             of_task,
             config.experiment,
-            data=load(of_task).fingerprint,
+            data=load_source(of_task).fingerprint,
             files=files_that_are_read(of_task),
             environment=environment,
         )
@@ -204,8 +205,9 @@ def _run(
     given = [
         lines[name]
         for name in sorted(config.given & settings.keys() & lines.keys())
-        if settings[name].role != "seeds" and name != "work_dir"
+        if settings[name].role != "seeds" and name not in ("work_dir", "report")
     ]
+    given.append("--noreport")  # pages are of all seeds together
     if not resources.gpus and config.platform == "auto":
         given.append("--platform=cpu")  # a GPU that may be there is not this task's
     environment = {n: v for n, v in os.environ.items() if n.startswith(PASSED_ON)}

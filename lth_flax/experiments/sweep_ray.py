@@ -195,8 +195,9 @@ def _terminal_to_ourselves() -> Iterator[tuple[TextIO, TextIO]]:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    kept = [os.dup(number) for number in (1, 2)]
-    output, errors = map(stream, kept, (sys.stdout, sys.stderr))
+    output, errors = (
+        stream(os.dup(number), like) for number, like in ((1, sys.stdout), (2, sys.stderr))
+    )
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         for number in (1, 2):
             os.dup2(nowhere.fileno(), number)
@@ -205,10 +206,10 @@ def _terminal_to_ourselves() -> Iterator[tuple[TextIO, TextIO]]:
             yield output, errors
     finally:
         sys.stdout.flush()
-        for number, own, one in zip((1, 2), kept, (output, errors), strict=True):
+        for number, one in ((1, output), (2, errors)):
             one.flush()
-            os.dup2(own, number)
-            os.close(own)
+            os.dup2(one.fileno(), number)
+            one.close()
 
 
 def describe_cluster(ray: Any, resources: Resources) -> str:

@@ -15,25 +15,26 @@ from pathlib import Path
 
 from lth_flax import cli
 from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.runs.choices import chosen_arms, chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.setup import chosen_optimizer
 from lth_flax.search import search
-from lth_flax.text_tasks import load, prepare_data, text_examples, text_task
+from lth_flax.text_tasks import prepare_data, text_examples, text_task
 
 
 def main(config: Config) -> None:
     seeds = seed_block(config)
     # What cannot be is said before data is read.
     chosen_arms(config), chosen_levels(config), chosen_optimizer(config)
-    source = load(config)
+    source = load_source(config)
     configure_jax(config, rows=len(seeds) * len(config.learning_rate))
     dataset = prepare_data(config, source, seeds)
     run = search(
         config,
         lambda num_layers: text_task(config, dataset, seeds, num_layers=num_layers),
         text_examples(config, dataset),
-        directory=Path(config.work_dir or f"runs/winning_ticket_{config.dataset}"),
+        directory=Path(config.work_dir or f"runs/winning_ticket_{config.text('dataset')}"),
     )
     run.finish()
 

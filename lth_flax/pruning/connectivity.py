@@ -1,4 +1,4 @@
-"""Whether a pruned stacked bidirectional LSTM still links its input to its output."""
+"""What in a pruned stacked bidirectional LSTM still links its input to its output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,49 +8,84 @@ from jaxtyping import Bool
 
 from lth_flax.pruning.masks import checked_mask
 
+DIRECTIONS = ("forward", "backward")
+
 
 def is_connected(params: Mapping[str, Any], mask: Mapping[str, Any]) -> bool:
     """Whether any path of kept weights leads from the embedding to the head.
 
-    A unit of a layer is live when one of its gates has a kept weight from a
-    live input, or from a live unit of the same direction one step earlier. A
-    network with no live unit that the head reads answers every text alike,
-    whatever its weights: no training can mend it.
+    A network without one answers every text alike, whatever its weights: no training can
+    mend it. Arguments as those of `live_units`.
+    """
+    return any(bool(live.any()) for live in live_units(params, mask).values())
+
+
+def live_units(
+    params: Mapping[str, Any], mask: Mapping[str, Any]
+) -> dict[str, Bool[np.ndarray, " units"]]:
+    """The units of each layer and direction that lie on a path of kept weights.
+
+    A path leads from the embedding through gates of units, also to units of the same direction
+    one step later, to the head. The others are dead.
 
     Args:
       params: of a `BiLSTMClassifier`, in the public layout; only shapes are read.
       mask: its mask. What is not prunable counts as kept.
+
+    Returns:
+      by "lstm_0/forward" and so on.
     """
     mask = checked_mask(mask, params)
-    depth = sum(1 for name in params if name.startswith("lstm_"))
-    live: np.ndarray = np.ones(np.shape(params["lstm_0"]["forward"]["input_kernel"])[0], bool)
-    for layer in range(depth):
-        name = f"lstm_{layer}"
-        live = np.concatenate(
-            [
-                _live_units(params[name][direction], mask[name][direction], live)
-                for direction in ("forward", "backward")
-            ]
-        )
-    return bool(_kept(params["head"]["kernel"], mask["head"]["kernel"])[live].any())
+    layers = [f"lstm_{n}" for n in range(sum(1 for name in params if name.startswith("lstm_")))]
+    # From below: which units the input reaches.
+    reached: dict[str, np.ndarray] = {}
+    links = {}
+    below: np.ndarray = np.ones(np.shape(params["lstm_0"]["forward"]["input_kernel"])[0], bool)
+    for layer in layers:
+        for direction in DIRECTIONS:
+            name = f"{layer}/{direction}"
+            links[name] = _links(params[layer][direction], mask[layer][direction])
+            into, again = links[name]
+            reached[name] = _spread(into[below].any(axis=0), again)
+        below = np.concatenate([reached[f"{layer}/{direction}"] for direction in DIRECTIONS])
+    # From above: which units the output hears of.
+    head = _kept(params["head"]["kernel"], mask["head"]["kernel"])
+    heard: np.ndarray = np.asarray(head.any(axis=1))
+    found = {}
+    for layer in reversed(layers):
+        split = len(reached[f"{layer}/forward"])
+        parts = zip(DIRECTIONS, (heard[:split], heard[split:]), strict=True)
+        heard = np.zeros(len(links[f"{layer}/forward"][0]), bool)
+        for direction, part in parts:
+            name = f"{layer}/{direction}"
+            into, again = links[name]
+            live = _spread(part, again.T)
+            found[name] = live & reached[name]
+            heard = np.asarray(heard | into[:, live].any(axis=1))
+    return {name: found[name] for name in reached}
 
 
 def _kept(parameter: Any, mask: Any) -> np.ndarray:
     return np.broadcast_to(np.asarray(mask), np.shape(parameter))
 
 
-def _live_units(
-    params: Mapping[str, Any], mask: Mapping[str, Any], live_inputs: Bool[np.ndarray, " inputs"]
+def _links(
+    params: Mapping[str, Any], mask: Mapping[str, Any]
+) -> tuple[Bool[np.ndarray, "inputs units"], Bool[np.ndarray, "units units"]]:
+    """Which input, and which unit one step earlier, a unit reads: a weight to any gate links."""
+    into, again = (
+        np.any(kernel.reshape(len(kernel), 4, -1), axis=1)
+        for kernel in (_kept(params[n], mask[n]) for n in ("input_kernel", "recurrent_kernel"))
+    )
+    return into, again
+
+
+def _spread(
+    live: Bool[np.ndarray, " units"], links: Bool[np.ndarray, "units units"]
 ) -> Bool[np.ndarray, " units"]:
-    # [from, gates * units] -> [from, units]: a weight to any gate links.
-    recurrent = _kept(params["recurrent_kernel"], mask["recurrent_kernel"])
-    units = recurrent.shape[0]
-    links: np.ndarray = np.any(recurrent.reshape(units, 4, units), axis=1)
-    kernel = _kept(params["input_kernel"], mask["input_kernel"])
-    inputs: np.ndarray = np.any(kernel.reshape(-1, 4, units), axis=1)
-    live: np.ndarray = np.asarray(inputs[live_inputs].any(axis=0))
+    """What can be reached from some units through links, themselves included."""
     while True:
-        reached = np.asarray(live | links[live].any(axis=0))
+        reached = live | links[live].any(axis=0)
         if (reached == live).all():
             return live
         live = reached

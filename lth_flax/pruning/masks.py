@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool
 
 from lth_flax.errors import UserError
 from lth_flax.types import Array, Mask, Params
@@ -164,19 +165,27 @@ def _shown(path: tuple[str, ...]) -> str:
     return "/".join(path) or "the only parameter"
 
 
-def apply_mask(params: Params, mask: Mask) -> Params:
-    """The parameters with every pruned weight exactly zero.
+def apply_mask(params: Params, mask: Mask, frozen: Bool[Array, ""] | bool | None = None) -> Params:
+    """The parameters with every pruned weight exactly zero, or as it is where they are frozen.
 
     A selection, not a product: a pruned NaN or infinity becomes zero too.
+
+    Args:
+      frozen: whether pruned weights stay what they are, and only are not trained.
 
     Raises:
       UserError: a mask that does not fit; see `checked_mask`.
     """
     return jax.tree_util.tree_map(
-        lambda p, m: jnp.where(m, p, jnp.zeros_like(p)) if jnp.ndim(m) else p,
+        lambda p, m: jnp.where(seen(m, frozen), p, jnp.zeros_like(p)) if jnp.ndim(m) else p,
         params,
         checked_mask(mask, params),
     )
+
+
+def seen(mask: Bool[Array, "..."], frozen: Bool[Array, ""] | bool | None) -> Bool[Array, "..."]:
+    """Where a leaf of a mask lets a network have its weights; `frozen` as in `apply_mask`."""
+    return mask if frozen is None else mask | frozen
 
 
 def count_prunable(mask: Mask) -> int:

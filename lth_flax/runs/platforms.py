@@ -40,15 +40,19 @@ def start(wanted: str) -> str:
         found = jax.devices()[0].platform
     except RuntimeError as error:
         found, reason = "", " ".join(str(error).split())[:160]
+    by_variable = {
+        name: os.environ[name]
+        for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME")
+        if wanted == "auto" and os.environ.get(name)
+    }
+    given = by_variable or {"--platform": wanted}
+    asked = {name for names in given.values() for name in names.split(",")}
     # Where its plugin is missing, JAX may fall back to the CPU without a word.
-    if not found or (found == "cpu" and wanted not in ("auto", "cpu")):
-        given = f"--platform={wanted}"
-        for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if wanted == "auto" else ():
-            if os.environ.get(name):
-                given = f"{name}={os.environ[name]}"
+    if not found or (found == "cpu" and not asked & {"auto", "cpu"}):
+        words = " ".join(f"{name}={value}" for name, value in given.items())
         extra = f"lth_flax[{wanted}]" if wanted in EXTRAS else "its plugin"
         raise UserError(
-            f"{given} is not available here ({reason}): expected its device and its "
+            f"{words} is not available here ({reason}): expected its device and its "
             f"plugin; install {extra}, or use --platform=cpu"
         )
     if wanted != "auto":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lth_flax.config import Config, settings_of
-from lth_flax.data.sources import SOURCES
+from lth_flax.data.sources import reader
 from lth_flax.identity import identity_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -30,9 +30,8 @@ def identity_now(
     that of the process that trains, if it is not this one.
     """
     setting = settings_of()
-    named = [setting["criterion"].function(config.criterion)]
+    named = [setting["criterion"].function(config.criterion), reader(config)]
     named += [setting["arms"].function(arm) for arm in config.arms]
-    named += [SOURCES[config.dataset]] if config.dataset in SOURCES else []
     return identity_of(
         data=data,
         files=files,

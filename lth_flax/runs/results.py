@@ -1,6 +1,6 @@
 """From a trained row to its records: the metrics, and what the mask looks like."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Int
 from lth_flax.pruning.masks import density, sparsity, total_sparsity
 from lth_flax.records import CHECKPOINTS, CurvePoint, Record
 from lth_flax.runs.setup import Setup
-from lth_flax.training.loop import Outcome, Replicate
+from lth_flax.training.loop import Curve, Outcome, Replicate
 from lth_flax.types import Mask
 
 SCORED_SPLITS = ("validation", "test")
@@ -145,7 +145,7 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
     return records
 
 
-def curves_of(setup: Setup, entry: Entry, outcome: Outcome) -> list[CurvePoint]:
+def curves_of(setup: Setup, entry: Entry, curves: Sequence[Curve]) -> list[CurvePoint]:
     """One point per epoch."""
     of_accuracy = setup.task.primary == "accuracy"
     return [
@@ -161,7 +161,7 @@ def curves_of(setup: Setup, entry: Entry, outcome: Outcome) -> list[CurvePoint]:
             validation_accuracy=curve.validation_score if of_accuracy else None,
             validation_score=_finite(curve.validation_score),
         )
-        for curve in outcome.curves
+        for curve in curves
     ]
 
 

@@ -35,6 +35,7 @@ from lth_flax.records import (
 )
 from lth_flax.runs import platforms
 from lth_flax.runs.devices import machine, peak_memory_bytes
+from lth_flax.runs.log import EpochLog, check_installed
 from lth_flax.runs.progress import Progress
 from lth_flax.runs.provenance import identity_now, source_revision
 from lth_flax.runs.results import (
@@ -110,6 +111,7 @@ class Run:
         interrupted run is only taken where it is the same. `say` gets what a terminal shows.
         """
         config = setup.config
+        check_installed(config.log)
         task = setup.task
         # Nothing answers for what stays in memory: there any function will do.
         known = "in memory" if directory is None else task.version and f"{task.name} {task.version}"
@@ -132,6 +134,7 @@ class Run:
             run.close()
             raise
         steps = rows * setup.steps_per_replicate if steps is None else steps
+        run._log = EpochLog(config.log, directory)
         run._progress = Progress(rows=rows, steps=steps, bar=config.progress, say=say)
         run._describe_data()
         say(f"Backend: {platforms.start(config.platform)}")
@@ -166,6 +169,7 @@ class Run:
 
     def close(self) -> None:
         """Lets go of the directory; what is saved counts."""
+        self._log.close()
         if self._checkpoints:
             with contextlib.suppress(UserError):  # of a save: why we are here matters more
                 self._checkpoints.close()
@@ -188,6 +192,7 @@ class Run:
 
     finished: bool = False
     _progress: Any = None
+    _log: EpochLog = field(default_factory=lambda: EpochLog((), None))
     _checkpoints: Any = None
     _lock: Any = None
     _clocks: list[Clock] = field(default_factory=list)
@@ -231,6 +236,7 @@ class Run:
         self._progress.begin(_table_name(entries))
         hooks = Hooks(
             on_steps=self._progress.advance,
+            on_epoch=self._log.table(self.setup, entries, span),
             checkpoints=self._checkpoints,
             table=self._tables,
             stop=interrupt.requested,
@@ -282,7 +288,7 @@ class Run:
         self._replace(entries)
         for entry, outcome in zip(entries, outcomes, strict=True):
             self.records += records_of(self.setup, self.method, entry, outcome)
-            self.curves += curves_of(self.setup, entry, outcome)
+            self.curves += curves_of(self.setup, entry, outcome.curves)
             model = self.setup.task.model
             for (checkpoint, split), output in outcome.outputs.items():
                 if split == "test" and are_classes(output.get("predicted")):

@@ -78,7 +78,12 @@ class Setup:
 
     def seed(self, seed: int) -> Seed:
         """What the arms of a seed share."""
-        return Seed(seed, self.initialize(seed), lambda draw: self.initialize(seed, draw))
+        return Seed(
+            seed,
+            self.initialize(seed),
+            lambda draw: self.initialize(seed, draw),
+            model=self.task.model,
+        )
 
     def full_mask(self, params: Params) -> Mask:
         """The mask of the dense network, of what `prunable` names."""

@@ -22,7 +22,7 @@ from lth_flax.runs.results import Method
 
 def directory_of(config: Config, method: Method) -> Path:
     """Where a command leaves what it finds."""
-    return Path(config.work_dir or f"runs/{method.experiment}_{config.dataset}")
+    return Path(config.work_dir or f"runs/{method.experiment}_{config.text('dataset')}")
 
 
 def open_work_dir(

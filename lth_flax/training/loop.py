@@ -103,8 +103,8 @@ class Stopped(Exception):
     """Training was asked to stop, and has saved where it was."""
 
 
-def _nothing(steps: int) -> None:
-    del steps
+def _nothing(*arguments: Any) -> None:
+    del arguments
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,14 @@ class Hooks:
     """How a table's training is watched.
 
     on_steps: gets the number of row-steps done.
+    on_epoch: after each epoch of a slice, gets the table's index of its first row, the epoch, and
+      the other values of `Curve` [rows, 3].
     checkpoints: where progress is kept, if anywhere; `table` names this table there.
     stop: whether to save and raise `Stopped`; asked between calls.
     """
 
     on_steps: Callable[[int], None] = _nothing
+    on_epoch: Callable[[int, int, np.ndarray], None] = _nothing
     checkpoints: Checkpoints | None = None
     table: int = 0
     stop: Callable[[], bool] = lambda: False
@@ -312,6 +315,8 @@ class Trainer:
             programs.clock.train += perf_counter() - started
             validation = programs.predict(now.state.params, members["validation"])
             now = self._end_epoch(now, seeds, train_loss, validation)
+            values = now.history[now.epoch - 2, :real]
+            hooks.on_epoch(number * self.engine.rows, now.epoch - 1, values)
             if hooks.checkpoints and hooks.checkpoints.due(epoch_end=True):
                 _save(now, number, hooks)
 

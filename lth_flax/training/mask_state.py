@@ -20,10 +20,15 @@ _OTHER_BASIS = ("GaLoreState",)
 
 
 class PrunedState(NamedTuple):
-    """mask: which weights are kept. inner: the state of the optimizer within."""
+    """mask: which weights are kept. inner: the state of the optimizer within.
+
+    frozen: whether pruned weights stay at the values that they have (0-d bool); None: they are
+    zero.
+    """
 
     mask: Mask
     inner: Any
+    frozen: Any = None
 
 
 def current_mask(opt_state: Any) -> Mask:
@@ -32,28 +37,47 @@ def current_mask(opt_state: Any) -> Mask:
     Raises:
       UserError: there is none, or there are several.
     """
+    mask = _pruned(opt_state).mask
+    return checked_mask(mask, mask)
+
+
+def masked(params: Params, opt_state: Any) -> Params:
+    """The parameters that the loss sees, under the mask that an optimizer's state holds.
+
+    Pruned weights are zero, or frozen; errors as `current_mask`.
+    """
+    state = _pruned(opt_state)
+    return apply_mask(params, state.mask, state.frozen)
+
+
+def _pruned(opt_state: Any) -> PrunedState:
     found = [node for node in _nodes(opt_state) if isinstance(node, PrunedState)]
     if len(found) != 1:
         raise UserError(
             f"expected one mask in the optimizer's state, found {len(found) or 'none'}: "
             "wrap the whole optimizer, keep_pruned(optimizer, mask)"
         )
-    return checked_mask(found[0].mask, found[0].mask)
+    return found[0]
 
 
-def with_mask(opt_state: Any, mask: Mask, params: Params) -> Any:
+def with_mask(opt_state: Any, mask: Mask, params: Params, frozen: Any = None) -> Any:
     """The state with another mask, and the moments of what it prunes zero.
 
     As if pruned weights had never had a gradient: for late rewinding.
 
     Args:
       params: a tree like the parameters that the state belongs to.
+      frozen: whether pruned weights are, in place of what the state says.
     """
-    current_mask(opt_state)
+    _pruned(opt_state)
     mask = checked_mask(mask, params)
     return jax.tree_util.tree_map(
         lambda node: (
-            PrunedState(mask, mask_moments(node.inner, mask, params))
+            PrunedState(
+                mask,
+                mask_moments(node.inner, mask, params),
+                node.frozen if frozen is None else frozen,
+            )
             if isinstance(node, PrunedState)
             else node
         ),

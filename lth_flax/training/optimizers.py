@@ -1,15 +1,22 @@
 """Optimizers and learning-rate schedules, and the promise that pruned weights stay zero."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from lth_flax.errors import UserError
-from lth_flax.pruning.masks import apply_mask, checked_mask, path_names, prunable_by_default
+from lth_flax.pruning.masks import (
+    apply_mask,
+    checked_mask,
+    path_names,
+    prunable_by_default,
+    seen,
+)
 from lth_flax.training.mask_state import PrunedState, holds, mask_moments
 from lth_flax.types import Mask, Params
 
@@ -32,7 +39,10 @@ _TWO_SETS = (
 
 
 def keep_pruned(
-    optimizer: optax.GradientTransformation, mask: Mask
+    optimizer: optax.GradientTransformation,
+    mask: Mask,
+    *,
+    frozen: Bool[Array, ""] | bool | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Wraps any optax optimizer so that pruned weights are, and stay, exactly zero.
 
@@ -47,6 +57,10 @@ def keep_pruned(
     `keep_pruned(optax.multi_transform(...), mask)`. Around `optax.lookahead`, which has
     two sets of parameters, it is `optax.lookahead(keep_pruned(optimizer, mask), ...)`
     with `optax.LookaheadParams.init_synced(apply_mask(params, mask))`.
+
+    With `frozen` pruned weights stay at the values that they start with, in place of zero
+    (Zhou et al., arXiv 1905.01067): they are seen, and not trained. It may be traced: networks
+    of both kinds share a program.
 
     Example:
       tx = keep_pruned(optax.adamw(1e-3), mask)
@@ -69,10 +83,11 @@ def keep_pruned(
         if isinstance(params, optax.LookaheadParams):
             raise UserError(_TWO_SETS)
         copied = jax.tree_util.tree_map(jnp.array, checked_mask(mask, params))
-        state = inner.init(apply_mask(params, copied))
+        held = None if frozen is None else jnp.array(frozen)
+        state = inner.init(apply_mask(params, copied, held))
         if holds(state, optax.LookaheadState):
             raise UserError(_TWO_SETS)
-        return PrunedState(copied, mask_moments(state, copied, params))
+        return PrunedState(copied, mask_moments(state, copied, params), held)
 
     def update(
         grads: Params, state: PrunedState, params: Params | None = None, **extra: Any
@@ -82,11 +97,13 @@ def keep_pruned(
         mask = checked_mask(state.mask, params)
         checked_mask(mask, grads, of="gradients")
         updates, inner_state = inner.update(
-            apply_mask(grads, mask), state.inner, apply_mask(params, mask), **extra
+            apply_mask(grads, mask), state.inner, apply_mask(params, mask, state.frozen), **extra
         )
         checked_mask(mask, updates, of="updates")
-        updates = jax.tree_util.tree_map(_to_zero, updates, params, mask)
-        return updates, PrunedState(mask, mask_moments(inner_state, mask, params))
+        updates = jax.tree_util.tree_map(
+            partial(_of_kept, frozen=state.frozen), updates, params, mask
+        )
+        return updates, PrunedState(mask, mask_moments(inner_state, mask, params), state.frozen)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -104,13 +121,14 @@ def weight_decay_of(name: str, given: float | None) -> float:
     return (ADAMW_WEIGHT_DECAY if name == "adamw" else 0.0) if given is None else given
 
 
-def _to_zero(update: Array, param: Array, mask: Array) -> Array:
-    """The update, and where the weight is pruned what takes it to zero."""
+def _of_kept(update: Array, param: Array, mask: Array, frozen: Array | None) -> Array:
+    """The update, and where the weight is pruned what takes it to zero, or leaves it frozen."""
     if not jnp.ndim(mask):
         return update
     with jax.numpy_dtype_promotion("standard"):  # a narrower update could not undo the weight
         dtype = jnp.result_type(update, param)
-    return jnp.where(mask, update.astype(dtype), -param.astype(dtype))
+    away = jnp.where(seen(mask, frozen), jnp.zeros_like(param), -param).astype(dtype)
+    return jnp.where(mask, update.astype(dtype), away)
 
 
 def make_optimizer(

@@ -3,22 +3,23 @@
 import numpy as np
 import pytest
 
+from lth_flax.config import Config
 from lth_flax.data import account
-from lth_flax.data.dataset import DatasetOptions, build_dataset
-from lth_flax.data.source import make_source
+from lth_flax.data.dataset import build_dataset
+from lth_flax.data.source import Source
 from lth_flax.data.text import Vocabulary
 
 OPTIONS = {
-    "vocabulary_size": 50, "min_count": 1, "max_length": None, "keep": "end",
-    "validation_share": 0.2, "test_share": 0.2, "max_shapes": 2, "batch_size": 2,
+    "vocabulary_size": 50, "min_count": 1, "validation_share": 0.2, "max_shapes": 2,
+    "batch_size": 2,
 }  # fmt: skip
 
 
 def build(texts, labels=None, test=None, names=("no", "yes"), vocabulary=None, **changes):
     labels = np.arange(len(texts)) % 2 if labels is None else np.array(labels)
-    source = make_source("made", texts, labels, names, official_test=test, notes=["made: by hand"])
-    options = DatasetOptions(**{**OPTIONS, **changes})
-    return build_dataset(source, [0], options, vocabulary=vocabulary)
+    official = {} if test is None else {"test": test}
+    source = Source("made", texts, labels, names, official, notes=["made: by hand"])
+    return build_dataset(source, [0], Config(**{**OPTIONS, **changes}), vocabulary=vocabulary)
 
 
 def test_classes_with_counts_and_the_largest():

@@ -1,19 +1,20 @@
 """From a source to resident arrays: who is where, and who knows which words."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from lth_flax.config import Config
 from lth_flax.data.batches import SPLITS
-from lth_flax.data.dataset import DatasetOptions, build_dataset
-from lth_flax.data.sources import Source
+from lth_flax.data.dataset import build_dataset
+from lth_flax.data.source import Source
 from lth_flax.data.text import PADDING_ID, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
 from lth_flax.errors import UserError
 
-OPTIONS = DatasetOptions(
+OPTIONS = Config(
     vocabulary_size=500,
     min_count=1,
-    max_length=None,
-    keep="end",
     validation_share=0.2,
     test_share=0.3,
     max_shapes=3,
@@ -21,17 +22,13 @@ OPTIONS = DatasetOptions(
 )
 
 
-def replaced(**changes):
-    return DatasetOptions(**{**vars(OPTIONS), **changes})
-
-
 def make_source(official=None, number=60, extra=()):
     """Text n begins with a word of its own, `textN`, and has 1 to 8 words."""
     texts = [f"text{n} " + " ".join(f"w{(n * k) % 7}" for k in range(n % 8)) for n in range(number)]
     texts = [text.strip() for text in texts] + list(extra)
     labels = np.arange(len(texts), dtype=np.int32) % 2
-    empty = sum(not text for text in texts)
-    return Source("made", tuple(texts), labels, ("no", "yes"), official, empty, "0" * 64)
+    splits = {} if official is None else {"test": official}
+    return Source("made", texts, labels, ("no", "yes"), splits)
 
 
 def words_of(dataset, seed, split):
@@ -151,7 +148,7 @@ def test_only_empty_texts_are_still_a_dataset():
 @pytest.mark.parametrize(("keep", "kept"), [("end", slice(-3, None)), ("start", slice(3))])
 def test_a_cut_text_keeps_the_end_that_was_asked_for(keep, kept):
     source = make_source()
-    dataset = build_dataset(source, [0], replaced(max_length=3, keep=keep))
+    dataset = build_dataset(source, [0], dataclasses.replace(OPTIONS, max_length=3, keep=keep))
     assert dataset.edges[-1] == 3
     known = set(dataset.vocabularies[0].words)
     found = [entry for split in SPLITS for entry in words_of(dataset, 0, split)]
@@ -184,6 +181,6 @@ def test_labels_and_fingerprints():
 
 def test_a_split_without_one_of_the_classes_is_refused():
     source = make_source(number=8)
-    rare = Source(**{**vars(source), "labels": np.eye(8, dtype=np.int32)[0]})
+    rare = dataclasses.replace(source, labels=np.eye(8, dtype=np.int32)[0])
     with pytest.raises(UserError, match="no text of class yes"):
         build_dataset(rare, [0], OPTIONS)

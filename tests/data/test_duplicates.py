@@ -7,21 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lth_flax.config import Config
 from lth_flax.data import account
 from lth_flax.data.batches import SPLITS
-from lth_flax.data.dataset import DatasetOptions, build_dataset
+from lth_flax.data.dataset import build_dataset
 from lth_flax.data.duplicates import first_copies, left_out
-from lth_flax.data.source import make_source
+from lth_flax.data.source import Source
 from lth_flax.data.text import build_vocabulary, intern
 from lth_flax.errors import UserError
 
 
 def options(**changes):
-    values = {
-        "vocabulary_size": 5000, "min_count": 1, "max_length": None, "keep": "end",
-        "validation_share": 0.2, "test_share": 0.2, "max_shapes": 3, "batch_size": 4,
-    }  # fmt: skip
-    return DatasetOptions(**{**values, **changes})
+    values = {"min_count": 1, "validation_share": 0.2, "max_shapes": 3, "batch_size": 4}
+    return Config(**values, **changes)
 
 
 def copied(number=60, copies=4, seed=0):
@@ -30,7 +28,7 @@ def copied(number=60, copies=4, seed=0):
     texts = [f"text{n} " + "w " * (n % 7) for n in range(number)] * copies
     order = rng.permutation(len(texts))
     labels = rng.integers(0, 2, len(texts))
-    return make_source("made", [texts[i].strip() for i in order], labels, ("no", "yes"))
+    return Source("made", [texts[i].strip() for i in order], labels, ("no", "yes"))
 
 
 def texts_of(dataset, seed, split):
@@ -91,8 +89,11 @@ def test_left_out_against_the_rule_in_words(kinds, places, rule, has_validation,
     copies = np.array([kinds.index(kind) for kind in kinds])
     got = left_out(
         copies,
-        np.array([p == "validation" for p in places]) if has_validation else None,
-        np.array([p == "test" for p in places]) if has_test else None,
+        {
+            split: np.array([place == split for place in places])
+            for split, there in (("validation", has_validation), ("test", has_test))
+            if there
+        },
         rule=rule,
     )
     assert got.tolist() == expected
@@ -155,7 +156,7 @@ def test_dropped_copies_leave_the_first_with_its_label():
 def test_an_official_test_split_stays_as_it_is(rule):
     texts = [f"text{n}" for n in range(40)] + [f"text{n}" for n in range(20)] + ["text0"]
     labels = np.arange(61) % 2
-    source = make_source("made", texts, labels, ("no", "yes"), official_test=np.arange(61) >= 40)
+    source = Source("made", texts, labels, ("no", "yes"), official={"test": np.arange(61) >= 40})
     dataset, found = splits_of(source, rule)
     assert sorted(text for text, _ in found[0]["test"]) == sorted(texts[40:])
     rest = [text for split in ("train", "validation") for text, _ in found[0][split]]
@@ -172,17 +173,12 @@ def test_without_copies_nothing_is_left_out(rule):
 
 
 def test_empty_texts_are_no_copies():
-    source = make_source("made", ["", "a", "b"] * 20, np.arange(60) % 2, ("no", "yes"))
+    source = Source("made", ["", "a", "b"] * 20, np.arange(60) % 2, ("no", "yes"))
     dataset = build_dataset(source, [0], options(duplicates="keep"))
     assert dataset.account["duplicates"]["copies"] == 38
     with pytest.raises(UserError, match="no text"):  # a and b are all that is left but for nothing
         build_dataset(
-            make_source("made", ["a", "b"] * 20, np.arange(40) % 2, ("no", "yes")),
+            Source("made", ["a", "b"] * 20, np.arange(40) % 2, ("no", "yes")),
             [0],
             options(duplicates="drop"),
         )
-
-
-def test_another_rule_is_refused():
-    with pytest.raises(UserError, match="keep, group, drop"):
-        build_dataset(copied(), [0], options(duplicates="merge"))

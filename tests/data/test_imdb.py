@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lth_flax.config import Config
 from lth_flax.data import imdb
-from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -52,10 +53,12 @@ def test_prepares_and_reads(tmp_path, no_network, capsys, where):
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.count("\n") == 1
-    source = load_source("imdb_reviews", SourceOptions(data_dir=str(tmp_path)))
+    source = load_source(Config(dataset="imdb_reviews", data_dir=str(tmp_path)))
     assert capsys.readouterr() == ("", "")
     assert source.class_names == ("neg", "pos")
-    got = set(zip(source.texts, source.labels.tolist(), source.official_test.tolist(), strict=True))
+    got = set(
+        zip(source.texts, source.labels.tolist(), source.official["test"].tolist(), strict=True)
+    )
     assert got == {
         ("A lovely film. See it!", 1, False),
         ("Great & good", 1, False),
@@ -87,13 +90,13 @@ def test_the_opener_is_put_back(tmp_path):
 def test_loading_prepares_where_nothing_is(tmp_path, monkeypatch):
     sha256 = make_archive(tmp_path / imdb.ARCHIVE_NAME)
     monkeypatch.setattr(imdb.prepare_imdb, "__kwdefaults__", {"sha256": sha256})
-    assert len(load_source("imdb_reviews", SourceOptions(data_dir=str(tmp_path))).texts) == 6
+    assert len(load_source(Config(dataset="imdb_reviews", data_dir=str(tmp_path))).texts) == 6
 
 
 def test_wrong_checksum(tmp_path):
     make_archive(tmp_path / imdb.ARCHIVE_NAME)
     with pytest.raises(UserError, match="is not the published archive") as error:
-        load_source("imdb_reviews", SourceOptions(data_dir=str(tmp_path)))
+        load_source(Config(dataset="imdb_reviews", data_dir=str(tmp_path)))
     assert imdb.ARCHIVE_SHA256 in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == [imdb.ARCHIVE_NAME]
 
@@ -113,7 +116,7 @@ def test_damaged_archive_leaves_nothing_that_looks_prepared(tmp_path):
 def test_without_network_says_which_file_to_put_where(tmp_path, no_network):
     folder = tmp_path / "new"
     with pytest.raises(UserError) as error:
-        load_source("imdb_reviews", SourceOptions(data_dir=str(folder)))
+        load_source(Config(dataset="imdb_reviews", data_dir=str(folder)))
     for part in ("no route to host", imdb.ARCHIVE_NAME, f"into {folder}", imdb.ARCHIVE_URL):
         assert part in str(error.value)
     assert "\n" not in str(error.value)
@@ -135,13 +138,13 @@ def test_a_download_is_kept_and_used(tmp_path, monkeypatch):
     imdb.prepare_imdb(tmp_path / "data", sha256=sha256)
     kept = tmp_path / "data" / "downloads" / "manual"
     assert [path.name for path in kept.iterdir()] == [imdb.ARCHIVE_NAME]
-    assert len(load_source("imdb_reviews", SourceOptions(data_dir=str(tmp_path / "data"))).texts)
+    assert len(load_source(Config(dataset="imdb_reviews", data_dir=str(tmp_path / "data"))).texts)
 
 
 def test_data_dir_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UserError, match="cannot prepare imdb_reviews"):
-        load_source("imdb_reviews", SourceOptions(data_dir=str(tmp_path / "file")))
+        load_source(Config(dataset="imdb_reviews", data_dir=str(tmp_path / "file")))
 
 
 def test_the_real_layout(tmp_path):
@@ -160,7 +163,7 @@ def test_the_real_layout(tmp_path):
             extra.size = 4
             part.addfile(extra, io.BytesIO(b"good"))
     imdb.prepare_imdb(tmp_path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    source = load_source("imdb_reviews", SourceOptions(data_dir=str(tmp_path)))
-    assert source.official_test.sum() >= 290
-    assert (~source.official_test).sum() == 2
+    source = load_source(Config(dataset="imdb_reviews", data_dir=str(tmp_path)))
+    assert source.official["test"].sum() >= 290
+    assert (~source.official["test"]).sum() == 2
     assert not any("<br" in review for review in source.texts)

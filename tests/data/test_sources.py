@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lth_flax.data.sources import SOURCES, SourceOptions, load_source
+from lth_flax.config import Config
+from lth_flax.data.sources import SOURCES, load_source
 from lth_flax.errors import UserError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -20,12 +21,13 @@ def table(path, rows, header=("Text", "Sentiment")):
 
 
 def tweets(path):
-    return load_source("financial_tweets", SourceOptions(data_file=str(path)))
+    return load_source(Config(dataset="financial_tweets", data_file=str(path)))
 
 
 def load_csv(path):
-    options = SourceOptions(data_file=str(path), text_column="Text", label_column="Sentiment")
-    return load_source("csv", options)
+    return load_source(
+        Config(dataset="csv", data_file=str(path), text_column="Text", label_column="Sentiment")
+    )
 
 
 def complaint(call, *args):
@@ -36,15 +38,13 @@ def complaint(call, *args):
 
 
 def test_synthetic():
-    options = SourceOptions(synthetic_size=100, synthetic_seed=3)
-    source = load_source("synthetic", options)
+    source = load_source(Config(synthetic_size=100))
     assert len(source.texts) == len(source.labels) == 100
     assert source.class_names == ("negative", "positive")
-    assert source.official_test is None
+    assert source.official == {}
     assert source.num_empty == 0
-    assert source.fingerprint == load_source("synthetic", options).fingerprint
-    other = load_source("synthetic", SourceOptions(synthetic_size=100, synthetic_seed=4))
-    assert source.fingerprint != other.fingerprint
+    assert source.fingerprint == load_source(Config(synthetic_size=100)).fingerprint
+    assert source.fingerprint != load_source(Config(synthetic_size=102)).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_tweet_labels(tmp_path, labels, class_names, indices):
     assert source.class_names == class_names
     assert source.labels.tolist() == indices
     assert source.labels.dtype == np.int32
-    assert source.official_test is None
+    assert source.official == {}
 
 
 def test_emptied_tweets_stay_and_are_counted(tmp_path):
@@ -176,29 +176,27 @@ def test_a_pipe_is_not_waited_for(tmp_path, load):
 
 
 def test_the_label_cannot_be_its_own_text(tmp_path):
-    options = SourceOptions(
-        data_file=table(tmp_path / "t.csv", [["a", "1"], ["b", "0"]]),
-        text_column="Sentiment",
-        label_column="Sentiment",
-    )
+    path = table(tmp_path / "t.csv", [["a", "1"], ["b", "0"]])
+    same = {"text_column": "Sentiment", "label_column": "Sentiment"}
     for name in ("csv", "financial_tweets"):
-        assert "both text and label" in complaint(load_source, name, options)
+        config = Config(dataset=name, data_file=path, **same)
+        assert "both text and label" in complaint(load_source, config)
 
 
 @pytest.mark.parametrize("name", ["financial_tweets", "csv"])
 def test_no_file_given(name):
-    assert "--data_file" in complaint(load_source, name, SourceOptions())
+    assert "--data_file" in complaint(load_source, Config(dataset=name))
 
 
 def test_csv_needs_columns(tmp_path):
     path = table(tmp_path / "t.csv", [["a", "1"]])
-    message = complaint(load_source, "csv", SourceOptions(data_file=path))
+    message = complaint(load_source, Config(dataset="csv", data_file=path))
     assert "--text_column and --label_column" in message
 
 
 @pytest.mark.parametrize("name", ["no_such_set", "a b", "../x", "hub:set", ""])
 def test_unknown_name_lists_the_known_ones(tmp_path, name, capfd):
-    message = complaint(load_source, name, SourceOptions(data_dir=str(tmp_path)))
+    message = complaint(lambda: load_source(Config(dataset=name, data_dir=str(tmp_path))))
     assert all(known in message for known in SOURCES)
     assert capfd.readouterr().out == ""
     assert list(tmp_path.iterdir()) == []
@@ -220,9 +218,9 @@ def test_real_reviews():
     path = SHARED / "tfds"
     if not path.exists():
         pytest.skip("a prepared imdb_reviews is not on this machine")
-    source = load_source("imdb_reviews", SourceOptions(data_dir=str(path)))
+    source = load_source(Config(dataset="imdb_reviews", data_dir=str(path)))
     assert len(source.texts) == 50_000
-    assert source.official_test.sum() == 25_000
+    assert source.official["test"].sum() == 25_000
     assert np.bincount(source.labels).tolist() == [25_000, 25_000]
     assert not any("<br" in review for review in source.texts)
     assert source.num_empty == 0

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from lth_flax.data.dataset import DatasetOptions, build_dataset
-from lth_flax.data.source import make_source
+from lth_flax.config import Config
+from lth_flax.data.dataset import build_dataset
+from lth_flax.data.source import Source
 from lth_flax.errors import UserError
 
 CLASSES = ("rare", "usual")
@@ -18,14 +19,9 @@ def refused(rare, usual=100, *, where="train", own=(), rule="keep", same=False, 
         places += [split] * 4
         labels += [1] * 4
     texts = [f"text{0 if same and n < rare else n}" for n in range(len(places))]
-    official = {
-        f"official_{split}": np.array([place == split for place in places]) for split in own
-    }
-    source = make_source("made", texts, np.array(labels), CLASSES, **official)
-    options = DatasetOptions(
-        vocabulary_size=50, min_count=1, max_length=None, keep="end", max_shapes=2, batch_size=2,
-        duplicates=rule, **{"validation_share": 0.1, "test_share": 0.2, **shares},
-    )  # fmt: skip
+    official = {split: np.array([place == split for place in places]) for split in own}
+    source = Source("made", texts, np.array(labels), CLASSES, official)
+    options = Config(max_shapes=2, batch_size=2, duplicates=rule, **shares)
     with pytest.raises(UserError) as error:
         build_dataset(source, [0, 1], options)
     message = str(error.value)
@@ -81,17 +77,17 @@ def test_each_cause_has_its_line(case, parts):
 def test_a_class_of_which_nothing_is_left():
     texts = ["same"] * 5 + ["same"] * 5 + [f"t{n}" for n in range(40)]
     labels = np.array([1] * 5 + [0] * 5 + [1] * 40)
-    source = make_source("made", texts, labels, CLASSES)
-    options = DatasetOptions(50, 1, None, "end", 0.1, 0.2, 2, 2, duplicates="drop")
+    source = Source("made", texts, labels, CLASSES)
+    options = Config(max_shapes=2, batch_size=2, duplicates="drop")
     with pytest.raises(UserError, match="none of it is left; give --duplicates=keep"):
         build_dataset(source, [0], options)
 
 
 def test_nothing_is_left_to_train_on():
-    source = make_source(
+    source = Source(
         "made", ["a", "b"] * 2, np.array([0, 1, 0, 1]), CLASSES,
-        official_test=np.array([False, False, True, True]),
+        official={"test": np.array([False, False, True, True])},
     )  # fmt: skip
-    options = DatasetOptions(50, 1, None, "end", 0.1, 0.2, 2, 2, duplicates="group")
+    options = Config(max_shapes=2, batch_size=2, duplicates="group")
     with pytest.raises(UserError, match="no text to train on"):
         build_dataset(source, [0], options)

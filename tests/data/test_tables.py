@@ -5,7 +5,8 @@ import io
 
 import pytest
 
-from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.data.tables import read_table
 from lth_flax.errors import UserError
 
@@ -20,7 +21,7 @@ def written(path, rows, **options):
 
 
 def read(path, columns, **options):
-    return [(text, label) for _, text, label in read_table(str(path), columns, **options).rows]
+    return [(text, label) for *_, text, label in read_table(str(path), columns, **options).rows]
 
 
 def refused(path, columns, **options):
@@ -119,7 +120,7 @@ def test_lines_are_counted_as_an_editor_does(tmp_path):
 
 
 def load(**options):
-    return load_source("csv", SourceOptions(**{k: str(v) for k, v in options.items()}))
+    return load_source(Config(dataset="csv", **{k: str(v) for k, v in options.items()}))
 
 
 def of_split(source, official):
@@ -138,8 +139,8 @@ def test_train_development_and_test_files_without_names(tmp_path):
     )  # fmt: skip
     assert source.class_names == ("0", "1")
     assert source.labels.tolist() == [0, 1] * 15
-    for part, official in (("dev", source.official_validation), ("test", source.official_test)):
-        texts = of_split(source, official)
+    for part, split in (("dev", "validation"), ("test", "test")):
+        texts = of_split(source, source.official[split])
         assert len(texts) == 10
         assert all(text.startswith(f'{part} "film"') for text in texts)
     assert [path.name for path in source.files] == ["train.tsv", "dev.tsv", "test.tsv"]
@@ -209,5 +210,5 @@ def test_a_bad_line_is_named_with_its_own_file(tmp_path):
 def test_tweet_labels_as_pandas_writes_them(tmp_path, labels, names):
     rows = [("Text", "Sentiment"), *((f"up {n}", label) for n, label in enumerate(labels))]
     path = written(tmp_path / "t.csv", rows)
-    source = load_source("financial_tweets", SourceOptions(data_file=path))
+    source = load_source(Config(dataset="financial_tweets", data_file=path))
     assert source.class_names == (names or ("negative", "neutral", "positive"))

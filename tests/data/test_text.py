@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lth_flax.config import Config
 from lth_flax.data import text
 from lth_flax.errors import UserError
 
@@ -29,8 +30,6 @@ def test_intern_by_characters_and_some_of_the_texts():
     assert some.words == got.words
     assert some.word_ids.tolist() == [3, 2, 0, 1, 2, 1, 0]
     assert some.offsets.tolist() == [0, 2, 2, 7]
-    with pytest.raises(UserError, match="expected words or characters"):
-        text.intern(["a"], "syllables")
 
 
 def test_vocabulary_counts_the_given_rows_only_and_breaks_ties_by_spelling():
@@ -44,30 +43,28 @@ def test_vocabulary_counts_the_given_rows_only_and_breaks_ties_by_spelling():
     assert text.build_vocabulary(tokenized, np.array([], int), size=9).words == ("<pad>", "<unk>")
 
 
-@pytest.mark.parametrize("bad", [{"size": 2}, {"size": -1}, {"size": 9, "min_count": 0}])
-def test_bad_vocabulary(bad):
-    with pytest.raises(UserError, match="expected at least") as error:
-        text.build_vocabulary(text.intern(["a"]), np.array([0]), **bad)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"vocabulary_size": 2}, {"vocabulary_size": -1}, {"min_count": 0}, {"max_length": -1},
+        {"keep": "middle"}, {"tokenizer": "syllables"}, {"duplicates": "merge"},
+    ],
+)  # fmt: skip
+def test_bad_settings_are_refused_before_texts_are_read(bad):
+    with pytest.raises(UserError, match="expected") as error:
+        Config(**bad)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("bad", [{"max_length": 0}, {"max_length": 3, "keep": "middle"}])
-def test_bad_encoding(bad):
-    tokenized = text.intern(["a"])
-    vocabulary = text.build_vocabulary(tokenized, np.array([0]), size=3)
-    with pytest.raises(UserError, match="expected"):
-        text.encode(tokenized, vocabulary, np.array([0]), **bad)
 
 
 @given(
     texts=st.lists(st.lists(st.sampled_from("abcdefg"), max_size=9), min_size=1, max_size=8),
     data=st.data(),
     size=st.integers(3, 9),
-    max_length=st.one_of(st.none(), st.integers(1, 10)),
+    length=st.integers(1, 10),
     keep=st.sampled_from(["start", "end"]),
 )
 @settings(max_examples=150, deadline=None)
-def test_encode_and_pad_against_loops(texts, data, size, max_length, keep):
+def test_encode_against_loops(texts, data, size, length, keep):
     indices = st.integers(0, len(texts) - 1)
     rows = data.draw(st.lists(indices, max_size=6))
     train = data.draw(st.lists(indices, unique=True))
@@ -81,29 +78,9 @@ def test_encode_and_pad_against_loops(texts, data, size, max_length, keep):
 
     expected = []
     for row in rows:
-        words = texts[row]
-        if max_length is not None:
-            words = words[:max_length] if keep == "start" else words[-max_length:]
-        expected.append([ids.get(word, 1) for word in words])
-    encoded = text.encode(
-        tokenized, vocabulary, np.array(rows, int), max_length=max_length, keep=keep
-    )
-    assert encoded.token_ids.dtype == np.int32
-    assert encoded.token_ids.tolist() == sum(expected, [])
-    assert encoded.lengths.tolist() == [len(ids) for ids in expected]
-
-    if rows:
-        chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=5))
-        padded = text.pad(encoded, np.array(chosen, int), 9)
-        slow = [expected[i] + [0] * (9 - len(expected[i])) for i in chosen]
-        assert padded.dtype == np.int32
-        assert padded.shape == (len(chosen), 9)
-        assert padded.tolist() == slow
-
-
-def test_pad_does_not_cut():
-    tokenized = text.intern(["a a a"])
-    vocabulary = text.build_vocabulary(tokenized, np.array([0]), size=3)
-    encoded = text.encode(tokenized, vocabulary, np.array([0]))
-    with pytest.raises(ValueError, match="3 tokens does not fit in 2"):
-        text.pad(encoded, np.array([0]), 2)
+        words = texts[row][:length] if keep == "start" else texts[row][-length:]
+        expected.append([ids.get(word, 1) for word in words] + [0] * (length - len(words)))
+    encoded = text.encode(tokenized, vocabulary, np.array(rows, int), length=length, keep=keep)
+    assert encoded.dtype == np.int32
+    assert encoded.shape == (len(rows), length)
+    assert encoded.tolist() == expected

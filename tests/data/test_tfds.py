@@ -6,14 +6,15 @@ import sys
 import numpy as np
 import pytest
 
+from lth_flax.config import Config
 from lth_flax.data import imdb
-from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
 
 
 def complaint(name, data_dir, **options):
     with pytest.raises(UserError) as error:
-        load_source(name, SourceOptions(data_dir=str(data_dir), **options))
+        load_source(Config(dataset=name, data_dir=str(data_dir), **options))
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -102,7 +103,7 @@ def test_the_configuration_that_is_prepared_is_read_and_named(configured, tmp_pa
     # "short" is the first that the code lists.
     configured(tmp_path, "long")
     for name in ("tiny_reviews", "tiny_reviews/long", "tiny_reviews:1.0.0"):
-        source = load_source(name, SourceOptions(data_dir=str(tmp_path)))
+        source = load_source(Config(dataset=name, data_dir=str(tmp_path)))
         assert source.texts[0].startswith("long")
         assert f"{name}: configuration long, version 1.0.0" in source.notes
     message = complaint("tiny_reviews/short", tmp_path)
@@ -118,7 +119,7 @@ def test_of_several_configurations_none_is_taken_silently(configured, tmp_path):
     message = complaint("tiny_reviews", tmp_path)
     assert "2 configurations" in message
     assert "tiny_reviews/long, tiny_reviews/short" in message
-    source = load_source("tiny_reviews/short", SourceOptions(data_dir=str(tmp_path)))
+    source = load_source(Config(dataset="tiny_reviews/short", data_dir=str(tmp_path)))
     assert source.texts[0].startswith("short")
 
 
@@ -130,7 +131,7 @@ def test_of_no_configuration_all_are_named(configured, tmp_path):
 
 def test_texts_without_a_label_and_classes_without_a_text(configured, tmp_path):
     configured(tmp_path, "long")
-    source = load_source("tiny_reviews", SourceOptions(data_dir=str(tmp_path)))
+    source = load_source(Config(dataset="tiny_reviews", data_dir=str(tmp_path)))
     assert source.class_names == ("bad", "good")
     found = dict(zip(source.texts, source.labels.tolist(), strict=True))
     assert found == {f"long {s} {i}": i % 2 for s in ("train", "test") for i in range(5)}
@@ -141,7 +142,7 @@ def test_texts_without_a_label_and_classes_without_a_text(configured, tmp_path):
     assert {"dataset_info.json", "features.json", "label.labels.txt"} < names
     assert sum("array_record" in name for name in names) == 2
     # Numbers may be negative: -1 is one of them.
-    scores = load_source("tiny_reviews", SourceOptions(data_dir=str(tmp_path), label_key="score"))
+    scores = load_source(Config(dataset="tiny_reviews", data_dir=str(tmp_path), label_key="score"))
     assert scores.class_names == ("-1", "0", "1")
     assert len(scores.texts) == 12
 
@@ -196,9 +197,9 @@ def test_a_set_without_labels(tmp_path):
 
 def test_any_tfds_set(tfds_dir, capsys):
     """Features are found by type; validation is the test split where test has no labels."""
-    source = load_source("tiny_topics", SourceOptions(data_dir=tfds_dir))
+    source = load_source(Config(dataset="tiny_topics", data_dir=tfds_dir))
     assert source.class_names == ("sports", "trade")
-    rows = zip(source.texts, source.labels.tolist(), source.official_test.tolist(), strict=True)
+    rows = zip(source.texts, source.labels.tolist(), source.official["test"].tolist(), strict=True)
     expected = {(f"train {i} &", i % 2, False) for i in range(4)}
     assert set(rows) == expected | {(f"validation {i} &", i % 2, True) for i in range(4)}
     assert capsys.readouterr() == ("", "")
@@ -206,8 +207,9 @@ def test_any_tfds_set(tfds_dir, capsys):
 
 
 def test_tfds_integer_labels(tfds_dir):
-    options = SourceOptions(data_dir=tfds_dir, text_key="headline", label_key="stars")
-    source = load_source("tiny_topics", options)
+    source = load_source(
+        Config(dataset="tiny_topics", data_dir=tfds_dir, text_key="headline", label_key="stars")
+    )
     assert source.class_names == ("3", "4", "5")
     names = [source.class_names[label] for label in source.labels]
     assert [int(text.split()[1]) % 3 + 3 for text in source.texts] == list(map(int, names))
@@ -218,7 +220,7 @@ def test_tfds_integer_labels(tfds_dir):
     ("keys", "parts"),
     [
         ({"text_key": "body"}, ["no text called 'body'", "headline"]),
-        ({"label_key": "headline"}, ["no label called 'headline'", "topic, stars"]),
+        ({"label_key": "headline"}, ["no label called 'headline'", "stars, topic"]),
     ],
 )
 def test_tfds_wrong_keys(tfds_dir, keys, parts):

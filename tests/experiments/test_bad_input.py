@@ -9,7 +9,7 @@ import pytest
 
 from lth_flax import cli
 from lth_flax.config import Config, SweepConfig, settings_of
-from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
 from lth_flax.experiments import winning_ticket
 from lth_flax.runs.workdir import open_work_dir
@@ -240,7 +240,7 @@ def test_a_data_file_that_may_not_be_read(place):
         os.seteuid(65534)
     try:
         with pytest.raises(UserError) as refused:
-            load_source("financial_tweets", SourceOptions(data_file=str(place / "data.csv")))
+            load_source(Config(dataset="financial_tweets", data_file=str(place / "data.csv")))
     finally:
         os.seteuid(user)
     check_line(str(refused.value), "data.csv", "Permission denied", "--data_file")

@@ -11,8 +11,9 @@ import pytest
 
 from lth_flax import cli
 from lth_flax.config import Config
+from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
-from lth_flax.text_tasks import load, prepare_data
+from lth_flax.text_tasks import prepare_data
 
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER, COPIES = 60, 4
@@ -105,7 +106,7 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(place, arguments, wor
 )
 def test_flags_that_a_dataset_does_not_read_are_refused(arguments, words):
     with pytest.raises(UserError) as error:
-        load(cli.parse(Config, arguments))
+        load_source(cli.parse(Config, arguments))
     assert all(word in str(error.value) for word in words)
 
 
@@ -115,7 +116,7 @@ def test_flags_that_a_dataset_does_not_read_are_refused(arguments, words):
 def test_copies_by_flag(place, monkeypatch, rule, across, texts):
     monkeypatch.chdir(place)
     config = cli.parse(Config, [*FLAGS_OF_DATA, *SMALL, f"--duplicates={rule}"])
-    dataset = prepare_data(config, load(config), [0, 1])
+    dataset = prepare_data(config, load_source(config), [0, 1])
     assert dataset.account["duplicates"]["across_splits"] == {"validation": 0, "test": across}
     assert sum(dataset.size(1, split) for split in ("train", "validation", "test")) == texts
 
@@ -123,4 +124,4 @@ def test_copies_by_flag(place, monkeypatch, rule, across, texts):
 def test_characters_by_flag(place, monkeypatch):
     monkeypatch.chdir(place)
     config = cli.parse(Config, [*FLAGS_OF_DATA, *SMALL, "--tokenizer=characters"])
-    assert "t" in prepare_data(config, load(config), [0]).vocabularies[0].words
+    assert "t" in prepare_data(config, load_source(config), [0]).vocabularies[0].words

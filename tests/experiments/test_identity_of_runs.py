@@ -15,12 +15,13 @@ from lth_flax import cli
 from lth_flax.analysis import report
 from lth_flax.config import SweepConfig
 from lth_flax.data import synthetic
+from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
 from lth_flax.experiments import sweep
 from lth_flax.experiments.sweep import Cell, Task
 from lth_flax.records import read_records
 from lth_flax.runs.provenance import identity_now, source_revision
-from lth_flax.text_tasks import files_that_are_read, load
+from lth_flax.text_tasks import files_that_are_read
 from lth_flax.tickets import load_ticket, save_ticket
 from lth_flax.training.host import flags_with
 
@@ -298,7 +299,7 @@ def test_a_sweep_does_not_take_finished_tasks_of_other_files_or_data(tmp_path):
     now = identity_now(
         config,
         "winning_ticket",
-        data=load(config).fingerprint,
+        data=load_source(config).fingerprint,
         files=files_that_are_read(config),
         # As in the process of a task.
         environment={**os.environ, "XLA_FLAGS": flags_with(os.environ.get("XLA_FLAGS", ""))},

@@ -16,9 +16,9 @@ import pytest
 
 from lth_flax import cli
 from lth_flax.analysis import report
-from lth_flax.config import SweepConfig, settings_of
-from lth_flax.data.dataset import DatasetOptions, build_dataset
-from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.config import Config, SweepConfig, settings_of
+from lth_flax.data.dataset import build_dataset
+from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
 from lth_flax.experiments import sweep, sweep_ray, sweep_task
 from lth_flax.experiments.sweep import Cell, Task, cells_of, plan, seed_blocks
@@ -277,7 +277,7 @@ def in_training(place, number):
         block = place / "sweep" / "blocks" / log.stem
         if "dense: 1 of" in log.read_text().rpartition("--- task on")[2]:
             pid = int((block / "lock").read_text().split()[1])
-            if not (block / "report").exists():
+            if not (block / "summary.json").exists():
                 found[log.stem] = pid
     return found if len(found) >= number else {}
 
@@ -316,7 +316,7 @@ def swept(place):
     wait_until(
         lambda: sum(p.read_text().count("--- task on") > 1 for p in logs.glob("*.txt")) == 2, run
     )
-    wait_until(lambda: list(place.glob("sweep/blocks/*/report/report.html")), run)
+    wait_until(lambda: list(place.glob("sweep/blocks/*/summary.json")), run)
     run.send_signal(signal.SIGTERM)
     sent = time.monotonic()
     said, stderr = run.communicate(timeout=60)
@@ -334,12 +334,12 @@ def swept(place):
 
 @pytest.mark.slow
 def test_seeds_of_these_texts_have_vocabularies_of_different_sizes(place):
-    source = load_source(
-        "csv",
-        SourceOptions(data_file=str(place / "texts.csv"), text_column="text", label_column="label"),
-    )
-    options = DatasetOptions(10_000, 2, None, "end", 0.1, 0.2, 1, 32)
-    blocks = [build_dataset(source, seeds, options) for seeds in (range(4), [0], [3], [40])]
+    config = Config(
+        dataset="csv", data_file=str(place / "texts.csv"), text_column="text", label_column="label",
+        max_shapes=1, batch_size=32,
+    )  # fmt: skip
+    source = load_source(config)
+    blocks = [build_dataset(source, seeds, config) for seeds in (range(4), [0], [3], [40])]
     assert len({len(words) for words in blocks[0].vocabularies.values()}) > 1
     assert len({block.vocabulary_size for block in blocks}) == 1
 

@@ -14,8 +14,8 @@ import pytest
 
 from lth_flax import cli
 from lth_flax.config import Config
-from lth_flax.data.dataset import DatasetOptions, build_dataset
-from lth_flax.data.sources import SourceOptions, load_source
+from lth_flax.data.dataset import build_dataset
+from lth_flax.data.sources import load_source
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import path_names
 from lth_flax.records import Record, read_curves, read_records
@@ -155,7 +155,7 @@ def test_every_replicate_has_its_four_records_and_its_curve(run):
 
 
 def test_accuracy_is_that_of_the_kept_predictions_and_the_best_epoch_that_of_the_curve(run):
-    source = load_source("synthetic", SourceOptions(synthetic_size=TEXTS))
+    source = load_source(Config(dataset="synthetic", synthetic_size=TEXTS))
     dataset = build_dataset(source, SEEDS, options())
     for record in run.records:
         if record.split == "test":
@@ -245,22 +245,13 @@ def test_masks_are_the_largest_weights_of_the_network_before(tickets):
 
 
 def options():
-    return DatasetOptions(
-        vocabulary_size=10_000,
-        min_count=2,
-        max_length=None,
-        keep="end",
-        validation_share=0.1,
-        test_share=0.2,
-        max_shapes=1,
-        batch_size=BATCH,
-    )
+    return Config(max_shapes=1, batch_size=BATCH)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_loaded_ticket_answers_as_recorded(run, tickets, seed):
     dataset = build_dataset(
-        load_source("synthetic", SourceOptions(synthetic_size=TEXTS)), SEEDS, options()
+        load_source(Config(dataset="synthetic", synthetic_size=TEXTS)), SEEDS, options()
     )
     (bucket,), (members,) = dataset.buckets, dataset.members[seed]["test"]
     for level in LEVELS:
