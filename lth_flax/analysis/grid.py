@@ -150,25 +150,29 @@ def factor_tests(
         tuple(one.factors[name] for name in FACTORS): _outcomes(one) for one in configurations
     }
     first, *others = tables.values()
-    tests = []
-    for factor, levels in varying.items():
-        for outcome in (name for name in first if all(name in table for table in others)):
-            matrix, seeds = _matrix(tables, factor, levels, outcome)
-            if seeds:
-                censored = any(table[outcome][1] for table in tables.values())
-                test = _test(matrix, seeds, levels, factor, outcome, options, design, censored)
-                tests.append(test)
+    tests = [
+        _test(_by_value(tables, factor, levels, outcome), factor, outcome, options, design,
+              censored=any(table[outcome][1] for table in tables.values()))
+        for factor, levels in varying.items()
+        for outcome in (name for name in first if all(name in table for table in others))
+    ]  # fmt: skip
     at_best = best_rates(groups)
-    by_depth = {depth: _dense(group, "test") for depth, group in at_best.items()}
-    shared = sorted(set.intersection(*map(set, by_depth.values()))) if by_depth else []
-    if not ("num_layers" in varying and len(varying) > 1 and len(by_depth) > 1 and shared):
-        return _adjusted(tests, options), None
-    matrix = np.array([[by_depth[depth][seed] for depth in by_depth] for seed in shared])
-    name = "dense accuracy at the rate chosen on validation"
-    tests.append(_test(matrix, shared, list(by_depth), "num_layers", name, options, design, False))
-    *adjusted, last = _adjusted(tests, options)
+    if "num_layers" in varying and len(varying) > 1 and len(at_best) > 1:
+        by_depth = {depth: _dense(group, "test") for depth, group in at_best.items()}
+        name = "dense accuracy at the rate chosen on validation"
+        last = _test(by_depth, "num_layers", name, options, design)
+    else:
+        last = None
+    made = [test for test in (*tests, last) if test is not None]
+    adjusted = [
+        replace(test, sentence=_sentence(test, options))
+        for test, p in zip(made, holm([test.p for test in made]), strict=True)
+        for test in [replace(test, p_adjusted=p)]
+    ]
+    if last is None:
+        return adjusted, None
     chosen = [dict(zip(FACTORS, _values(group), strict=True)) for group in at_best.values()]
-    return adjusted, ChosenRates(chosen, last)
+    return adjusted[:-1], ChosenRates(chosen, adjusted[-1])
 
 
 def _outcomes(one: Configuration) -> Outcomes:
@@ -192,10 +196,10 @@ def _points(crossings: Crossings) -> BySeed:
     return mean_by_seed((run["seed"], 100 * run["sparsity"]) for run in crossings.runs)
 
 
-def _matrix(
+def _by_value(
     tables: Mapping[Values, Outcomes], factor: str, levels: Sequence[float], outcome: str
-) -> tuple[Float[np.ndarray, "seeds values"], list[int]]:
-    """Averaged over the other factors.
+) -> dict[float, BySeed]:
+    """The outcome by value of the factor and by seed, averaged over the other factors.
 
     Only those combinations of the others count that have every value of the
     factor, and only seeds that have an outcome in all of them.
@@ -206,13 +210,16 @@ def _matrix(
         rest = values[:index] + values[index + 1 :]
         blocks.setdefault(rest, {})[values[index]] = table[outcome][0]
     whole = [block for block in blocks.values() if len(block) == len(levels)]
-    parts = [part for block in whole for part in block.values()]
-    seeds = sorted(set.intersection(*map(set, parts))) if parts else []
-    rows = [
-        [float(np.mean([block[level][seed] for block in whole])) for level in levels]
-        for seed in seeds
-    ]
-    return np.array(rows).reshape(len(seeds), len(levels)), seeds
+    seeds = _shared([part for block in whole for part in block.values()])
+    return {
+        level: {seed: float(np.mean([block[level][seed] for block in whole])) for seed in seeds}
+        for level in levels
+    }
+
+
+def _shared(parts: Sequence[BySeed]) -> list[int]:
+    """The seeds that all have."""
+    return sorted(set.intersection(*map(set, parts))) if parts else []
 
 
 def slope(
@@ -236,41 +243,37 @@ def slope(
 
 
 def _test(
-    matrix: Float[np.ndarray, "seeds values"],
-    seeds: Sequence[int],
-    values: Sequence[float],
+    by_value: Mapping[float, BySeed],
     factor: str,
     outcome: str,
     options: Options,
     design: Design,
-    censored: bool,
-) -> FactorTest:
-    """One test, not adjusted yet; with values that are only bounds there is no slope."""
+    censored: bool = False,
+) -> FactorTest | None:
+    """One test, not adjusted yet; none without a seed that has all values.
+
+    censored: some are only bounds, so that there is no slope.
+    """
+    seeds, values = _shared(list(by_value.values())), list(by_value)
+    if not seeds:
+        return None
+    matrix = np.array([[by_value[value][seed] for value in values] for seed in seeds])
     permuted = FactorPermutation(matrix)
-    args = (seeds, values, factor, options.confidence, design)
+    steepness = slope(matrix, seeds, values, factor, options.confidence, design)
     return FactorTest(
         factor=factor,
         outcome=outcome,
-        seeds=list(seeds),
+        seeds=seeds,
         values=[float(value) for value in values],
         means=[float(mean) for mean in matrix.mean(axis=0)],
         p=permuted.p,
         p_adjusted=math.nan,
         relabellings=permuted.relabellings,
         exact=permuted.exact,
-        slope=None if censored else slope(matrix, *args),
+        slope=None if censored else steepness,
         per=_PER[factor],
         sentence="",
     )
-
-
-def _adjusted(tests: Sequence[FactorTest], options: Options) -> list[FactorTest]:
-    """With Holm's p-values, and the sentences that follow from them."""
-    result = []
-    for test, p in zip(tests, holm([test.p for test in tests]), strict=True):
-        test = replace(test, p_adjusted=p)
-        result.append(replace(test, sentence=_sentence(test, options)))
-    return result
 
 
 def _sentence(test: FactorTest, options: Options) -> str:
