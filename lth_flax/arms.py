@@ -49,8 +49,6 @@ class Family(NamedTuple):
     model: Any = None
 
 
-Seed = Family
-
 Arm = Callable[[Family, Mask, int, int], tuple[Params, Mask]]
 """(networks of a seed, mask of the level, level, draw) -> initial parameters and mask."""
 

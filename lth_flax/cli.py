@@ -106,7 +106,7 @@ def help_text(main: Callable[..., None], config: type[Config], name: str = "") -
             group = setting.group
             lines += ["", (group.__doc__ or group.__name__).splitlines()[0]]
         default = DEFAULTS.get(name, {}).get(flag, setting.default)
-        ends = [f"one of {', '.join(setting.names)}"] if setting.names else []
+        ends = [f"{setting.of} {', '.join(setting.names)}"] if setting.names else []
         if default not in (None, (), ""):
             ends.append(f"default {setting.text(default)}")
         spelled = f"--[no]{flag}" if setting.kind is bool else f"--{flag}"

@@ -140,12 +140,17 @@ class Setting:
         return tuple(getattr(importlib.import_module(module), table))
 
     @property
+    def of(self) -> str:
+        """How many of the choices a value has."""
+        return "one or more of" if self.many else "one of"
+
+    @property
     def expected(self) -> str:
         """What a value has to be, in words."""
         if self.names:
             more = ", or module:function" if self.open else ""
             more += f", or {self.other}" if self.other else ""
-            return f"one of {', '.join(self.names)}{more}"
+            return f"{self.of} {', '.join(self.names)}{more}"
         if self.kind is bool:
             return "true or false"
         if self.kind is str:

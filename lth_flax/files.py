@@ -10,7 +10,9 @@ import errno
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from lth_flax.errors import UserError
 
@@ -23,7 +25,18 @@ def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:
 def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> None:
     """Puts `content` at `path` so that a reader, or a crash, sees the old file or the new one.
 
-    Written beside the target, flushed to the disk, then renamed over it.
+    Raises:
+      UserError: that fails (a full disk, no permission).
+    """
+    with atomic_file(path) as stream:
+        stream.write(content)
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file to write to; where the body succeeds it takes the place of the one at `path`.
+
+    It is beside the target, flushed to the disk in the end, then renamed over it.
 
     Raises:
       UserError: that fails (a full disk, no permission).
@@ -34,7 +47,7 @@ def write_bytes_atomic(path: str | os.PathLike[str], content: bytes) -> None:
     try:
         try:
             with open(temporary, "xb") as stream:
-                stream.write(content)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(temporary, path)

@@ -33,7 +33,9 @@ class Need(NamedTuple):
 
 
 def _has_reinit(config: Config) -> bool:
-    return "reinit" in [getattr(arm, "__name__", arm) for arm in config.arms]
+    return "reinit" in [
+        str(getattr(arm, "__name__", arm)).rpartition(":")[2] for arm in config.arms
+    ]
 
 
 def _named_optimizer(config: Config) -> bool:

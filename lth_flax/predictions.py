@@ -5,14 +5,15 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 
 from lth_flax.errors import UserError
-from lth_flax.files import write_bytes_atomic
+from lth_flax.files import atomic_file
 from lth_flax.records import MAX_FILE_BYTES
 
-Predictions = dict[str, np.ndarray]
+Predictions = Mapping[str, np.ndarray]
 """\"row id/checkpoint\" -> classes, in the order of the test split; and its labels, by seed."""
 
 
@@ -21,21 +22,28 @@ def labels_name(dataset: str, seed: int) -> str:
     return f"labels/{dataset}/seed={seed}"
 
 
-def write_predictions(path: str | os.PathLike[str], predictions: Mapping[str, np.ndarray]) -> None:
-    """Writes all of them atomically, by name: the same arrays are the same bytes."""
-    buffer = BytesIO()
-    # No allow_pickle=: older NumPy would write an array of that name.
-    np.savez_compressed(buffer, **dict(sorted(predictions.items())))  # type: ignore[arg-type]
-    write_bytes_atomic(path, buffer.getvalue())
+def write_predictions(path: str | os.PathLike[str], predictions: Predictions) -> None:
+    """Writes all of them atomically, by name and one at a time: the same arrays, the same bytes.
+
+    The form is that of `numpy.savez_compressed`, which would hold all of them.
+    """
+    with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(predictions):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, predictions[name], allow_pickle=False)
 
 
 def read_predictions(path: str | os.PathLike[str]) -> Predictions:
-    """Reads a file of `write_predictions`; `UserError` where it is damaged."""
+    """Reads a file of `write_predictions`; `UserError` where it is damaged.
+
+    In memory they stay compressed: each is unpacked when it is asked for.
+    """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            if sum(member.file_size for member in archive.zip.infolist()) > MAX_FILE_BYTES:
-                raise ValueError(f"more than {MAX_FILE_BYTES} bytes")
-            return {name: archive[name] for name in archive.files}
+        archive = np.load(BytesIO(Path(path).read_bytes()), allow_pickle=False)
+        if sum(member.file_size for member in archive.zip.infolist()) > MAX_FILE_BYTES:
+            raise ValueError(f"more than {MAX_FILE_BYTES} bytes")
+        for name in archive.files:  # damage is to be found here
+            archive[name]
     # A damaged archive fails in its directory, its headers or its compressed data; one
     # array in place of an archive has no `files` and is no context manager.
     except (
@@ -46,3 +54,5 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         raise UserError(
             f"{path} cannot be read ({reason}): remove it, or give another directory"
         ) from None
+    found: Predictions = archive
+    return found

@@ -22,13 +22,7 @@ def quiet_orbax() -> Iterator[None]:
     Given a full disk, one of its writes is reported to us and the others may be to
     nobody: asyncio logs them, with a traceback, when they are collected.
     """
-    with _State.lock:
-        _State.users += 1
-        if _State.users == 1:
-            for log in (logging.getLogger("absl"), logging.getLogger("asyncio")):
-                _State.undo.callback(setattr, log, "disabled", log.disabled)
-                log.disabled = True
-        _hide_late_reads()
+    quiet_process()
     try:
         yield
     finally:
@@ -60,7 +54,10 @@ def quiet_process() -> None:
 
     What is left of a failed write may be collected as late as the interpreter's end.
     """
-    _for_good.enter_context(quiet_orbax())
-
-
-_for_good = contextlib.ExitStack()
+    with _State.lock:
+        _State.users += 1
+        if _State.users == 1:
+            for log in (logging.getLogger("absl"), logging.getLogger("asyncio")):
+                _State.undo.callback(setattr, log, "disabled", log.disabled)
+                log.disabled = True
+        _hide_late_reads()

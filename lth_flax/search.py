@@ -8,31 +8,30 @@ by then (late rewinding, Frankle et al., arXiv 1912.05671), as do shuffled and r
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from lth_flax.analysis.terminal import reach_sentence
-from lth_flax.arms import Seed
+from lth_flax.arms import FRESH, Family
 from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.ignored import refuse_ignored
 from lth_flax.pruning.levels import Level
-from lth_flax.pruning.masks import apply_mask
 from lth_flax.result import Result
 from lth_flax.runs import grid
 from lth_flax.runs.choices import Arm, chosen_arms, chosen_levels, draws_of, pruned, seed_block
 from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
-from lth_flax.runs.run import Run
+from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import Setup, build
 from lth_flax.tasks import Examples, Task, Training
-from lth_flax.training.loop import Kept, Outcome, Replicate, Span
-from lth_flax.types import Mask, Params
+from lth_flax.training.table import Kept, Outcome, Replicate, Span, Start
+from lth_flax.types import Mask
 
 Row = tuple[float, int]
 """(learning rate, seed): the rows of a dense table."""
@@ -142,7 +141,7 @@ def search(
     per_shape = table * (1 + len(levels) * len(arms))
     spe = first.steps_per_epoch
     rewinds = [grid.rewind_step(config, shape, spe) for shape in shapes]
-    rewound = table * len(levels) * sum(arm.name != "reinit" for arm in arms)
+    rewound = table * len(levels) * sum(arm.name not in FRESH for arm in arms)
     steps = [
         spe * shape.epochs * per_shape - rewind * rewound
         for shape, rewind in zip(shapes, rewinds, strict=True)
@@ -177,9 +176,13 @@ def search(
     return run
 
 
-@dataclass(frozen=True)
+@dataclass
 class Search:
-    """The tables of one shape of network; `rewind` is the step that tickets start from."""
+    """The tables of one shape of network; `rewind` is the step that tickets start from.
+
+    A table is a list of entries whose networks are not made yet. Each is made when its slice is
+    trained: what it starts from is drawn again, or read from what earlier tables left.
+    """
 
     run: Run
     shape: grid.Shape
@@ -187,82 +190,78 @@ class Search:
     levels: Sequence[Level]
     arms: Sequence[Arm]
 
+    def __post_init__(self) -> None:
+        # The arms of a row stand side by side in a table.
+        self._pruned = lru_cache(maxsize=1)(self._prune)
+
     @property
     def setup(self) -> Setup:
         return self.run.setup
 
     def train(self, rates: Sequence[float], seeds: Sequence[int]) -> None:
         """Dense networks, then level after level, or all of them at once."""
-        run, setup = self.run, self.setup
-        families = {seed: setup.seed(seed) for seed in seeds}
         rows = [(rate, seed) for rate in rates for seed in seeds]
 
         # Train dense networks.
-        masks = {row: setup.full_mask(families[row[1]].initial_params) for row in rows}
-        dense = [
-            self._entry("dense", 0, None, row, families[row[1]].initial_params, masks[row])
-            for row in rows
-        ]
-        outcomes = run.train(dense, Span(keep=self.rewind or None))
-        trained = {row: outcome.params for row, outcome in zip(rows, outcomes, strict=True)}
-        kept = {row: outcome.kept for row, outcome in zip(rows, outcomes, strict=True)}
+        entries = [self._entry("dense", 0, None, row, partial(self._dense, row)) for row in rows]
+        dense = dict(
+            zip(rows, self.run.train(entries, Span(keep=self.rewind or None)), strict=True)
+        )
 
         # One-shot: every mask from the dense network, all levels in one table.
         # Iterative: a level's mask from the ticket of the level before.
-        oneshot = setup.config.schedule == "oneshot"
+        oneshot = self.setup.config.schedule == "oneshot"
         rounds = [self.levels] if oneshot else [(level,) for level in self.levels]
+        trained = dense
         for group in filter(None, rounds):
-            entries = []
-            for level in group:
-                for row in rows:
-                    family = families[row[1]]
-                    found = pruned(setup.config, family, trained[row], masks[row], level)
-                    if not oneshot:
-                        masks[row] = found
-                    entries += self._arms(family, kept[row], row, level, found)
-            for entry, outcome in self._train(entries):
-                if entry.arm == "ticket":
-                    row = (entry.replicate.learning_rate, entry.seed)
-                    self._save(entry, outcome, families[entry.seed], kept[row])
-                    if not oneshot:
-                        trained[row] = outcome.params
+            entries = [
+                self._entry(
+                    arm.name, arm.draw, level, row,
+                    partial(self._start, arm, level, row, trained[row], dense[row]),
+                )
+                for level in group
+                for row in rows
+                for arm in self.arms
+            ]  # fmt: skip
+            tickets = self._train(entries, dense)
+            if not oneshot:
+                trained = tickets
 
-    def _arms(
-        self, family: Seed, kept: Kept | None, row: Row, level: Level, found: Mask
-    ) -> list[Entry]:
-        """One row for each arm and draw at this level."""
-        entries = []
-        start = family if kept is None else family._replace(initial_params=kept.params)
-        for arm in self.arms:
-            params, mask = arm.function(start, found, level.index, arm.draw)
-            opt_state = None if kept is None or arm.name == "reinit" else kept.opt_state
-            entries.append(self._entry(arm.name, arm.draw, level, row, params, mask, opt_state))
-        return entries
+    def _dense(self, row: Row) -> Start:
+        params = self.setup.initialize(row[1])
+        return Start(params, self.setup.full_mask(params))
+
+    def _start(self, arm: Arm, level: Level, row: Row, trained: Again, dense: Again) -> Start:
+        """Where an arm starts at a level; `trained` is the network that is pruned."""
+        family, kept, found = self._pruned(level, row, trained, dense)
+        params, mask = arm.function(family, found, level.index, arm.draw)
+        return Start(params, mask, kept.opt_state if kept and arm.name not in FRESH else None)
+
+    def _prune(
+        self, level: Level, row: Row, trained: Again, dense: Again
+    ) -> tuple[Family, Kept | None, Mask]:
+        """What the arms of a row share at a level."""
+        network = trained()
+        family = self.setup.seed(row[1])._replace(trained=lambda: network.params)
+        found = pruned(self.setup.config, family, network.params, network.mask, level)
+        if not self.rewind:
+            return family, None, found
+        kept = dense().kept
+        assert kept is not None
+        return family._replace(initial_params=kept.params), kept, found
 
     def _entry(
-        self,
-        arm: str,
-        draw: int,
-        level: Level | None,
-        row: Row,
-        params: Params,
-        mask: Mask,
-        opt_state: object = None,
+        self, arm: str, draw: int, level: Level | None, row: Row, start: Callable[[], Start]
     ) -> Entry:
         rate, seed = row
         config = self.setup.config
         index, sparsity = (level.index, level.target_sparsity) if level else (0, 0.0)
         spent = min(index, 1) if config.schedule == "oneshot" else index
-        trained_mask = mask
-        if not config.keep_mask:  # masked once, then free to grow back
-            params = jax.tree_util.tree_map(np.asarray, apply_mask(params, mask))
-            trained_mask = self.setup.full_mask(params)
         return Entry(
             arm, seed, draw, index, sparsity,
             self._spent(spent),
-            Replicate(params, trained_mask, seed, rate, opt_state),
+            Replicate(start, seed, rate),
             grid.name_of(config, self.shape, rate),
-            mask,
         )  # fmt: skip
 
     def _spent(self, rounds: int) -> int:
@@ -270,20 +269,33 @@ class Search:
         whole = self.setup.steps_per_replicate
         return whole * rounds - self.rewind * max(rounds - 1, 0)
 
-    def _train(self, entries: Sequence[Entry]) -> list[tuple[Entry, Outcome]]:
-        """Rewound rows as one table, fresh ones as another: those have further to go."""
-        if not self.rewind:
-            return list(zip(entries, self.run.train(entries), strict=True))
-        result: list[tuple[Entry, Outcome]] = []
-        for fresh, span in ((False, Span(start=self.rewind)), (True, Span())):
-            some = [entry for entry in entries if (entry.arm == "reinit") == fresh]
-            if some:
-                result += zip(some, self.run.train(some, span), strict=True)
-        return result
+    def _train(self, entries: Sequence[Entry], dense: Mapping[Row, Again]) -> dict[Row, Again]:
+        """Trains the arms of levels; the tickets among them, and on disk those in the end.
 
-    def _save(self, entry: Entry, outcome: Outcome, family: Seed, kept: Kept | None) -> None:
-        rewound = None if kept is None else kept.params
-        self.run.save_ticket(entry, family.initial_params, outcome, rewound)
+        Rewound rows are one table, fresh ones another: those have further to go.
+        """
+        tickets: dict[Row, Again] = {}
+        parts: list[tuple[list[Entry], Span]] = [(list(entries), Span())]
+        if self.rewind:
+            fresh = [entry for entry in entries if entry.arm in FRESH]
+            rewound = [entry for entry in entries if entry.arm not in FRESH]
+            parts = [(rewound, Span(start=self.rewind)), (fresh, Span())]
+        for some, span in parts:
+            if some:
+                found = self.run.train(some, span, partial(self._save, dense))
+                pairs = zip(some, found, strict=True)
+                tickets |= {_row(entry): again for entry, again in pairs if entry.arm == "ticket"}
+        return tickets
+
+    def _save(self, dense: Mapping[Row, Again], entry: Entry, outcome: Outcome) -> None:
+        if entry.arm == "ticket":
+            kept = dense[_row(entry)]().kept if self.rewind else None
+            initial = self.setup.initialize(entry.seed)
+            self.run.save_ticket(entry, initial, outcome, kept and kept.params)
+
+
+def _row(entry: Entry) -> Row:
+    return entry.replicate.learning_rate, entry.seed
 
 
 def _nothing(line: str) -> None:

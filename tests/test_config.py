@@ -12,6 +12,7 @@ from lth_flax import cli
 from lth_flax.config import Config, SweepConfig, names_of, settings_of
 from lth_flax.errors import UserError
 from lth_flax.pruning import scores
+from lth_flax.runs.choices import chosen_levels
 
 ROOT = Path(__file__).resolve().parents[1]
 CHANGED = {
@@ -115,3 +116,43 @@ def test_help_lists_the_flags_of_a_command(command, listed, left_out, tmp_path):
     for name in left_out:
         assert name not in lines
     assert max(map(len, done.stdout.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        # A decimal comma makes a list of two, or no number at all.
+        ("--learning_rate=0,003", ["above 0", "decimals have a point"]),
+        ("--learning_rate=0.001,0,003", ["above 0", "decimals have a point"]),
+        ("--dropout=0,5", ["from 0 to 0.99", "decimals have a point"]),
+        ("--margin=0,5", ["decimals have a point"]),
+        ("--weight_decay=,01", ["decimals have a point"]),
+        ("--levels=0,5", ["[0, 1)", "decimals have a point"]),
+        ("--levels=0,5,0,8", ["[0, 1)", "decimals have a point"]),
+        # Nothing is trained at a rate of 0.
+        ("--learning_rate=0", ["above 0"]),
+        ("--retrain_lr_factor=0", ["above 0"]),
+        # A flag that is switched off has no value, and a value is true or false.
+        ("--noprogress=true", ["--noprogress=true does not take an argument"]),
+        ("--noprogress=false", ["--noprogress=false does not take an argument"]),
+        ("--nokeep_mask=1", ["--nokeep_mask=1 does not take an argument"]),
+        ("--progress=off", ["true or false"]),
+        ("--progress=", ["true or false"]),
+    ],
+)
+def test_a_slip_of_the_pen_is_one_line_that_sees_it(argument, words):
+    with pytest.raises(UserError) as refused:
+        chosen_levels(cli.parse(Config, [argument]))
+    assert "\n" not in str(refused.value)
+    for word in words:
+        assert word in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["false", "False", "f", "0"])
+def test_a_switch_may_be_written_in_the_usual_ways(text):
+    assert not cli.parse(Config, [f"--progress={text}"]).progress
+
+
+def test_several_rates_are_no_decimal_commas():
+    config = cli.parse(Config, ["--learning_rate=0.001,0.003,1,1e-4"])
+    assert config.learning_rate == (0.001, 0.003, 1.0, 1e-4)

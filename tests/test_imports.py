@@ -33,6 +33,7 @@ ALLOWED = {
     "storage": {"files", "orbax_arrays"},
     "records": {"errors", "files"},
     "predictions": {"errors", "files", "records"},
+    "parts": {"files", "predictions", "records"},
     "arms": {"errors", "types", "randomness", "numerics", "pruning", "matching"},
     "matching": {"errors", "types", "pruning"},
     "data": {"config", "errors", "randomness"},
@@ -44,13 +45,13 @@ ALLOWED = {
     },
     "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
     "analysis": {
-        "config", "errors", "files", "flagfile", "identity", "records", "predictions", "streams",
-        "jax_import",
+        "config", "errors", "files", "flagfile", "identity", "records", "predictions", "parts",
+        "streams", "jax_import",
     },
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
-        "flagfile", "records", "predictions", "tasks", "arms", "matching", "pruning", "training",
-        "tickets", "analysis", "data.batches", "data.sources", "streams",
+        "flagfile", "records", "predictions", "parts", "tasks", "arms", "matching", "pruning",
+        "training", "tickets", "analysis", "data.batches", "data.sources", "streams",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {

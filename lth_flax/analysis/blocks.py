@@ -24,17 +24,9 @@ from lth_flax.flagfile import (
     value_of,
 )
 from lth_flax.identity import is_identity, what_differs
-from lth_flax.predictions import Predictions, read_predictions, write_predictions
-from lth_flax.records import (
-    CurvePoint,
-    Record,
-    configuration_name,
-    read_curves,
-    read_records,
-    run_key,
-    write_curves,
-    write_records,
-)
+from lth_flax.parts import Rows, read_rows, write_rows
+from lth_flax.predictions import Predictions
+from lth_flax.records import CurvePoint, Record, configuration_name, run_key
 
 PROVENANCE_FILE = "provenance.json"
 OF_SWEEP = ("experiment", "grid", "seeds_per_task")
@@ -62,13 +54,10 @@ def read_block(directory: Path) -> Block:
     Raises:
       UserError: there are no records, or a file is damaged that is merged.
     """
-    curves, predictions = directory / "curves.csv", directory / "predictions.npz"
     command, flags = read_flags(directory)
     return Block(
         str(directory),
-        read_records(directory / "records.csv"),
-        read_curves(curves) if curves.exists() else None,
-        read_predictions(predictions) if predictions.exists() else None,
+        *read_rows(directory),
         command,
         flags,
         read_provenance(directory),
@@ -158,11 +147,7 @@ def _check_same(
 
 def write_block(directory: Path, block: Block, *, flags: bool = True) -> None:
     """Writes what a block has; with `flags` off, flags.txt is left to who knows better."""
-    write_records(directory / "records.csv", block.records)
-    if block.curves is not None:
-        write_curves(directory / "curves.csv", block.curves)
-    if block.predictions is not None:
-        write_predictions(directory / "predictions.npz", block.predictions)
+    write_rows(directory, Rows(block.records, block.curves, block.predictions))
     if flags and block.flags is not None:
         write_text_atomic(directory / FLAGS_FILE, flags_text(block, directory))
     text = json.dumps(block.provenance or {}, indent=1, sort_keys=True, allow_nan=False)

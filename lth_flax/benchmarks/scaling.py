@@ -34,7 +34,7 @@ from lth_flax.training.memory import Footprint, footprint
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine
-from lth_flax.training.steps import Task
+from lth_flax.training.steps import Recipe
 
 STEPS = 2
 TWEETS_IN_ALL = 5791
@@ -43,7 +43,7 @@ TWEETS_IN_ALL = 5791
 def bytes_of_a_row(words: int, shape: Shape = TWEETS) -> Footprint:
     """With `words` rows of embedding, under `vmap`."""
     model = BiLSTMClassifier(words, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
-    task = Task(
+    recipe = Recipe(
         make_loss(model),
         make_predict(model),
         make_optimizer("adam", clip_norm=CLIP_NORM),
@@ -59,7 +59,7 @@ def bytes_of_a_row(words: int, shape: Shape = TWEETS) -> Footprint:
     key = jax.random.key(0)
     params = jax.jit(model.init)(key, np.zeros((1, 1), np.int32), np.ones(1, np.int32))["params"]
     params = jax.tree_util.tree_map(np.asarray, params)
-    return footprint(jax.devices()[0], "vmap", task, work, params, full_mask(params))
+    return footprint(jax.devices()[0], "vmap", recipe, work, params, full_mask(params))
 
 
 def work_on(number: int) -> None:

@@ -34,7 +34,7 @@ from lth_flax.training.classification import make_loss, make_predict
 from lth_flax.training.host import cores_here, prepare_cpu
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.replicates import Engine
-from lth_flax.training.steps import Row, Task, initial_state, train_steps
+from lth_flax.training.steps import Recipe, Row, initial_state, train_steps
 
 REPLICATES = 8
 
@@ -61,7 +61,7 @@ def in_jax(
             "labels": rng.integers(CLASSES, size=shape.batch).astype(np.int32),
         }
     )
-    task = Task(
+    recipe = Recipe(
         make_loss(model),
         make_predict(model),
         make_optimizer(
@@ -79,8 +79,8 @@ def in_jax(
         engine.place_rows([key] * rows),
         engine.place_stacked(np.full(rows, LEARNING_RATE, np.float32)),
     )
-    start = engine.lift(partial(initial_state, task))
-    train = engine.lift(partial(train_steps, task), donate=True)
+    start = engine.lift(partial(initial_state, recipe))
+    train = engine.lift(partial(train_steps, recipe), donate=True)
     begin = engine.place_stacked(np.zeros(rows, np.int32))
     masks = engine.place_rows([mask] * rows)
     state = [start(engine.place_rows([params] * rows), (masks, fixed, begin), ())]

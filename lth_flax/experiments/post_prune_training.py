@@ -14,6 +14,7 @@ of each: in the paper ten.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from lth_flax import cli
 from lth_flax.config import Config
@@ -25,9 +26,9 @@ from lth_flax.runs import grid
 from lth_flax.runs.choices import chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.results import Entry, Method
-from lth_flax.runs.run import Run
+from lth_flax.runs.run import Again, Run
 from lth_flax.text_tasks import prepare_data, text_setups
-from lth_flax.training.loop import Replicate, Span
+from lth_flax.training.table import Replicate, Span, Start
 
 
 def main(config: Config) -> None:
@@ -75,24 +76,24 @@ def _retrain(run: Run, shape: grid.Shape, seeds: Sequence[int], levels: Sequence
         span = Span(start=back, epochs=end)
     keep = back if kind == "rewind_weights" else None
     networks = train_and_prune(run, shape, seeds, levels, keep=keep)
+
+    def start(dense: Again, pruned: Entry | None) -> Start:
+        network = dense()
+        mask = network.mask if pruned is None else pruned.replicate.start().mask
+        if network.kept is None:
+            return Start(network.params, mask)
+        return Start(network.kept.params, mask, network.kept.opt_state)
+
     entries = []
-    for family, trained, kept, pruned in networks:
-        start, opt_state = (trained, None) if kept is None else kept
-        dense = run.setup.full_mask(trained)
-        rate = pruned[0].replicate.learning_rate
-        starts = [("dense_retrained", 0, 0.0, dense)]
-        starts += [("retrained", e.level, e.target_sparsity, e.replicate.mask) for e in pruned]
-        for arm, level, sparsity, mask in starts:
-            row = Replicate(start, mask, family.seed, rate * config.retrain_lr_factor, opt_state)
-            entries.append(
-                Entry(
-                    arm, family.seed, 0, level, sparsity,
-                    run.setup.steps_per_replicate,
-                    row,
-                    pruned[0].configuration,
-                    learning_rate=rate,
-                )
-            )  # fmt: skip
+    for dense, of_levels in networks:
+        rate = of_levels[0].replicate.learning_rate
+        whole = of_levels[0]._replace(arm="dense_retrained", level=0, target_sparsity=0.0)
+        retrained = [(entry._replace(arm="retrained"), entry) for entry in of_levels]
+        for entry, pruned in [(whole, None), *retrained]:
+            row = Replicate(
+                partial(start, dense, pruned), entry.seed, rate * config.retrain_lr_factor
+            )
+            entries.append(entry._replace(replicate=row, learning_rate=rate))
     run.train(entries, span)
 
 

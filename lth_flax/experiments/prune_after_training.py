@@ -10,10 +10,11 @@ This says how over-parametrized a network is. It is no evidence for winning tick
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from lth_flax import cli
-from lth_flax.arms import Seed
 from lth_flax.config import Config
 from lth_flax.data.sources import load_source
 from lth_flax.pruning.levels import Level
@@ -22,12 +23,11 @@ from lth_flax.runs.choices import chosen_levels, pruned, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
-from lth_flax.runs.run import Run
+from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import Setup
 from lth_flax.runs.workdir import directory_of
 from lth_flax.text_tasks import prepare_data, text_setups
-from lth_flax.training.loop import Kept, Replicate, Span
-from lth_flax.types import Params
+from lth_flax.training.table import Replicate, Span, Start
 
 
 def main(config: Config) -> None:
@@ -88,38 +88,49 @@ def train_and_prune(
     seeds: Sequence[int],
     levels: Sequence[Level],
     keep: int | None = None,
-) -> list[tuple[Seed, Params, Kept | None, list[Entry]]]:
+) -> list[tuple[Again, list[Entry]]]:
     """Trains dense networks of one shape, and records them dense and pruned to every level.
 
     Returns:
-      per learning rate and seed: the seed's family, the trained parameters, the
-      state at step `keep`, and the entries of the pruned networks.
+      per learning rate and seed: the trained network, with its state at step `keep`, and the
+      entries of the pruned networks.
     """
     setup = run.setup
-    rows = [(rate, setup.seed(seed)) for rate in setup.config.learning_rate for seed in seeds]
-    dense = []
-    for rate, family in rows:
-        start = Replicate(
-            family.initial_params, setup.full_mask(family.initial_params), family.seed, rate
+
+    def initial(seed: int) -> Start:
+        params = setup.initialize(seed)
+        return Start(params, setup.full_mask(params))
+
+    def at(level: Level, seed: int, dense: Again) -> Start:
+        params, mask = dense().params, dense().mask
+        return Start(params, pruned(setup.config, setup.seed(seed), params, mask, level))
+
+    rows = [(rate, seed) for rate in setup.config.learning_rate for seed in seeds]
+    entries = [
+        Entry(
+            "dense", seed, 0, 0, 0.0, 0,
+            Replicate(partial(initial, seed), seed, rate),
+            grid.name_of(setup.config, shape, rate),
         )
-        name = grid.name_of(setup.config, shape, rate)
-        dense.append(Entry("dense", family.seed, 0, 0, 0.0, 0, start, name))
-    outcomes = run.train(dense, Span(keep=keep))
-    found = []
-    for entry, (rate, family), outcome in zip(dense, rows, outcomes, strict=True):
-        entries = []
-        for level in levels:
-            mask = pruned(setup.config, family, outcome.params, entry.replicate.mask, level)
-            entries.append(
-                Entry(
-                    "pruned", family.seed, 0, level.index, level.target_sparsity,
-                    setup.steps_per_replicate,
-                    Replicate(outcome.params, mask, family.seed, rate),
-                    entry.configuration,
+        for rate, seed in rows
+    ]  # fmt: skip
+    found = [
+        (
+            dense,
+            [
+                entry._replace(
+                    arm="pruned",
+                    level=level.index,
+                    target_sparsity=level.target_sparsity,
+                    mask_steps=setup.steps_per_replicate,
+                    replicate=replace(entry.replicate, start=partial(at, level, entry.seed, dense)),
                 )
-            )  # fmt: skip
-        found.append((family, outcome.params, outcome.kept, entries))
-    run.evaluate([entries for *_, entries in found], [params for _, params, *_ in found])
+                for level in levels
+            ],
+        )
+        for entry, dense in zip(entries, run.train(entries, Span(keep=keep)), strict=True)
+    ]
+    run.evaluate([of_levels for _, of_levels in found])
     return found
 
 

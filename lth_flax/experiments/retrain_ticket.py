@@ -15,6 +15,7 @@ import dataclasses
 import hashlib
 import reprlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ from lth_flax.text_tasks import (
 )
 from lth_flax.ticket_metadata import METADATA_FILE, read_metadata
 from lth_flax.tickets import Ticket, load_ticket
-from lth_flax.training.loop import Replicate
+from lth_flax.training.table import Replicate, Start
+from lth_flax.types import Mask
 
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
@@ -111,17 +113,20 @@ def main(config: Config) -> None:
     name = f"{dataset.name}-{_digest([*method, dataset.fingerprint, settings])}"
     level, sparsity, spent = metadata["level"], metadata["target_sparsity"], metadata["mask_steps"]
     dense = jax.tree_util.tree_map(np.ones_like, ticket.mask)
-    theta_0 = ticket.initial_params
+
+    def start(seed: int, draw: int | None, mask: Mask) -> Start:
+        fresh = draw is not None
+        return Start(setup.initialize(seed, draw) if fresh else ticket.initial_params, mask)
+
     entries = []
     for seed in seeds:
-        entries.append(
-            Entry("dense", seed, 0, 0, 0.0, 0, Replicate(theta_0, dense, seed, rate), name)
-        )
-        starts = [("ticket", 0, theta_0)]
-        starts += [("reinit", d, setup.initialize(seed, d)) for d in range(config.reinit_draws)]
-        for arm, draw, start in starts:
-            row = Replicate(start, ticket.mask, seed, rate)
-            entries.append(Entry(arm, seed, draw, level, sparsity, spent, row, name))
+        row = Replicate(partial(start, seed, None, dense), seed, rate)
+        entries.append(Entry("dense", seed, 0, 0, 0.0, 0, row, name))
+        arms: list[tuple[str, int | None]] = [("ticket", None)]
+        arms += [("reinit", draw) for draw in range(config.reinit_draws)]
+        for arm, draw in arms:
+            row = Replicate(partial(start, seed, draw, ticket.mask), seed, rate)
+            entries.append(Entry(arm, seed, draw or 0, level, sparsity, spent, row, name))
     run.train(entries)
     run.finish()
 

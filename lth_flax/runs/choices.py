@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from lth_flax.arms import ARMS, Seed
+from lth_flax.arms import ARMS, Family
 from lth_flax.config import DECIMAL_POINT, MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.numerics import pinned
@@ -97,7 +97,7 @@ def draws_of(arms: Sequence[Arm]) -> dict[str, int]:
 
 
 @pinned()
-def pruned(config: Config, family: Seed, trained: Params, mask: Mask, level: Level) -> Mask:
+def pruned(config: Config, family: Family, trained: Params, mask: Mask, level: Level) -> Mask:
     """Scores the trained weights and prunes to the level, on the CPU (host arrays)."""
     with jax.default_device(host_device()):
         scores = settings_of()["criterion"].function(config.criterion)(

@@ -18,7 +18,7 @@ from lth_flax.training.host import cores_here, prepare_cpu
 from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine, choose_mode
-from lth_flax.training.steps import Task
+from lth_flax.training.steps import Recipe
 from lth_flax.types import Params
 
 ROWS_UNKNOWN = 64
@@ -58,7 +58,7 @@ def configure_jax(config: Config, rows: int) -> str:
 
 
 def make_engine(
-    config: Config, rows: int, task: Task, workload: Workload, initialize: Callable[[], Params]
+    config: Config, rows: int, recipe: Recipe, workload: Workload, initialize: Callable[[], Params]
 ) -> Engine:
     """The engine for tables of up to `rows` rows on the devices that are there.
 
@@ -75,7 +75,7 @@ def make_engine(
         free = free_bytes(devices)
         if free is not None:
             params = initialize()
-            found = footprint(devices[0], mode, task, workload, params, full_mask(params))
+            found = footprint(devices[0], mode, recipe, workload, params, full_mask(params))
             wanted = rows_that_fit(found, free=free, devices=len(devices), rows=rows)
     # A multiple of the number of devices: the last rows are padding.
     per_slice = math.ceil(min(wanted, rows) / len(devices)) * len(devices)

@@ -20,7 +20,7 @@ from lth_flax.errors import UserError
 from lth_flax.records import CurvePoint
 from lth_flax.runs.results import Entry, curves_of
 from lth_flax.runs.setup import Setup
-from lth_flax.training.loop import Curve, Span
+from lth_flax.training.table import Curve, Span
 
 CSV_FILE, TENSORBOARD_FOLDER = "log.csv", "tensorboard"
 

@@ -12,7 +12,8 @@ import jax
 from lth_flax.analysis.statistics import reach
 from lth_flax.errors import Planned
 from lth_flax.runs.setup import Setup
-from lth_flax.training.loop import Hooks, Replicate, Stopped
+from lth_flax.training.loop import Hooks, Stopped
+from lth_flax.training.table import Replicate, Start
 from lth_flax.types import Params
 
 PATIENCE_SECONDS = 5.0
@@ -116,9 +117,9 @@ def measure(setup: Setup, params: Params) -> Cost:
         return len(marks) > CALLS and marks[-1][0] - marks[0][0] > PATIENCE_SECONDS
 
     compile, train = clock.compile, clock.train
-    replicates = [Replicate(params, mask, seed, rate) for seed in seeds]
+    replicates = [Replicate(lambda: Start(params, mask), seed, rate) for seed in seeds]
     try:
-        trainer.train(replicates, hooks=Hooks(on_steps=on_steps, stop=stop))
+        list(trainer.train(replicates, hooks=Hooks(on_steps=on_steps, stop=stop)))
         spent, steps = clock.train - train, sum(number for _, number in marks)
     except Stopped:  # the first call was waited for with what it compiled
         spent, steps = marks[-1][0] - marks[0][0], sum(number for _, number in marks[1:])

@@ -1,5 +1,6 @@
 """How far a run is: a bar on a terminal, lines in a log."""
 
+import os
 import sys
 from collections.abc import Callable
 from time import perf_counter
@@ -13,6 +14,14 @@ QUIET_SECONDS = 600.0
 """A log is not silent for longer, as long as training goes on."""
 
 BAR = "{desc}{percentage:3.0f}% |{bar}| {rate_fmt}, {remaining} left{postfix}"
+
+
+def _columns() -> int:
+    """Of the terminal; 0 where it has no width, as one of `docker run --tty` may have."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 80
 
 
 class Progress:
@@ -34,7 +43,7 @@ class Progress:
             unit_scale=True,
             bar_format=BAR,
             postfix=self._rows_of(),
-            disable=None if bar else True,  # None: where stderr is no terminal
+            disable=not (bar and sys.stderr and sys.stderr.isatty() and _columns()),
             file=sys.stderr,
             dynamic_ncols=True,
             leave=False,

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 from jaxtyping import Int
 
+from lth_flax.parts import Rows
+from lth_flax.predictions import labels_name
 from lth_flax.pruning.masks import density, sparsity, total_sparsity
 from lth_flax.records import CHECKPOINTS, CurvePoint, Record
 from lth_flax.runs.setup import Setup
-from lth_flax.training.loop import Curve, Outcome, Replicate
-from lth_flax.types import Mask
+from lth_flax.training.table import Curve, Outcome, Replicate
 
 SCORED_SPLITS = ("validation", "test")
 
@@ -19,7 +20,6 @@ class Entry(NamedTuple):
     """A row of a table and its name: which arm of which seed at which level.
 
     configuration: what tells it from rows of other configurations, or nothing.
-    mask: what the records describe, where it is not the mask that training kept.
     learning_rate: of its configuration, where the replicate has another.
     """
 
@@ -31,7 +31,6 @@ class Entry(NamedTuple):
     mask_steps: int
     replicate: Replicate
     configuration: str = ""
-    mask: Mask | None = None
     learning_rate: float | None = None
 
     @property
@@ -79,10 +78,21 @@ def class_columns(
     }
 
 
+def rows_of(
+    setup: Setup, method: Method, entries: Sequence[Entry], outcomes: Sequence[Outcome]
+) -> Rows:
+    """All that is kept of trained rows but tickets."""
+    pairs = list(zip(entries, outcomes, strict=True))
+    return Rows(
+        [record for pair in pairs for record in records_of(setup, method, *pair)],
+        [point for e, o in pairs for point in curves_of(setup, e, o.curves)],
+        {name: array for pair in pairs for name, array in predictions_of(setup, *pair).items()},
+    )
+
+
 def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> list[Record]:
     """One record per checkpoint ("last", "best") and split (validation, test) that was scored."""
-    mask, params = entry.replicate.mask, entry.replicate.params
-    mask = mask if entry.mask is None else entry.mask
+    mask, params = outcome.mask, outcome.params
     rate = {"learning_rate": entry.learning_rate or entry.replicate.learning_rate}
     task, examples = setup.task, setup.examples
     model = task.model
@@ -163,6 +173,21 @@ def curves_of(setup: Setup, entry: Entry, curves: Sequence[Curve]) -> list[Curve
         )
         for curve in curves
     ]
+
+
+def predictions_of(setup: Setup, entry: Entry, outcome: Outcome) -> dict[str, np.ndarray]:
+    """Predicted classes of the test split by checkpoint, and its labels; of classifiers alone."""
+    model, found = setup.task.model, {}
+    last = model.num_classes - 1 if model and model.num_classes else 2**31 - 1
+    smallest = np.min_scalar_type(last)
+    for (checkpoint, split), output in outcome.outputs.items():
+        if split == "test" and are_classes(output.get("predicted")):
+            found[f"{entry.row_id}/{checkpoint}"] = output["predicted"].astype(smallest)
+            labels = setup.examples.of(entry.seed, split).get("labels")
+            if are_classes(labels):
+                name = labels_name(setup.examples.name, entry.seed)
+                found[name] = labels.astype(smallest)
+    return found
 
 
 def _finite(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""A run: trains tables, keeps their records on disk, answers at the end."""
+"""A run: trains tables, keeps on disk what each slice of them gave, answers at the end."""
 
 import contextlib
 import datetime
@@ -6,12 +6,11 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
-
-import numpy as np
 
 from lth_flax import interrupt
 from lth_flax.analysis import report
@@ -23,29 +22,14 @@ from lth_flax.errors import UserError
 from lth_flax.files import remove_temporaries
 from lth_flax.flagfile import MACHINE_FLAGS
 from lth_flax.identity import PACKAGES, PARTS, Identity, digest, package_version
-from lth_flax.predictions import labels_name, read_predictions, write_predictions
-from lth_flax.records import (
-    CurvePoint,
-    Record,
-    compact_json,
-    read_curves,
-    read_records,
-    write_curves,
-    write_records,
-)
+from lth_flax.parts import read_rows, remove_parts, write_part, write_rows
+from lth_flax.records import CurvePoint, Record, compact_json
 from lth_flax.runs import platforms
 from lth_flax.runs.devices import machine, peak_memory_bytes
 from lth_flax.runs.log import EpochLog, check_installed
 from lth_flax.runs.progress import Progress
 from lth_flax.runs.provenance import identity_now, source_revision
-from lth_flax.runs.results import (
-    SCORED_SPLITS,
-    Entry,
-    Method,
-    are_classes,
-    curves_of,
-    records_of,
-)
+from lth_flax.runs.results import SCORED_SPLITS, Entry, Method, rows_of
 from lth_flax.runs.setup import Setup
 from lth_flax.runs.workdir import (
     check_identity,
@@ -56,9 +40,13 @@ from lth_flax.runs.workdir import (
 )
 from lth_flax.tickets import Ticket, save_ticket
 from lth_flax.training.checkpoints import Checkpoints
-from lth_flax.training.loop import Hooks, Outcome, Span, Stopped
+from lth_flax.training.loop import Hooks, Stopped
 from lth_flax.training.programs import Clock
+from lth_flax.training.table import Outcome, Span
 from lth_flax.types import Params
+
+Again = Callable[[], Outcome]
+"""What a row became, read when it is needed: from the disk where slices are kept there."""
 
 _PACKAGES = (*PACKAGES, "orbax-checkpoint", "lth_flax")
 _OF_ALL_ROWS = ("versions", "numerics", "code")
@@ -67,9 +55,10 @@ _OF_ALL_ROWS = ("versions", "numerics", "code")
 
 @dataclass
 class Run:
-    """Everything that a run has found so far; every table is on disk before the next starts.
+    """What trains the tables of an experiment, and keeps what was found.
 
-    Without a directory nothing is written, and everything stays in memory.
+    A slice is on disk before the next starts, and nothing of it stays in memory. Without a
+    directory nothing is written, and everything stays in memory: `records` and `tickets`.
     """
 
     directory: Path | None
@@ -78,7 +67,7 @@ class Run:
     rows: int
     records: list[Record] = field(default_factory=list)
     curves: list[CurvePoint] = field(default_factory=list)
-    predictions: dict[str, np.ndarray] = field(default_factory=dict)
+    predictions: dict[str, Any] = field(default_factory=dict)
     started: float = field(default_factory=perf_counter)
     # Of the code that runs; the files may change before the run ends.
     revision: str | None = field(default_factory=source_revision)
@@ -152,12 +141,11 @@ class Run:
         parts = _OF_ALL_ROWS if append else PARTS
         check_identity(directory, before, run.identity, parts)
         if append:
-            run._load(directory)
             write_flags(directory, command, config)
         elif before and before.get("finished"):
-            run.records = read_records(directory / "records.csv")
             run.finished = True
             return True
+        remove_parts(directory)
         write_json(directory / "provenance.json", run._provenance(finished=False))
         run._checkpoints = Checkpoints(
             directory / "checkpoints",
@@ -170,6 +158,8 @@ class Run:
     def close(self) -> None:
         """Lets go of the directory; what is saved counts."""
         self._log.close()
+        if self._progress:
+            self._progress.close()
         if self._checkpoints:
             with contextlib.suppress(UserError):  # of a save: why we are here matters more
                 self._checkpoints.close()
@@ -212,27 +202,20 @@ class Run:
         shape = [engine.mode, engine.rows, len(engine.devices), engine.devices[0].platform]
         return compact_json([flags, digest(self.identity), shape, self.source])
 
-    def _load(self, directory: Path) -> None:
-        """What an earlier run left here."""
-        records, curves, predictions = (
-            directory / name for name in ("records.csv", "curves.csv", "predictions.npz")
-        )
-        # Killed between two files of the first table, a run leaves only some of them.
-        if records.exists():
-            self.records = read_records(records)
-        if curves.exists():
-            self.curves = read_curves(curves)
-        if predictions.exists():
-            self.predictions = read_predictions(predictions)
+    def train(
+        self,
+        entries: Sequence[Entry],
+        span: Span | None = None,
+        each: Callable[[Entry, Outcome], None] | None = None,
+    ) -> list[Again]:
+        """Trains a table and records it, slice by slice.
 
-    def _replace(self, entries: Sequence[Entry]) -> None:
-        """Takes out the rows that are about to be written again."""
-        new = {entry.row_id for entry in entries}
-        self.records = [record for record in self.records if record.row_id not in new]
-        self.curves = [point for point in self.curves if point.row_id not in new]
+        Args:
+          each: called for every row when its slice has ended.
 
-    def train(self, entries: Sequence[Entry], span: Span | None = None) -> list[Outcome]:
-        """Trains a table and records it."""
+        Returns:
+          for each entry a function that has its outcome, from the disk where there is one.
+        """
         self._progress.begin(_table_name(entries))
         hooks = Hooks(
             on_steps=self._progress.advance,
@@ -241,66 +224,69 @@ class Run:
             table=self._tables,
             stop=interrupt.requested,
         )
-        self._tables += 1
+        found: list[Again] = []
         try:
             with interrupt.deferred():
-                outcomes = self.setup.trainer.train(
-                    [entry.replicate for entry in entries], hooks=hooks, span=span
-                )
+                replicates = [entry.replicate for entry in entries]
+                slices = self.setup.trainer.train(replicates, hooks=hooks, span=span)
+                for number, finished in enumerate(slices):
+                    outcomes = finished.outcomes()
+                    some = entries[len(found) : len(found) + finished.rows]
+                    self._record(number, some, outcomes)
+                    if each is not None:
+                        for entry, outcome in zip(some, outcomes, strict=True):
+                            each(entry, outcome)
+                    found += [partial(finished.outcome, row) for row in range(finished.rows)]
         except Stopped:
             if self._checkpoints:
                 self._checkpoints.wait()
             raise interrupt.Interrupted(interrupt.received()) from None
+        self._tables += 1
         self._progress.end(len(entries))
-        self.record(entries, outcomes)
-        return outcomes
+        return found
 
-    def evaluate(self, entries: Sequence[Sequence[Entry]], trained: Sequence[Params]) -> None:
-        """Scores trained networks under the masks of their entries, and records that.
+    def evaluate(self, entries: Sequence[Sequence[Entry]]) -> None:
+        """Scores networks as they start, without training, and records that.
 
-        `entries` are, for each network of `trained`, as many: one per level.
+        `entries` are, for each network, as many: one per mask.
         """
-        networks = [
-            replace(one[0].replicate, params=params)
-            for one, params in zip(entries, trained, strict=True)
-        ]
-        masks = [[entry.replicate.mask for entry in one] for one in entries]
         trainer = self.setup.trainer
-        found = {split: trainer.evaluate_levels(networks, masks, split) for split in SCORED_SPLITS}
-        outcomes = [
-            Outcome(
-                params=trained[network],
-                best_epoch=trainer.workload.epochs,
-                curves=(),
-                outputs={
-                    ("last", split): {name: array[level] for name, array in arrays.items()}
-                    for split, arrays in ((s, found[s][network]) for s in SCORED_SPLITS)
-                },
-                diverged_epoch=None,
-            )
-            for network, one in enumerate(entries)
-            for level in range(len(one))
-        ]
-        self.record([entry for one in entries for entry in one], outcomes)
+        size = trainer.engine.rows
+        for number, first in enumerate(range(0, len(entries), size)):
+            some = entries[first : first + size]
+            starts = [[entry.replicate.start() for entry in one] for one in some]
+            networks = [(one[0].seed, of[0].params) for one, of in zip(some, starts, strict=True)]
+            masks = [[start.mask for start in of] for of in starts]
+            scored = {s: trainer.evaluate_levels(networks, masks, s) for s in SCORED_SPLITS}
+            outcomes = [
+                Outcome(
+                    params=start.params,
+                    mask=start.mask,
+                    best_epoch=trainer.workload.epochs,
+                    curves=(),
+                    outputs={
+                        ("last", split): {name: a[level] for name, a in of_split[network].items()}
+                        for split, of_split in scored.items()
+                    },
+                    diverged_epoch=None,
+                )
+                for network, of in enumerate(starts)
+                for level, start in enumerate(of)
+            ]
+            self._record(number, [entry for one in some for entry in one], outcomes)
+        self._tables += 1
 
-    def record(self, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
-        """Puts rows on disk, in place of those of the same name."""
-        self._replace(entries)
-        for entry, outcome in zip(entries, outcomes, strict=True):
-            self.records += records_of(self.setup, self.method, entry, outcome)
-            self.curves += curves_of(self.setup, entry, outcome.curves)
-            model = self.setup.task.model
-            for (checkpoint, split), output in outcome.outputs.items():
-                if split == "test" and are_classes(output.get("predicted")):
-                    most = model.num_classes - 1 if model and model.num_classes else 2**31 - 1
-                    smallest = np.min_scalar_type(most)
-                    classes = output["predicted"].astype(smallest)
-                    self.predictions[f"{entry.row_id}/{checkpoint}"] = classes
-                    labels = self.setup.examples.of(entry.seed, split).get("labels")
-                    if are_classes(labels):
-                        name = labels_name(self.setup.examples.name, entry.seed)
-                        self.predictions[name] = labels.astype(smallest)
-        self._write()
+    def _record(self, number: int, entries: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
+        """Puts the rows of a slice of this table where they belong."""
+        rows = rows_of(self.setup, self.method, entries, outcomes)
+        started = perf_counter()
+        if self.directory is not None:
+            write_part(self.directory, self._tables, number, rows)
+        else:
+            self.records += rows.records
+            self.curves += rows.curves or ()
+            self.predictions.update(rows.predictions or {})
+        self._seconds_saving += perf_counter() - started
 
     def save_ticket(
         self,
@@ -335,8 +321,7 @@ class Run:
             "identity": self.identity,
         }
         started = perf_counter()
-        mask = entry.replicate.mask if entry.mask is None else entry.mask
-        ticket = Ticket(initial_params, mask, outcome.params, metadata, rewind_params)
+        ticket = Ticket(initial_params, outcome.mask, outcome.params, metadata, rewind_params)
         if self.directory is None:
             self.tickets[entry.seed, entry.target_sparsity] = ticket
             return
@@ -356,11 +341,15 @@ class Run:
             self.provenance = self._provenance(finished=True)
             block = Block("run", self.records, self.curves, self.predictions)
             return summary_of(block, options)
+        if not self.finished:
+            write_rows(directory, read_rows(directory))
+            remove_parts(directory)
         self.provenance = self._finished_provenance(directory)
+        block = read_block(directory)  # as anyone would rebuild it: from the files
+        self.records = list(block.records)
         summary, answer = write_report(
             directory,
-            # As anyone would rebuild it: from the file, not from memory.
-            read_block(directory),
+            block,
             options,
             settings=config.texts(),
             provenance=self.provenance,
@@ -383,15 +372,6 @@ class Run:
             (directory / "provenance.json").read_text(encoding="utf-8")
         )
         return found
-
-    def _write(self) -> None:
-        if self.directory is None:
-            return
-        started = perf_counter()
-        write_records(self.directory / "records.csv", self.records)
-        write_curves(self.directory / "curves.csv", self.curves)
-        write_predictions(self.directory / "predictions.npz", self.predictions)
-        self._seconds_saving += perf_counter() - started
 
     def _provenance(self, *, finished: bool) -> dict[str, Any]:
         clocks, examples = self._clocks, self.setup.examples

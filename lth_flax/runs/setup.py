@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lth_flax.arms import Seed
+from lth_flax.arms import Family
 from lth_flax.config import Config, settings_of
 from lth_flax.data.batches import SPLITS, batch_count, evaluation_batch_size
 from lth_flax.errors import UserError
@@ -18,7 +18,6 @@ from lth_flax.randomness import key
 from lth_flax.runs.devices import make_engine
 from lth_flax.runs.platforms import host_device
 from lth_flax.tasks import Examples, Task
-from lth_flax.training import steps
 from lth_flax.training.loop import Trainer
 from lth_flax.training.optimizers import (
     OPTIMIZERS,
@@ -28,21 +27,37 @@ from lth_flax.training.optimizers import (
     weight_decay_of,
 )
 from lth_flax.training.programs import Workload
+from lth_flax.training.steps import Recipe
 from lth_flax.types import Mask, Params
 
+CACHE_BYTES = 2**26
+"""Of networks that were drawn, for the levels to come; what is more is drawn again."""
 
-@dataclass(frozen=True)
+
 class Initializer:
     """Draws networks: theta_0 of a seed, or its `draw`-th reinitialization, as host arrays."""
 
-    task: Task
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._drawn: dict[tuple[int, int | None], Params] = {}
+        self._room = CACHE_BYTES
 
     @cached_property
     def _init(self) -> Callable[[jax.Array], Params]:
         return jax.jit(self.task.init)
 
-    @pinned()
     def __call__(self, seed: int, draw: int | None = None) -> Params:
+        params = self._drawn.get((seed, draw))
+        if params is None:
+            params = self._draw(seed, draw)
+            size = sum(leaf.nbytes for leaf in jax.tree_util.tree_leaves(params))
+            if size <= self._room:
+                self._drawn[seed, draw] = params
+                self._room -= size
+        return jax.tree_util.tree_map(np.copy, params)
+
+    @pinned()
+    def _draw(self, seed: int, draw: int | None) -> Params:
         if draw is None:
             init_key = key(seed, "initialization")
         else:
@@ -76,9 +91,9 @@ class Setup:
         """Training steps of one epoch."""
         return self.trainer.steps_per_epoch(self.seeds[0])
 
-    def seed(self, seed: int) -> Seed:
+    def seed(self, seed: int) -> Family:
         """What the arms of a seed share."""
-        return Seed(
+        return Family(
             seed,
             self.initialize(seed),
             lambda draw: self.initialize(seed, draw),
@@ -112,7 +127,7 @@ def build(
     """
     workload = make_workload(examples, seeds, epochs=epochs, batch_size=config.batch_size)
     total = epochs * batch_count(workload.members[seeds[0]]["train"], config.batch_size)
-    functions = steps.Task(
+    recipe = Recipe(
         loss_fn=task.loss,
         predict_fn=task.evaluate,
         optimizer=chosen_optimizer(config),
@@ -122,9 +137,10 @@ def build(
             warmup_steps=round(config.warmup * total),
             then_constant=then_constant,
         ),
+        keep_mask=config.keep_mask,
     )
     initialize = Initializer(task)
-    engine = make_engine(config, rows, functions, workload, lambda: initialize(seeds[0]))
+    engine = make_engine(config, rows, recipe, workload, lambda: initialize(seeds[0]))
 
     validation = cache(lambda seed: examples.of(seed, "validation"))
 
@@ -136,7 +152,7 @@ def build(
         task=task,
         examples=examples,
         seeds=tuple(seeds),
-        trainer=Trainer(engine, functions, workload, score, task.higher_is_better),
+        trainer=Trainer(engine, recipe, workload, score, task.higher_is_better),
         settings={**training_settings(config), **task.settings, "epochs": epochs},
         initialize=initialize,
     )

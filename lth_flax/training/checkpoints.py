@@ -31,6 +31,9 @@ from lth_flax.orbax_arrays import Arrays, Damaged, Unusable
 from lth_flax.quiet import quiet_orbax
 
 KEPT = 3
+RECENT = 3
+"""Finished slices whose arrays stay in memory: the one that was trained, and the two (the level
+before, the dense network) that rows of the next start from."""
 SHARE = 0.01
 """Epoch ends save only while saving takes at most this share of the time."""
 
@@ -77,6 +80,7 @@ class Checkpoints:
         self._last = monotonic()
         self._cost = 0.0
         self._writing: Future[None] | None = None
+        self._recent: dict[tuple[int, int], Arrays] = {}
         try:
             make_directory(self._running)
             make_directory(self._finished)
@@ -179,17 +183,44 @@ class Checkpoints:
         for *owner, _, file in self._saves():
             if owner == [table, slice_]:  # it is never trained again
                 storage.remove_saved(file)
+        self._remember(table, slice_, arrays)
         self._last = monotonic()
         self.seconds_saving += self._last - started
 
-    def finished_slice(self, table: int, slice_: int) -> dict[str, np.ndarray] | None:
+    def finished_slice(self, table: int, slice_: int) -> Arrays | None:
         """The arrays of a finished slice, or None where it has to be trained.
 
         Raises:
           UserError: it cannot be read for another reason than damage.
         """
-        found = self._load(self._finished_file(table, slice_), (table, slice_))
-        return None if found is None else found[1]
+        arrays = self._recent.pop((table, slice_), None)
+        if arrays is None:
+            found = self._load(self._finished_file(table, slice_), (table, slice_))
+            if found is None:
+                return None
+            arrays = found[1]
+        self._remember(table, slice_, arrays)
+        return arrays
+
+    def read_finished(self, table: int, slice_: int) -> Arrays:
+        """The arrays of a slice that was finished in this process.
+
+        Raises:
+          UserError: they cannot be read any more.
+        """
+        arrays = self.finished_slice(table, slice_)
+        if arrays is None:
+            file = self._finished_file(table, slice_)
+            raise UserError(
+                f"{_shown(file)} was damaged or taken away since it was written: "
+                "the same command trains that slice again"
+            )
+        return arrays
+
+    def _remember(self, table: int, slice_: int, arrays: Arrays) -> None:
+        self._recent[table, slice_] = arrays
+        for name in list(self._recent)[:-RECENT]:
+            del self._recent[name]
 
     def _finished_file(self, table: int, slice_: int) -> Path:
         return self._finished / f"table_{table:03d}_slice_{slice_:04d}" / _FILE

@@ -1,10 +1,10 @@
 """Trains a table of replicates: epochs, evaluation, the best epoch, checkpoints."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,19 @@ from lth_flax.data.batches import batch_count, training_calls, training_epoch
 from lth_flax.numerics import pinned
 from lth_flax.randomness import key
 from lth_flax.training.checkpoints import Checkpoints, Position, flatten, unflatten
+from lth_flax.training.mask_state import current_mask
 from lth_flax.training.programs import Clock, Programs, Workload
 from lth_flax.training.replicates import Engine
-from lth_flax.training.steps import Row, State, Task, initial_state
+from lth_flax.training.steps import Recipe, Row, State, initial_state
+from lth_flax.training.table import (
+    SCORED,
+    Finished,
+    Replicate,
+    Shapes,
+    Span,
+    Start,
+    finished_arrays,
+)
 from lth_flax.types import Mask, Params
 
 MOST_STEPS = 8
@@ -27,76 +37,6 @@ def accuracy(seed: int, outputs: Mapping[str, np.ndarray]) -> float:
     """The share of examples that are correct."""
     del seed
     return float(outputs["correct"].mean(dtype=np.float64))
-
-
-SCORED = tuple((c, s) for c in ("last", "best") for s in ("validation", "test"))
-
-
-@dataclass(frozen=True)
-class Replicate:
-    """One training run, a row of a table. Trees are of host arrays and may be shared.
-
-    opt_state: where the optimizer goes on from, as `Outcome.kept` has it; None: a fresh one.
-    """
-
-    params: Params
-    mask: Mask
-    seed: int
-    learning_rate: float
-    opt_state: Any = None
-
-
-class Span(NamedTuple):
-    """The part of a training run that a table does; steps and epochs count from the run's start.
-
-    start: steps that lie behind. The learning rate, the order of the data and
-      dropout go on from there.
-    epochs: the last epoch; None: the workload's.
-    keep: after which step the state is kept in the outcome, if any.
-    """
-
-    start: int = 0
-    epochs: int | None = None
-    keep: int | None = None
-
-
-class Kept(NamedTuple):
-    """Where a replicate was in the middle of training (host arrays)."""
-
-    params: Params
-    opt_state: Any
-
-
-class Curve(NamedTuple):
-    """One epoch of one replicate. The loss of training is that under dropout.
-
-    The validation score is the task's primary metric; a loss that the task does not tell is NaN.
-    """
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    validation_score: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a replicate became.
-
-    params: at the end of training (host arrays), pruned weights zero.
-    best_epoch: of the best validation score, the earliest of equals, from 1.
-    outputs: (checkpoint, split) -> per-example arrays of `predict_fn`, in the
-      order of the split's members; checkpoint is "last" or "best".
-    diverged_epoch: the first epoch whose training loss was not finite, or None.
-    kept: the state after the step that `Span.keep` names.
-    """
-
-    params: Params
-    best_epoch: int
-    curves: tuple[Curve, ...]
-    outputs: Mapping[tuple[str, str], Mapping[str, np.ndarray]]
-    diverged_epoch: int | None
-    kept: Kept | None = None
 
 
 class Stopped(Exception):
@@ -169,7 +109,7 @@ class Trainer:
     """
 
     engine: Engine
-    task: Task
+    recipe: Recipe
     workload: Workload
     score: Callable[[int, Mapping[str, np.ndarray]], float] = accuracy
     higher_is_better: bool = True
@@ -177,44 +117,43 @@ class Trainer:
     @cached_property
     def programs(self) -> Programs:
         """Compiled once, for all tables."""
-        return Programs(self.engine, self.task, self.workload)
+        return Programs(self.engine, self.recipe, self.workload)
 
     @property
     def clock(self) -> Clock:
         """Where the time went."""
         return self.programs.clock
 
-    @pinned()
     def train(
         self,
         replicates: Sequence[Replicate],
         *,
         hooks: Hooks | None = None,
         span: Span | None = None,
-    ) -> list[Outcome]:
+    ) -> Iterator[Finished]:
         """Trains every row to the last epoch, then scores the last and the best epoch.
 
-        No early stopping. What `hooks.checkpoints` has of this table is used:
-        finished slices are not trained again, a started one goes on. The best
-        epoch is one of those that the span trains.
+        Slice by slice, each when it is asked for. No early stopping. What
+        `hooks.checkpoints` has of this table is used: finished slices are not
+        trained again, a started one goes on. The best epoch is one of those that
+        the span trains.
 
         Raises:
           Stopped: as `hooks.stop` asked.
           ValueError: the span is empty, or does not reach the step to keep.
         """
-        hooks, span = hooks or Hooks(), span or Span()
         if not replicates:
-            return []
+            return
+        hooks, span = hooks or Hooks(), span or Span()
         end = self.steps_per_epoch(replicates[0].seed) * (span.epochs or self.workload.epochs)
         keep = end if span.keep is None else span.keep
         if not 0 <= span.start < end or not span.start <= keep <= end:
             raise ValueError(f"{span} does not lie in a run of {end} steps")
         span = span._replace(epochs=span.epochs or self.workload.epochs)
-        outcomes: list[Outcome] = []
+        shapes = self._shapes(replicates[0], span)
         for number, (indices, real) in enumerate(self.engine.slices(len(replicates))):
             rows = [replicates[index] for index in indices]
-            outcomes += self._slice(rows, number, hooks, real, span)[:real]
-        return outcomes
+            yield self._slice(rows, number, hooks, real, span, shapes)
 
     def steps_per_epoch(self, seed: int) -> int:
         """Training steps of one epoch; the same for all seeds."""
@@ -222,12 +161,12 @@ class Trainer:
 
     @pinned()
     def evaluate_levels(
-        self, networks: Sequence[Replicate], masks: Sequence[Sequence[Mask]], split: str
+        self, networks: Sequence[tuple[int, Params]], masks: Sequence[Sequence[Mask]], split: str
     ) -> list[dict[str, np.ndarray]]:
         """Scores trained networks under several masks each, without training.
 
         Args:
-          networks: parameters and seeds; their own masks and rates are not used.
+          networks: seeds and parameters.
           masks: for each network as many masks, its levels.
           split: "train", "validation" or "test", of each network's seed.
 
@@ -237,39 +176,50 @@ class Trainer:
         found: list[dict[str, np.ndarray]] = []
         place = self.engine.place_rows
         for indices, real in self.engine.slices(len(networks)):
-            stacked = [
-                jax.tree_util.tree_map(lambda *leaves: np.stack(leaves), *masks[index])
-                for index in indices
-            ]
             arrays = self.programs.predict_levels(
-                place([networks[index].params for index in indices]),
-                place(stacked),
-                [self.workload.members[networks[index].seed][split] for index in indices],
+                place([networks[index][1] for index in indices]),
+                place([_stacked(masks[index]) for index in indices]),
+                [self.workload.members[networks[index][0]][split] for index in indices],
             )
             found += [{name: a[row] for name, a in arrays.items()} for row in range(real)]
         return found
 
+    @pinned()
     def _slice(
-        self, rows: Sequence[Replicate], number: int, hooks: Hooks, real: int, span: Span
-    ) -> list[Outcome]:
-        kept = hooks.checkpoints
-        arrays = kept.finished_slice(hooks.table, number) if kept else None
-        if arrays is None:
+        self,
+        rows: Sequence[Replicate],
+        number: int,
+        hooks: Hooks,
+        real: int,
+        span: Span,
+        shapes: Shapes,
+    ) -> Finished:
+        checkpoints, table = hooks.checkpoints, hooks.table
+        per_epoch = self.steps_per_epoch(rows[0].seed)
+        first_epoch = 1 + span.start // per_epoch
+        if checkpoints is None:
             arrays = self._train_slice(rows, number, hooks, real, span)
-            if kept:
-                kept.finish_slice(hooks.table, number, arrays)
+            return Finished(lambda: arrays, real, shapes, first_epoch)
+        if checkpoints.finished_slice(table, number) is None:
+            arrays = self._train_slice(rows, number, hooks, real, span)
+            checkpoints.finish_slice(table, number, arrays)
         else:
-            end = (span.epochs or 0) * self.steps_per_epoch(rows[0].seed)
-            hooks.on_steps(real * (end - span.start))
-        like = self._state_like(rows[0]) if span.keep is not None else None
-        first = 1 + span.start // self.steps_per_epoch(rows[0].seed)
-        return _outcomes(arrays, rows, like, first)
+            hooks.on_steps(real * ((span.epochs or 0) * per_epoch - span.start))
+        load = partial(checkpoints.read_finished, table, number)
+        return Finished(load, real, shapes, first_epoch)
 
-    def _state_like(self, row: Replicate) -> State:
-        """Shapes of the state of one replicate."""
+    @pinned()
+    def _shapes(self, row: Replicate, span: Span) -> Shapes:
+        """Of the trees of a row: those of all rows of its table."""
+        start = row.start()
+        params, mask = jax.eval_shape(lambda *trees: trees, start.params, start.mask)
+        if span.keep is None:
+            return Shapes(params, mask, None)
         fixed = Row(key(row.seed, "dropout"), jnp.float32(row.learning_rate))
-        start = partial(initial_state, self.task)
-        return jax.eval_shape(start, row.params, row.mask, fixed, np.int32(0))
+        state = jax.eval_shape(
+            partial(initial_state, self.recipe), params, start.mask, fixed, np.int32(0)
+        )
+        return Shapes(params, mask, state)
 
     # One slice: all its rows go through every call together.
 
@@ -282,11 +232,16 @@ class Trainer:
             for split in ("validation", "test")
         }
         train = {row.seed: work.members[row.seed]["train"] for row in rows}
+        per_epoch = self.steps_per_epoch(rows[0].seed)
         fixed = self._fixed(rows)
-        now = self._begin(rows, fixed, span)
+        starts = [row.start() for row in rows[:real]]
+        starts += starts[-1:] * (len(rows) - real)
+        now = self._begin(starts, fixed, span, per_epoch)
+        # What a recipe that does not keep masks forgets.
+        masks = None if self.recipe.keep_mask else _stacked([start.mask for start in starts])
+        del starts
         if hooks.checkpoints:
             now = self._resume(now, number, hooks, real, span)
-        per_epoch = self.steps_per_epoch(rows[0].seed)
 
         while now.epoch <= (span.epochs or 0):
             started = perf_counter()
@@ -320,7 +275,7 @@ class Trainer:
             if hooks.checkpoints and hooks.checkpoints.due(epoch_end=True):
                 _save(now, number, hooks)
 
-        return self._finish(now, members, span)
+        return self._finish(now, masks, members, span)
 
     def _fixed(self, rows: Sequence[Replicate]) -> Row:
         engine = self.engine
@@ -330,24 +285,24 @@ class Trainer:
             learning_rate=engine.place_stacked(rates),
         )
 
-    def _begin(self, rows: Sequence[Replicate], fixed: Row, span: Span) -> _Slice:
+    def _begin(self, starts: Sequence[Start], fixed: Row, span: Span, per_epoch: int) -> _Slice:
         place, programs = self.engine.place_rows, self.programs
-        params = place([row.params for row in rows])
-        state = programs.initial(params, place([row.mask for row in rows]), fixed, span.start)
-        if rows[0].opt_state is not None:
-            opt_state = place([row.opt_state for row in rows])
+        params = place([start.params for start in starts])
+        state = programs.initial(params, place([start.mask for start in starts]), fixed, span.start)
+        if starts[0].opt_state is not None:
+            opt_state = place([start.opt_state for start in starts])
             state = programs.copy(programs.continued(state, opt_state))
         kept = () if span.keep is None else programs.copy((state.params, state.opt_state))
         return _Slice(
             state=state,
             kept=kept,
             best=self.programs.copy(state.params),
-            best_score=np.full(len(rows), np.nan),
-            best_epoch=np.ones(len(rows), np.int64),
-            history=np.full((span.epochs or 0, len(rows), 3), np.nan),
+            best_score=np.full(len(starts), np.nan),
+            best_epoch=np.ones(len(starts), np.int64),
+            history=np.full((span.epochs or 0, len(starts), 3), np.nan),
             loss_sum=self._no_loss(),
-            epoch=1 + span.start // self.steps_per_epoch(rows[0].seed),
-            step=span.start % self.steps_per_epoch(rows[0].seed),
+            epoch=1 + span.start // per_epoch,
+            step=span.start % per_epoch,
         )
 
     def _no_loss(self) -> jax.Array:
@@ -414,13 +369,9 @@ class Trainer:
             validation=validation,
         )
 
-    def _finish(self, now: _Slice, members: Mapping[str, Any], span: Span) -> dict[str, np.ndarray]:
-        arrays = {
-            **flatten(jax.device_get(now.state.params), "params"),
-            **flatten(jax.device_get(now.kept), "kept"),
-            "best_epoch": now.best_epoch,
-            "history": now.history,
-        }
+    def _finish(
+        self, now: _Slice, masks: Mask | None, members: Mapping[str, Any], span: Span
+    ) -> dict[str, np.ndarray]:
         # The last epoch was scored when it ended, and is often the best one too.
         scored: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
         if now.validation is not None:
@@ -432,9 +383,9 @@ class Trainer:
             elif (checkpoint, split) not in scored:
                 params = now.state.params if checkpoint == "last" else now.best
                 scored[checkpoint, split] = self.programs.predict(params, members[split])
-            for name, array in scored[checkpoint, split].items():
-                arrays[f"output|{checkpoint}|{split}|{name}"] = array
-        return arrays
+        masks = current_mask(now.state.opt_state) if masks is None else masks
+        params, masks, kept = jax.device_get((now.state.params, masks, now.kept))
+        return finished_arrays(params, masks, kept, now.best_epoch, now.history, scored)
 
 
 def _save(now: _Slice, number: int, hooks: Hooks) -> None:
@@ -443,41 +394,6 @@ def _save(now: _Slice, number: int, hooks: Hooks) -> None:
         hooks.checkpoints.save(position, now.arrays())
 
 
-def _outcomes(
-    arrays: Mapping[str, np.ndarray], rows: Sequence[Replicate], state: State | None, first: int
-) -> list[Outcome]:
-    """The arrays of a finished slice, row by row.
-
-    `state` is like the one that was kept, `first` the first epoch of the table.
-    """
-    outcomes = []
-    for number, row in enumerate(rows):
-        outputs: dict[tuple[str, str], dict[str, np.ndarray]] = {name: {} for name in SCORED}
-        for name, array in arrays.items():
-            if name.startswith("output|"):
-                _, checkpoint, split, field = name.split("|")
-                outputs[checkpoint, split][field] = array[number]
-        history = arrays["history"][:, number]
-        curves = tuple(
-            Curve(epoch, *(float(value) for value in values))
-            for epoch, values in enumerate(history, start=1)
-            if epoch >= first
-        )
-        trees = ("params", "kept")
-        mine = {name: array[number] for name, array in arrays.items() if name.startswith(trees)}
-        kept = None
-        if state is not None:
-            kept = Kept(*unflatten(mine, "kept", (state.params, state.opt_state)))
-        outcomes.append(
-            Outcome(
-                params=unflatten(mine, "params", row.params),
-                best_epoch=int(arrays["best_epoch"][number]),
-                curves=curves,
-                outputs=outputs,
-                diverged_epoch=next(
-                    (c.epoch for c in curves if not np.isfinite(c.train_loss)), None
-                ),
-                kept=kept,
-            )
-        )
-    return outcomes
+def _stacked(trees: Sequence[Any]) -> Any:
+    """One tree of host arrays with a leading axis."""
+    return jax.tree_util.tree_map(lambda *leaves: np.stack(leaves), *trees)

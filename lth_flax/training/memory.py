@@ -10,7 +10,7 @@ import numpy as np
 from lth_flax.randomness import key
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine, Mode
-from lth_flax.training.steps import Row, Task, initial_state, train_steps
+from lth_flax.training.steps import Recipe, Row, initial_state, train_steps
 from lth_flax.types import Mask, Params
 
 SHARE = 0.8
@@ -25,7 +25,7 @@ class Footprint(NamedTuple):
 
 
 def footprint(
-    device: jax.Device, mode: Mode, task: Task, workload: Workload, params: Params, mask: Mask
+    device: jax.Device, mode: Mode, recipe: Recipe, workload: Workload, params: Params, mask: Mask
 ) -> Footprint:
     """Of training: one row of the largest bucket is compiled for `device` and asked."""
     engine = Engine(mode, (device,), 1)
@@ -40,7 +40,7 @@ def footprint(
     )
     step = engine.place_stacked(np.zeros(1, np.int32))
     rowed = (engine.place_rows([mask]), fixed, step)
-    state = jax.eval_shape(engine.lift(partial(initial_state, task)), stacked, rowed, ())
+    state = jax.eval_shape(engine.lift(partial(initial_state, recipe)), stacked, rowed, ())
     shape = (1, max(1, workload.train_batches[bucket]), workload.batch_size)
     indices = jax.ShapeDtypeStruct(shape, np.int32)
     loss_sum = jax.ShapeDtypeStruct((1,), np.float32)
@@ -48,7 +48,7 @@ def footprint(
         name: jax.ShapeDtypeStruct(array.shape, array.dtype)
         for name, array in workload.buckets[bucket].items()
     }
-    program = engine.lift(partial(train_steps, task), donate=True)
+    program = engine.lift(partial(train_steps, recipe), donate=True)
     shared_arguments = (examples, np.int32(0), np.int32(0))
     compiled = program.lower(state, (fixed, loss_sum, indices), shared_arguments).compile()
     needs = compiled.memory_analysis()

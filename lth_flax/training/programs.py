@@ -1,4 +1,4 @@
-"""The compiled programs of one task: one per shape, none compiled twice in a run."""
+"""The compiled programs of one recipe: one per shape, none compiled twice in a run."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +21,9 @@ from lth_flax.data.batches import (
 )
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import (
+    Recipe,
     Row,
     State,
-    Task,
     continued_state,
     initial_state,
     predict_levels,
@@ -75,10 +75,10 @@ class Clock:
 
 @dataclass
 class Programs:
-    """Runs a task's training and evaluation on slices of rows."""
+    """Runs training and evaluation on slices of rows."""
 
     engine: Engine
-    task: Task
+    recipe: Recipe
     workload: Workload
     clock: Clock = field(default_factory=Clock)
     _compiled: dict[tuple[str, int], Any] = field(default_factory=dict)
@@ -180,11 +180,11 @@ class Programs:
     @cached_property
     def _small(self) -> dict[str, Any]:
         return {
-            "initial": self.engine.lift(partial(initial_state, self.task)),
+            "initial": self.engine.lift(partial(initial_state, self.recipe)),
             "continued": self.engine.lift(continued_state),
             "copy": self.engine.lift(partial(jax.tree_util.tree_map, jnp.copy)),
             "choose": self.engine.lift(_choose, donate=True),
-            "levels": self.engine.lift(partial(predict_levels, self.task)),
+            "levels": self.engine.lift(partial(predict_levels, self.recipe)),
         }
 
     @cached_property
@@ -197,8 +197,8 @@ class Programs:
             return
         started = perf_counter()
         work, rows = self.workload, self.engine.rows
-        train = self.engine.lift(partial(train_steps, self.task), donate=True)
-        predict = self.engine.lift(partial(predict_steps, self.task))
+        train = self.engine.lift(partial(train_steps, self.recipe), donate=True)
+        predict = self.engine.lift(partial(predict_steps, self.recipe))
 
         loss_sum = self.engine.place_stacked(np.zeros(rows, np.float32))
 

@@ -17,18 +17,20 @@ from lth_flax.training.optimizers import Optimizer, Schedule, keep_pruned
 from lth_flax.types import Batch, LossFn, Mask, Params
 
 
-class Task(NamedTuple):
-    """What is trained: everything static that a training step needs.
+class Recipe(NamedTuple):
+    """What is trained, and how: everything static that a training step needs.
 
     loss_fn: (params, batch, key) -> scalar.
     predict_fn: (params, batch) -> arrays with one leading axis, the examples.
     optimizer, schedule: see `training.optimizers`.
+    keep_mask: whether pruned weights stay zero; else the mask is put on once, and all train.
     """
 
     loss_fn: LossFn
     predict_fn: Any
     optimizer: Optimizer
     schedule: Schedule
+    keep_mask: bool = True
 
 
 class Row(NamedTuple):
@@ -46,10 +48,14 @@ class State(NamedTuple):
     step: Int[Array, ""]
 
 
-def initial_state(task: Task, params: Params, mask: Mask, row: Row, step: Int[Array, ""]) -> State:
+def initial_state(
+    recipe: Recipe, params: Params, mask: Mask, row: Row, step: Int[Array, ""]
+) -> State:
     """A fresh optimizer at `params` under `mask`; `step` is 0 but after rewinding."""
     params = apply_mask(params, mask)
-    optimizer = keep_pruned(task.optimizer(row.learning_rate), mask)
+    if not recipe.keep_mask:
+        mask = jax.tree_util.tree_map(jnp.ones_like, mask)
+    optimizer = keep_pruned(recipe.optimizer(row.learning_rate), mask)
     return State(params, optimizer.init(params), step)
 
 
@@ -62,7 +68,9 @@ def continued_state(state: State, opt_state: Any) -> State:
     return State(state.params, opt_state, state.step)
 
 
-def train_step(task: Task, state: State, row: Row, batch: Batch) -> tuple[State, Float[Array, ""]]:
+def train_step(
+    recipe: Recipe, state: State, row: Row, batch: Batch
+) -> tuple[State, Float[Array, ""]]:
     """One step of training with the mask kept: (state, loss before the step).
 
     The loss sees masked parameters; gradients and updates are masked, and so
@@ -71,9 +79,9 @@ def train_step(task: Task, state: State, row: Row, batch: Batch) -> tuple[State,
     mask = current_mask(state.opt_state)
     params = apply_mask(state.params, mask)
     key = jax.random.fold_in(row.key, state.step)
-    loss, grads = jax.value_and_grad(task.loss_fn)(params, batch, key)
-    rate = row.learning_rate * task.schedule(state.step)
-    optimizer = keep_pruned(task.optimizer(rate), mask)
+    loss, grads = jax.value_and_grad(recipe.loss_fn)(params, batch, key)
+    rate = row.learning_rate * recipe.schedule(state.step)
+    optimizer = keep_pruned(recipe.optimizer(rate), mask)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
     params = apply_mask(optax.apply_updates(params, updates), current_mask(opt_state))
     return State(params, opt_state, state.step + 1), loss
@@ -88,7 +96,7 @@ def gather(examples: Batch, indices: Int[Array, " batch"]) -> Batch:
 
 
 def train_steps(
-    task: Task,
+    recipe: Recipe,
     state: State,
     row: Row,
     loss_sum: Float[Array, ""],
@@ -107,34 +115,34 @@ def train_steps(
     def body(index, carry):
         state, total = carry
         batch = gather(examples, indices[index])
-        state, loss = train_step(task, state, row, batch)
+        state, loss = train_step(recipe, state, row, batch)
         return state, total + loss * jnp.sum(batch["weight"])
 
     return jax.lax.fori_loop(first, first + steps, body, (state, loss_sum))
 
 
 def predict_steps(
-    task: Task,
+    recipe: Recipe,
     params: Params,
     indices: Int[Array, "most_steps batch"],
     examples: Batch,
     steps: Int[Array, ""],
 ) -> Any:
     """`predict_fn` over batches: arrays [most_steps, batch], zero past `steps`."""
-    shapes = jax.eval_shape(lambda: task.predict_fn(params, gather(examples, indices[0])))
+    shapes = jax.eval_shape(lambda: recipe.predict_fn(params, gather(examples, indices[0])))
     empty = jax.tree_util.tree_map(
         lambda s: jnp.zeros((indices.shape[0], *s.shape), s.dtype), shapes
     )
 
     def body(index, outputs):
-        one = task.predict_fn(params, gather(examples, indices[index]))
+        one = recipe.predict_fn(params, gather(examples, indices[index]))
         return jax.tree_util.tree_map(lambda all_, new: all_.at[index].set(new), outputs, one)
 
     return jax.lax.fori_loop(0, steps, body, empty)
 
 
 def predict_levels(
-    task: Task,
+    recipe: Recipe,
     params: Params,
     masks: Mask,
     indices: Int[Array, "most_steps batch"],
@@ -147,6 +155,6 @@ def predict_levels(
     """
 
     def one(mask: Mask) -> Any:
-        return predict_steps(task, apply_mask(params, mask), indices, examples, steps)
+        return predict_steps(recipe, apply_mask(params, mask), indices, examples, steps)
 
     return jax.lax.map(one, masks)

@@ -60,7 +60,7 @@ def test_tensorboard_needs_its_package(monkeypatch):
     check_installed(Config(log=("csv",)).log)
     with pytest.raises(UserError, match=r"pip install 'lth_flax\[log\]'"):
         check_installed(Config(log=("csv", "tensorboard")).log)
-    with pytest.raises(UserError, match="one of csv, tensorboard"):
+    with pytest.raises(UserError, match="one or more of csv, tensorboard"):
         Config(log=("paper",))
 
 

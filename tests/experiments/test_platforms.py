@@ -66,3 +66,44 @@ def test_rows_per_program(text, value):
 def test_rows_per_program_refuses_others(text):
     with pytest.raises(UserError, match="auto, or a whole number from"):
         cli.parse(Config, [f"--rows_per_program={text}"])
+
+
+@pytest.mark.parametrize(
+    ("named", "wanted", "found"),
+    [
+        ("cuda", "auto", "cuda,cpu"),
+        ("cuda,cpu", "auto", "cuda,cpu"),
+        ("cpu", "auto", "cpu"),
+        ("", "auto", ""),
+        ("cuda", "cpu", "cpu"),
+        ("cpu", "cuda", "cuda,cpu"),
+    ],
+)
+def test_the_cpu_stays_beside_what_the_environment_names(named, wanted, found):
+    before = jax.config.values["jax_platforms"]
+    try:
+        jax.config.update("jax_platforms", named)
+        platforms.choose(wanted)
+        assert jax.config.values["jax_platforms"] == found
+    finally:
+        jax.config.update("jax_platforms", before)
+
+
+@pytest.mark.parametrize("name", ["JAX_PLATFORMS", "JAX_PLATFORM_NAME"])
+def test_what_the_environment_names_and_is_not_there_is_no_silent_cpu(monkeypatch, name):
+    monkeypatch.setattr(jax, "devices", lambda *_: [Device("cpu")])
+    monkeypatch.setenv(name, "cuda")
+    with pytest.raises(UserError, match=f"^{name}=cuda is not available here"):
+        platforms.start("auto")
+    assert "as --platform=cpu says" in platforms.start("cpu")
+    monkeypatch.setenv(name, "cuda,cpu")
+    assert platforms.start("auto").startswith("cpu (auto")
+
+
+def test_without_a_cpu_beside_the_accelerator_there_is_one_line(monkeypatch):
+    def devices(platform):
+        raise RuntimeError("Unknown backend cpu")
+
+    monkeypatch.setattr(jax, "devices", devices)
+    with pytest.raises(UserError, match=r"set JAX_PLATFORMS=\S+,cpu before JAX starts"):
+        platforms.host_device()

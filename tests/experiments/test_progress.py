@@ -98,13 +98,13 @@ with unfailing():
 """
 
 
-@pytest.mark.parametrize("ending", [[], ["fail"]])
-def test_nothing_is_printed_into_the_bar(ending):
+def on_terminal(columns, *arguments):
+    """What `RUN` writes to a terminal of that width, and its exit status."""
     reader, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, *ending], stdout=terminal, stderr=terminal, stdin=terminal,
+        [sys.executable, "-c", RUN, *arguments], stdout=terminal, stderr=terminal, stdin=terminal,
         env={**os.environ, "PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     os.close(terminal)
@@ -118,8 +118,14 @@ def test_nothing_is_printed_into_the_bar(ending):
             break
         output += part
     os.close(reader)
-    assert process.wait(timeout=60) == (2 if ending else 0)
-    lines, states = screen(output.decode())
+    return output.decode(), process.wait(timeout=60)
+
+
+@pytest.mark.parametrize("ending", [[], ["fail"]])
+def test_nothing_is_printed_into_the_bar(ending):
+    output, status = on_terminal(100, *ending)
+    assert status == (2 if ending else 0)
+    lines, states = screen(output)
     last = "error: the disk is full" if ending else "the answer"
     said = ["synthetic: 2,800 train texts", "a warning from elsewhere", "two words", last]
     assert lines == said
@@ -127,3 +133,10 @@ def test_nothing_is_printed_into_the_bar(ending):
     whole = r"(\S+: )?\s*\d+% \|.*\| .*steps/s, .* left, [014] of 4 replicates"
     assert len(bars) >= 3
     assert not [bar for bar in bars if not re.fullmatch(whole, bar)]
+
+
+def test_a_terminal_without_a_width_has_lines():
+    output, status = on_terminal(0)
+    assert status == 0
+    lines, _ = screen(output)
+    assert "dense: 1 of 4 replicates after 0.0 min" in lines

@@ -10,12 +10,13 @@ from functools import cache
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tables import Given
 
-from lth_flax.training.loop import Replicate, Trainer
+from lth_flax.training.loop import Trainer
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine
-from lth_flax.training.steps import Task
+from lth_flax.training.steps import Recipe
 
 SPLITS = ("train", "validation", "test")
 SIZES = ((7, 5, 4), (9, 1, 3))  # per bucket and split: few are multiples of a batch
@@ -66,7 +67,7 @@ def predict(params, batch):
 
 @cache
 def trainer():
-    task = Task(
+    task = Recipe(
         loss,
         predict,
         make_optimizer("sgd", momentum=0.0),
@@ -84,7 +85,7 @@ def trainer():
 
 def row(seed, start=0.0, rate=1.0):
     params = {"count": np.array([start], np.float32)}
-    return Replicate(params, {"count": np.array(True)}, seed, rate)
+    return Given(params, {"count": np.array(True)}, seed, rate)
 
 
 def column(name, seed, split):

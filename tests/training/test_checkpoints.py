@@ -13,16 +13,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from counting import BUCKETS, EPOCHS, MEMBERS
+from tables import Given, outcomes_of
 
 from lth_flax import storage
 from lth_flax.errors import UserError
 from lth_flax.training import loop
 from lth_flax.training.checkpoints import KEPT, Checkpoints, Position
-from lth_flax.training.loop import Hooks, Replicate, Stopped, Trainer
+from lth_flax.training.loop import Hooks, Stopped, Trainer
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine
-from lth_flax.training.steps import Task
+from lth_flax.training.steps import Recipe
 
 CALLS_PER_EPOCH = 6  # two buckets of three batches each, a call per batch
 ROWS, SLICES = 3, 2
@@ -51,12 +52,12 @@ def trainer():
         eval_batch_sizes=(4, 4),
     )
     schedule = make_schedule("cosine", total_steps=6 * EPOCHS)
-    task = Task(loss, predict, make_optimizer("adam"), schedule)
+    task = Recipe(loss, predict, make_optimizer("adam"), schedule)
     return Trainer(Engine("map", tuple(jax.devices()[:2]), 2), task, work)
 
 
 TABLE = [
-    Replicate({"w": np.array([0.5 + seed, -0.25], np.float32)}, {"w": np.array(True)}, seed, 0.05)
+    Given({"w": np.array([0.5 + seed, -0.25], np.float32)}, {"w": np.array(True)}, seed, 0.05)
     for seed in range(ROWS)
 ]
 
@@ -70,7 +71,7 @@ def a_call_per_batch():
 
 @cache
 def uninterrupted():
-    return trainer().train(TABLE)
+    return outcomes_of(trainer(), TABLE)
 
 
 def assert_same(outcomes):
@@ -94,7 +95,7 @@ def stop_after(calls, kept):
 def train_until(directory, calls, **options):
     kept = Checkpoints(directory, **({"identity": "a run", "minutes": 0} | options))
     with pytest.raises(Stopped):
-        trainer().train(TABLE, hooks=Hooks(checkpoints=kept, stop=stop_after(calls, kept)))
+        outcomes_of(trainer(), TABLE, hooks=Hooks(checkpoints=kept, stop=stop_after(calls, kept)))
     kept.close()
 
 
@@ -102,7 +103,7 @@ def resume(directory, identity="a run"):
     """(outcomes, lines said, steps trained anew and taken over)."""
     said, steps = [], []
     kept = Checkpoints(directory, identity=identity, minutes=60, say=said.append)
-    outcomes = trainer().train(TABLE, hooks=Hooks(checkpoints=kept, on_steps=steps.append))
+    outcomes = outcomes_of(trainer(), TABLE, hooks=Hooks(checkpoints=kept, on_steps=steps.append))
     kept.close()
     return outcomes, said, steps
 
@@ -319,7 +320,7 @@ def test_a_failed_save_is_one_line_and_what_was_there_stays(tmp_path, monkeypatc
     kept = Checkpoints(tmp_path, identity="a run", minutes=0)
     monkeypatch.setattr(storage, "write_arrays", fail)
     with pytest.raises(UserError, match="No space left on device") as refused:
-        trainer().train(TABLE, hooks=Hooks(checkpoints=kept))
+        outcomes_of(trainer(), TABLE, hooks=Hooks(checkpoints=kept))
     assert "\n" not in str(refused.value)
     assert "the same command continues" in str(refused.value)
     monkeypatch.undo()

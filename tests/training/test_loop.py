@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 from counting import EPOCHS, SCRIPT, STEPS, column, row, trainer
+from tables import outcomes_of
 
 from lth_flax.training.loop import Hooks
 
@@ -10,7 +11,7 @@ TABLE = [row(0), row(1, start=100), row(2), row(0, start=200), row(1)]
 
 
 def test_the_best_epoch_is_the_earliest_with_the_highest_validation_accuracy():
-    outcomes = trainer().train(TABLE)
+    outcomes = outcomes_of(trainer(), TABLE)
     assert [outcome.best_epoch for outcome in outcomes] == [2, 4, 2, 1, 2]
     for outcome, one in zip(outcomes, TABLE, strict=True):
         start = int(one.params["count"][0])
@@ -28,7 +29,7 @@ def test_the_best_epoch_is_the_earliest_with_the_highest_validation_accuracy():
 
 
 def test_every_example_is_scored_once_in_the_order_of_the_members():
-    for outcome, one in zip(trainer().train(TABLE), TABLE, strict=True):
+    for outcome, one in zip(outcomes_of(trainer(), TABLE), TABLE, strict=True):
         assert sorted(outcome.outputs) == [
             ("best", "test"),
             ("best", "validation"),
@@ -44,7 +45,7 @@ def test_every_example_is_scored_once_in_the_order_of_the_members():
 
 def test_losses_are_means_over_examples_not_over_batches():
     still = [row(0, start=5, rate=0.0), row(1, start=-2, rate=0.0), row(2, rate=0.0)]
-    for outcome, one in zip(trainer().train(still), still, strict=True):
+    for outcome, one in zip(outcomes_of(trainer(), still), still, strict=True):
         start = float(one.params["count"][0])
         for curve in outcome.curves:
             train = column("x", one.seed, "train").mean(dtype=np.float64) - start
@@ -57,8 +58,8 @@ def test_a_row_that_diverges_says_so_and_leaves_the_others_alone():
     # The sum of the 16 losses of an epoch is at most 16 * 11 steps of this rate in the second
     # one, 3.26e38, and at least 16 * 12 in the third: more than the largest float32, 3.4e38.
     bad = [row(1, start=float("nan")), row(1, rate=1.85e36)]
-    broken = trainer().train([TABLE[0], *bad, TABLE[2]])
-    whole = trainer().train([TABLE[0], TABLE[1], TABLE[1], TABLE[2]])
+    broken = outcomes_of(trainer(), [TABLE[0], *bad, TABLE[2]])
+    whole = outcomes_of(trainer(), [TABLE[0], TABLE[1], TABLE[1], TABLE[2]])
     assert [outcome.diverged_epoch for outcome in broken] == [None, 1, 3, None]
     for here, there in ((broken[0], whole[0]), (broken[3], whole[3])):
         assert here.curves == there.curves
@@ -74,10 +75,10 @@ def test_a_row_that_diverges_says_so_and_leaves_the_others_alone():
 
 def test_progress_counts_the_steps_of_real_rows():
     done = []
-    trainer().train(TABLE[:3], hooks=Hooks(on_steps=done.append))
+    outcomes_of(trainer(), TABLE[:3], hooks=Hooks(on_steps=done.append))
     # Three rows in slices of two: what only fills up the last slice is not counted.
     assert sum(done) == 3 * EPOCHS * STEPS
 
 
 def test_no_rows_are_no_outcomes():
-    assert trainer().train([]) == []
+    assert outcomes_of(trainer(), []) == []

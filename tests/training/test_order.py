@@ -12,16 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from counting import BUCKETS, MEMBERS, SIZES
+from tables import Given, outcomes_of
 from test_replicates import TASK, make_work
 
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.training import loop
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.loop import Hooks, Replicate, Trainer
+from lth_flax.training.loop import Hooks, Trainer
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Programs, Workload
 from lth_flax.training.replicates import Engine
-from lth_flax.training.steps import Task
+from lth_flax.training.steps import Recipe
 
 EPOCHS, BATCH = 3, 2
 SMALL, LARGE = (-(-sizes[0] // BATCH) for sizes in SIZES)
@@ -42,7 +43,7 @@ def predict(params, batch):
     return {"correct": jnp.ones_like(batch["x"]), "loss": batch["x"]}
 
 
-TAPE = Task(
+TAPE = Recipe(
     loss,
     predict,
     make_optimizer("sgd", momentum=0.0),
@@ -58,12 +59,12 @@ def trainer(mode, devices, rows):
 
 def replicate(seed):
     params = {"count": np.float32(0), "tape": np.zeros((STEPS, BATCH), np.float32)}
-    return Replicate(params, jax.tree.map(lambda _: np.array(True), params), seed, 1.0)
+    return Given(params, jax.tree.map(lambda _: np.array(True), params), seed, 1.0)
 
 
 def tapes(seeds, mode="map", devices=2, rows=2):
     """Per seed, the ids of every step, [epochs, steps, batch]; 0 is no example."""
-    outcomes = trainer(mode, devices, rows).train([replicate(seed) for seed in seeds])
+    outcomes = outcomes_of(trainer(mode, devices, rows), [replicate(seed) for seed in seeds])
     for outcome in outcomes:
         assert outcome.params["count"] == STEPS
     return {
@@ -93,10 +94,10 @@ def test_every_epoch_sees_every_training_text_once_and_seeds_share_the_order_of_
 @pytest.mark.parametrize("most", [1, 2, 100])
 def test_the_length_of_a_call_changes_no_bit(monkeypatch, most):
     table = [replicate(seed) for seed in range(3)]
-    whole = trainer("map", 2, 2).train(table)
+    whole = outcomes_of(trainer("map", 2, 2), table)
     calls = []
     monkeypatch.setattr(loop, "MOST_STEPS", most)
-    cut = trainer("map", 2, 2).train(table, hooks=Hooks(on_steps=calls.append))
+    cut = outcomes_of(trainer("map", 2, 2), table, hooks=Hooks(on_steps=calls.append))
     jax.tree.map(
         np.testing.assert_array_equal,
         [dataclasses.asdict(one) for one in cut],
@@ -146,8 +147,8 @@ def test_depth_and_width_change_nothing(monkeypatch, mode):
         mask = jax.tree.map(lambda _: np.array(True), params)
         task = TASK._replace(loss_fn=make_loss(model), predict_fn=make_predict(model))
         engine = Engine(mode, tuple(jax.devices()[:1]), 2)
-        Trainer(engine, task, make_work(2)).train(
-            [Replicate(params, mask, seed, 0.1) for seed in (0, 1)]
+        train(
+            Trainer(engine, task, make_work(2)), [Given(params, mask, seed, 0.1) for seed in (0, 1)]
         )
         orders.append(seen.copy())
         seen.clear()

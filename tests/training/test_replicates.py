@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
+from tables import Given, outcomes_of
 
 from lth_flax.compat import shard_map
 from lth_flax.models.classifier import BiLSTMClassifier
@@ -18,11 +19,11 @@ from lth_flax.pruning.scores import magnitude
 from lth_flax.pruning.select import prune
 from lth_flax.randomness import key
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.loop import Replicate, Trainer
+from lth_flax.training.loop import Trainer
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine, choose_mode
-from lth_flax.training.steps import Row, Task, initial_state, train_step, train_steps
+from lth_flax.training.steps import Recipe, Row, initial_state, train_step, train_steps
 
 MODEL = BiLSTMClassifier(
     vocabulary_size=12,
@@ -77,7 +78,7 @@ def make_work(shapes):
 
 
 BUCKETS = (make_bucket(20, 5, 0), make_bucket(20, 3, 1))
-TASK = Task(
+TASK = Recipe(
     make_loss(MODEL),
     make_predict(MODEL),
     make_optimizer("adamw", weight_decay=0.1, clip_norm=1.0),
@@ -98,7 +99,7 @@ def make_replicate(number):
         lambda leaf: rng.random(leaf.shape) < 0.6 if leaf.ndim else np.asarray(leaf),
         full_mask(params),
     )
-    return Replicate(params, mask, number % 3, 0.01 * (1 + number))
+    return Given(params, mask, number % 3, 0.01 * (1 + number))
 
 
 REPLICATES = [make_replicate(number) for number in range(4)]
@@ -119,21 +120,21 @@ def bits(outcome):
     ("devices", "rows"), [(2, 2), (1, 3)], ids=["a row per device", "three rows on one device"]
 )
 def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(devices, rows):
-    def train(*numbers):
-        outcomes = trainer(devices, rows).train([REPLICATES[number] for number in numbers])
+    def trained(*numbers):
+        outcomes = outcomes_of(trainer(devices, rows), [REPLICATES[number] for number in numbers])
         assert len(outcomes) == len(numbers)
         return {number: bits(outcome) for number, outcome in zip(numbers, outcomes, strict=True)}
 
-    together = train(0, 1, 2)
+    together = trained(0, 1, 2)
     assert len({b"".join(one) for one in together.values()}) == 3
-    assert {**train(0), **train(1), **train(2)} == together
-    reordered = train(2, 3, 1, 0)
+    assert {**trained(0), **trained(1), **trained(2)} == together
+    reordered = trained(2, 3, 1, 0)
     assert {number: reordered[number] for number in together} == together
 
 
 def test_one_device_and_two_give_the_same_bits():
-    one = trainer(1, 1).train(REPLICATES[:3])
-    two = trainer(2, 2).train(REPLICATES[:3])
+    one = outcomes_of(trainer(1, 1), REPLICATES[:3])
+    two = outcomes_of(trainer(2, 2), REPLICATES[:3])
     assert [bits(outcome) for outcome in one] == [bits(outcome) for outcome in two]
 
 
@@ -164,12 +165,12 @@ def test_a_longer_table_compiles_nothing_more():
     fresh = Trainer(engine(), TASK._replace(loss_fn=counted), make_work(2))
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        fresh.train(REPLICATES[:2])
+        outcomes_of(fresh, REPLICATES[:2])
         assert compiled  # the listener does hear
         assert len(traced) == 2  # one training program for each of the two shapes
         compiled.clear()
-        assert len(fresh.train([*REPLICATES, *REPLICATES[:1]])) == 5  # three slices
-        assert len(fresh.train(REPLICATES[:1])) == 1
+        assert len(outcomes_of(fresh, [*REPLICATES, *REPLICATES[:1]])) == 5  # three slices
+        assert len(outcomes_of(fresh, REPLICATES[:1])) == 1
     finally:
         stop_listening(listen)
     assert compiled == []
@@ -301,7 +302,7 @@ def test_a_loss_that_is_no_classifier_at_all():
 
     everyone = {split: (np.arange(12),) for split in ("train", "validation", "test")}
     work = Workload(({"x": x, "y": y},), {0: everyone}, 300, 12, (12,))
-    task = Task(
+    task = Recipe(
         loss,
         predict,
         make_optimizer("sgd", momentum=0.0),
@@ -309,8 +310,8 @@ def test_a_loss_that_is_no_classifier_at_all():
     )
     start = (np.zeros((3, 1), np.float32), np.zeros((), np.float32))
     masks = [np.ones((3, 1), bool), np.array([[True], [False], [True]])]
-    table = [Replicate(start, (mask, np.array(True)), 0, 0.1) for mask in masks]
-    outcomes = Trainer(engine(), task, work).train(table)
+    table = [Given(start, (mask, np.array(True)), 0, 0.1) for mask in masks]
+    outcomes = outcomes_of(Trainer(engine(), task, work), table)
     for outcome, mask in zip(outcomes, masks, strict=True):
         kept = mask[:, 0]
         design = np.column_stack([x[:, kept], np.ones(12)])
@@ -336,10 +337,10 @@ def test_all_levels_of_a_network_in_one_call_are_those_one_by_one(mode):
         [prune(magnitude(one.params), one.mask, sparsity=sparsity) for sparsity in (0.0, 0.5, 0.9)]
         for one in networks
     ]
-    together = trainer.evaluate_levels(networks, levels, "test")
+    together = trainer.evaluate_levels([(one.seed, one.params) for one in networks], levels, "test")
     for network, masks, found in zip(networks, levels, together, strict=True):
         for number, mask in enumerate(masks):
-            (alone,) = trainer.train([dataclasses.replace(network, mask=mask)])
+            (alone,) = outcomes_of(trainer, [dataclasses.replace(network, mask=mask)])
             expected = alone.outputs["last", "test"]
             assert found["correct"].shape[0] == len(masks)
             np.testing.assert_array_equal(found["predicted"][number], expected["predicted"])

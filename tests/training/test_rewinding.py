@@ -6,15 +6,17 @@ from functools import cache
 import jax
 import numpy as np
 import pytest
+from tables import outcomes_of
 from test_replicates import BUCKETS, MODEL, REPLICATES, TASK, bits, engine, make_work
 
 from lth_flax.pruning.masks import full_mask
 from lth_flax.training import loop
 from lth_flax.training.checkpoints import Checkpoints
-from lth_flax.training.loop import Hooks, Span, Stopped, Trainer
+from lth_flax.training.loop import Hooks, Stopped, Trainer
 from lth_flax.training.mask_state import current_mask
 from lth_flax.training.optimizers import make_optimizer
-from lth_flax.training.steps import Row, Task, continued_state, initial_state
+from lth_flax.training.steps import Recipe, Row, continued_state, initial_state
+from lth_flax.training.table import Span
 
 DENSE = [
     dataclasses.replace(row, mask=jax.tree.map(np.asarray, full_mask(row.params)))
@@ -35,12 +37,12 @@ def continued(row, kept):
 
 @pytest.mark.parametrize("step", [1, 5, 6, 7, 11])
 def test_a_dense_run_that_goes_on_from_any_step_ends_with_the_same_bits(step):
-    whole = trainer().train(DENSE)
-    kept = trainer().train(DENSE, span=Span(keep=step))
+    whole = outcomes_of(trainer(), DENSE)
+    kept = outcomes_of(trainer(), DENSE, span=Span(keep=step))
     for one, theirs in zip(kept, whole, strict=True):
         assert bits(one) == bits(theirs)
     rows = [continued(row, one.kept) for row, one in zip(DENSE, kept, strict=True)]
-    for after, one in zip(trainer().train(rows, span=Span(start=step)), whole, strict=True):
+    for after, one in zip(outcomes_of(trainer(), rows, span=Span(start=step)), whole, strict=True):
         jax.tree.map(np.testing.assert_array_equal, after.params, one.params)
         assert [curve.epoch for curve in after.curves] == [c + 1 for c in range(step // 6, 2)]
         # An epoch that was begun late has another mean training loss; validation knows no cut.
@@ -54,17 +56,17 @@ def test_a_dense_run_that_goes_on_from_any_step_ends_with_the_same_bits(step):
 
 
 def test_kept_at_the_start_is_the_start_and_at_the_end_the_end():
-    first, last = (trainer().train(DENSE, span=Span(keep=step)) for step in (0, STEPS))
+    first, last = (outcomes_of(trainer(), DENSE, span=Span(keep=step)) for step in (0, STEPS))
     for row, begin, end in zip(DENSE, first, last, strict=True):
         jax.tree.map(np.testing.assert_array_equal, begin.kept.params, row.params)
         jax.tree.map(np.testing.assert_array_equal, end.kept.params, end.params)
 
 
 def test_more_epochs_than_the_workload_has_go_on_with_new_data_orders():
-    whole = trainer().train(DENSE, span=Span(epochs=3))
-    kept = trainer().train(DENSE, span=Span(keep=STEPS))
+    whole = outcomes_of(trainer(), DENSE, span=Span(epochs=3))
+    kept = outcomes_of(trainer(), DENSE, span=Span(keep=STEPS))
     rows = [continued(row, one.kept) for row, one in zip(DENSE, kept, strict=True)]
-    after = trainer().train(rows, span=Span(start=STEPS, epochs=3))
+    after = outcomes_of(trainer(), rows, span=Span(start=STEPS, epochs=3))
     for mine, theirs in zip(after, whole, strict=True):
         jax.tree.map(np.testing.assert_array_equal, mine.params, theirs.params)
         assert mine.curves == theirs.curves[2:]
@@ -74,7 +76,7 @@ def test_a_fresh_optimizer_at_a_later_step_has_that_steps_learning_rate():
     # The cosine is over 12 steps: at a start one step from its end little can move.
     moved = []
     for start in (0, 11):
-        (row,) = trainer().train(DENSE[:1], span=Span(start=start, epochs=2))
+        (row,) = outcomes_of(trainer(), DENSE[:1], span=Span(start=start, epochs=2))
         pairs = zip(jax.tree.leaves(row.params), jax.tree.leaves(DENSE[0].params), strict=True)
         moved.append(max(float(np.abs(a - b).max()) for a, b in pairs))
     assert 0 < moved[1] < 0.1 * moved[0]
@@ -85,13 +87,13 @@ def test_a_fresh_optimizer_at_a_later_step_has_that_steps_learning_rate():
 )
 def test_a_span_outside_the_run_is_refused(span):
     with pytest.raises(ValueError, match="does not lie in a run of 12 steps"):
-        trainer().train(DENSE, span=span)
+        outcomes_of(trainer(), DENSE, span=span)
 
 
 @pytest.mark.parametrize("frozen", [None, lambda path: "embedding" in path])
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_moments_of_pruned_weights_are_zero_and_those_of_others_stay(optimizer, frozen):
-    task = Task(
+    task = Recipe(
         TASK.loss_fn, TASK.predict_fn, make_optimizer(optimizer, frozen=frozen), TASK.schedule
     )
     row = REPLICATES[0]
@@ -121,7 +123,7 @@ def test_moments_of_pruned_weights_are_zero_and_those_of_others_stay(optimizer, 
 def test_interrupted_before_or_after_the_kept_step_it_ends_the_same(tmp_path, monkeypatch, calls):
     monkeypatch.setattr(loop, "MOST_STEPS", 1)
     span = Span(start=2, keep=7)
-    whole = trainer().train(DENSE[:2], span=span)
+    whole = outcomes_of(trainer(), DENSE[:2], span=span)
 
     def checkpoints():
         return Checkpoints(tmp_path, identity="rewinding", minutes=1e9)
@@ -129,10 +131,10 @@ def test_interrupted_before_or_after_the_kept_step_it_ends_the_same(tmp_path, mo
     first, done = checkpoints(), []
     hooks = Hooks(on_steps=done.append, checkpoints=first, stop=lambda: len(done) == calls)
     with pytest.raises(Stopped):
-        trainer().train(DENSE[:2], hooks=hooks, span=span)
+        outcomes_of(trainer(), DENSE[:2], hooks=hooks, span=span)
     first.close()
     second = checkpoints()
-    again = trainer().train(DENSE[:2], hooks=Hooks(checkpoints=second), span=span)
+    again = outcomes_of(trainer(), DENSE[:2], hooks=Hooks(checkpoints=second), span=span)
     second.close()
     for mine, theirs in zip(again, whole, strict=True):
         assert bits(mine) == bits(theirs)

@@ -14,8 +14,8 @@ from lth_flax.randomness import key
 from lth_flax.training.classification import make_loss, make_predict
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.steps import (
+    Recipe,
     Row,
-    Task,
     gather,
     initial_state,
     predict_steps,
@@ -79,7 +79,7 @@ def make_row(seed=0, learning_rate=1e-2):
 
 
 def make_task(optimizer, schedule=None, loss_fn=None):
-    return Task(
+    return Recipe(
         loss_fn=loss_fn or LOSS,
         predict_fn=make_predict(MODEL),
         optimizer=optimizer,
