@@ -93,7 +93,7 @@ def _comparisons(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
         name = words.configuration_name(summary, one)
         for checkpoint, at in one["checkpoints"].items():
             primary = checkpoint == one["primary_checkpoint"]
-            epoch = "" if primary else terminal.CHECKPOINT_NAMES[checkpoint]
+            epoch = "" if primary else words.CHECKPOINTS[checkpoint]
             place = ", ".join(part for part in (name, epoch) if part)
             (found if primary else others).extend(
                 (place, epoch, comparison) for comparison in at["comparisons"].values()

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lth_flax.analysis.statistics import reach
-from lth_flax.analysis.words import count, level_name, plain
+from lth_flax.analysis.words import CHECKPOINTS, count, level_name, plain
 
-CHECKPOINT_NAMES = {"last": "last epoch", "best": "epoch with the best validation score"}
 _WIDTH = 100
 
 Summary = Mapping[str, Any]
@@ -98,7 +97,7 @@ def _caption(summary: Summary, one: Configuration) -> str:
     n = len(one["seeds"])
     spread = f" ± half of the {confidence_name(summary)} interval" if n > 1 else ""
     line = f"{score_name(summary['metric'])}, mean{spread}, n = {count(n, 'seed')}, "
-    line += CHECKPOINT_NAMES[one["primary_checkpoint"]]
+    line += CHECKPOINTS[one["primary_checkpoint"]]
     return f"{line}\ninterval: {one['variance']['words']}" if n > 1 else line
 
 

@@ -15,7 +15,7 @@ ARMS = {
 }
 DATASETS = {"imdb_reviews": "IMDB reviews", "synthetic": "synthetic sentences"}
 SCHEDULES = {"oneshot": "one-shot pruning", "iterative": "iterative pruning"}
-CHECKPOINTS = {"last": "last epoch", "best": "epoch of best validation accuracy"}
+CHECKPOINTS = {"last": "last epoch", "best": "epoch with the best validation score"}
 FACTORS = {"num_layers": "layers", "learning_rate": "learning rate", "epochs": "epochs"}
 
 
