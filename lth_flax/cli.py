@@ -7,11 +7,9 @@ signals into a line and an exit status.
 
 import inspect
 import os
-import stat
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 # Before anything imports TFDS or TensorFlow-like libraries: their banners are not for users.
@@ -23,11 +21,10 @@ import lth_flax.jax_import  # noqa: E402, F401  (before any module here imports 
 from lth_flax import interrupt  # noqa: E402
 from lth_flax.config import ALIASES, Config, Setting, settings_of  # noqa: E402
 from lth_flax.errors import Planned, UserError  # noqa: E402
+from lth_flax.flagfile import with_flagfiles  # noqa: E402
 from lth_flax.ignored import DEFAULTS, UNUSED, notes, refuse_ignored, refuse_unused  # noqa: E402
 from lth_flax.quiet import quiet_process  # noqa: E402
 from lth_flax.streams import fail, unfailing  # noqa: E402
-
-MOST_FLAGFILE_BYTES = 1 << 20
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -74,11 +71,9 @@ def parse(config: type[AnyConfig], arguments: Sequence[str], name: str = "") -> 
     """
     settings = settings_of(config)
     given = _flags(settings, DEFAULTS.get(name, {}))
-    _check_flagfiles(arguments)
+    arguments = with_flagfiles(arguments)
     try:
         rest = given(["command", *arguments])[1:]
-    except OSError as error:
-        raise UserError(f"cannot read flagfile {error.filename}: {error.strerror}") from None
     except (flags.Error, ValueError) as error:  # ValueError: of --noprogress=true
         raise UserError(f"{error}; --help lists the flags and their values") from None
     if rest:
@@ -144,33 +139,3 @@ def _flags(settings: Mapping[str, Setting], defaults: Mapping[str, Any]) -> flag
     for other, name in ALIASES.items():
         flags.DEFINE_alias(other, name, flag_values=found)
     return found
-
-
-def _check_flagfiles(arguments: Sequence[str]) -> None:
-    """Flagfiles of the command line are plain text: of a pipe absl would wait for the end."""
-    for number, argument in enumerate(arguments):
-        name, equals, path = argument.lstrip("-").partition("=")
-        if name != "flagfile" or not argument.startswith("-"):
-            continue
-        if not equals:
-            path = arguments[number + 1] if number + 1 < len(arguments) else ""
-        try:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_FLAGFILE_BYTES:
-                raise UserError(
-                    f"--flagfile={path} is no plain file of flags: give one, a flag per line"
-                )
-            content = Path(path).read_bytes()
-            content.decode("utf-8")
-        except UserError:
-            raise
-        except (OSError, ValueError) as error:
-            if isinstance(error, UnicodeDecodeError):
-                line = content[: error.start].count(b"\n") + 1
-                raise UserError(
-                    f"{path}, line {line}: not UTF-8; save the flagfile as UTF-8 text"
-                ) from None
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UserError(
-                f"cannot read flagfile {path}: {reason}; give a file with a flag per line"
-            ) from None
