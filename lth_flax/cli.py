@@ -46,6 +46,7 @@ def run(
             if {"--help", "-help", "--helpfull", "-h", "-?"} & set(sys.argv[1:]):
                 print(help_text(main, config, name))
                 return
+            _check_directory()
             settings = parse(config, sys.argv[1:], name)
             for note in notes(settings):
                 print(note)
@@ -139,3 +140,13 @@ def _flags(settings: Mapping[str, Setting], defaults: Mapping[str, Any]) -> flag
     for other, name in ALIASES.items():
         flags.DEFINE_alias(other, name, flag_values=found)
     return found
+
+
+def _check_directory() -> None:
+    """A directory that was deleted is still current, and no relative path leads anywhere."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"the current directory is gone ({error.strerror}): go to one that is there"
+        ) from None

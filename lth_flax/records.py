@@ -199,6 +199,11 @@ class Record:
     `test_drawn` says whether every seed draws its own test split: intervals depend on both.
     `metrics` are those of the task, `primary` the one that networks are compared by. What
     only classifiers have (accuracies, shares of classes) is None, or empty, for others.
+    `method` is what found the mask. `train_steps` are those of its own training, and
+    `dense_steps` is what both cost together where pruned weights cost nothing: each step counts
+    as the share of the weights of kernels that were in use. `search` is what a method says of
+    how it found the mask, and stands where `density` does; so do `diagnostics`, which are what
+    the model says of the trained network under its mask, by "what/where".
     Records that end before a column that has a default here are older, and are read as they are.
     """
 
@@ -237,6 +242,11 @@ class Record:
     metrics: Metrics = field(default_factory=dict)
     primary: Text = "accuracy"
     higher_is_better: Truth = True
+    method: Text | None = None
+    train_steps: Count | None = None
+    dense_steps: Number | None = None
+    search: Settings = field(default_factory=dict)
+    diagnostics: Metrics = field(default_factory=dict)
 
     @property
     def score(self) -> float:

@@ -58,6 +58,9 @@ def write_report(
         )
     if settings is None:
         settings = {name: value_of(line) for name, line in (block.flags or {}).items()}
+    # Of several methods, the first that was named is compared with each other one.
+    treatment = str(settings.get("methods", options.treatment)).partition(",")[0]
+    options = replace(options, treatment=treatment)
     # The file has it all, a page what stands for it.
     shown = dict((provenance is None and block.provenance) or provenance or {})
     if is_identity(shown.get("identity")):

@@ -27,6 +27,7 @@ from lth_flax.analysis.tables import (
     arm_table,
     collapsed,
     density_table,
+    diagnostics_table,
     diverged,
 )
 from lth_flax.errors import UserError
@@ -150,6 +151,7 @@ def _configuration(
         unfinished=note,
         checkpoints={one: at(one) for one in (primary, *others)},
         density=density_table(scored),
+        diagnostics=diagnostics_table(scored),
         diverged=diverged(scored),
         learning_curves=curves_of(scored, curves),
     )

@@ -70,10 +70,13 @@ class Progress:
         if perf_counter() - self._said >= QUIET_SECONDS:
             self._line(f"{self._steps_done / self._steps:.0%} of all steps")
 
-    def end(self, rows: int) -> None:
-        """The table, of so many rows, is done."""
+    def finished(self, rows: int) -> None:
+        """So many rows, a slice of the table, are done."""
         self._rows_done += rows
         self._bar.set_postfix_str(self._rows_of())
+
+    def end(self) -> None:
+        """The table is done."""
         self._line(self._rows_of())
 
     def close(self) -> None:

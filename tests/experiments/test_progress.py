@@ -29,11 +29,13 @@ def test_a_log_has_a_line_for_a_table_and_no_silence_within(clock, capsys):
     for _ in range(8):
         clock[0] += QUIET_SECONDS / 4
         found.advance(100)
-    found.end(8)
+    found.finished(8)
+    found.end()
     clock[0] += 60
     found.begin("95.0%")
     found.advance(200)  # soon after: no line
-    found.end(2)
+    found.finished(2)
+    found.end()
     found.close()
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [
@@ -51,7 +53,8 @@ def test_a_terminal_has_a_bar_and_no_lines(clock, capsys, monkeypatch):
     found.begin("90.0%")
     clock[0] += 2 * QUIET_SECONDS
     found.advance(500)
-    found.end(10)
+    found.finished(10)
+    found.end()
     found.close()
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -87,7 +90,8 @@ with unfailing():
     found.begin("dense")
     found.advance(100)
     print("a warning from elsewhere", file=sys.stderr)
-    found.end(1)
+    found.finished(1)
+    found.end()
     found.begin("50.0%")
     found.advance(200)
     print("two", "words", flush=True)
