@@ -24,9 +24,12 @@ _PUBLIC = {
     "Training": "tasks",
     "find_tickets": "search",
     "Result": "result",
+    "Source": "data.source",
     "text_classification": "text_tasks",
 }
-__all__ = ["Examples", "Result", "Task", "Training", "find_tickets", "text_classification"]
+__all__ = [
+    "Examples", "Result", "Source", "Task", "Training", "find_tickets", "text_classification",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -7,11 +7,9 @@ signals into a line and an exit status.
 
 import inspect
 import os
-import stat
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 # Before anything imports TFDS or TensorFlow-like libraries: their banners are not for users.
@@ -23,11 +21,10 @@ import lth_flax.jax_import  # noqa: E402, F401  (before any module here imports 
 from lth_flax import interrupt  # noqa: E402
 from lth_flax.config import ALIASES, Config, Setting, settings_of  # noqa: E402
 from lth_flax.errors import Planned, UserError  # noqa: E402
+from lth_flax.flagfile import with_flagfiles  # noqa: E402
 from lth_flax.ignored import DEFAULTS, UNUSED, notes, refuse_ignored, refuse_unused  # noqa: E402
 from lth_flax.quiet import quiet_process  # noqa: E402
 from lth_flax.streams import fail, unfailing  # noqa: E402
-
-MOST_FLAGFILE_BYTES = 1 << 20
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
@@ -75,11 +72,9 @@ def parse(config: type[AnyConfig], arguments: Sequence[str], name: str = "") -> 
     """
     settings = settings_of(config)
     given = _flags(settings, DEFAULTS.get(name, {}))
-    _check_flagfiles(arguments)
+    arguments = with_flagfiles(arguments)
     try:
         rest = given(["command", *arguments])[1:]
-    except OSError as error:
-        raise UserError(f"cannot read flagfile {error.filename}: {error.strerror}") from None
     except (flags.Error, ValueError) as error:  # ValueError: of --noprogress=true
         raise UserError(f"{error}; --help lists the flags and their values") from None
     if rest:
@@ -145,6 +140,7 @@ def _flags(settings: Mapping[str, Setting], defaults: Mapping[str, Any]) -> flag
     for other, name in ALIASES.items():
         flags.DEFINE_alias(other, name, flag_values=found)
     return found
+<<<<<<< HEAD
 
 
 def _check_directory() -> None:
@@ -185,3 +181,5 @@ def _check_flagfiles(arguments: Sequence[str]) -> None:
             raise UserError(
                 f"cannot read flagfile {path}: {reason}; give a file with a flag per line"
             ) from None
+=======
+>>>>>>> main

@@ -1,7 +1,7 @@
 """Digests of what code computes: its syntax trees, without docstrings, comments and layout.
 
-They are the same under every Python that parses the code alike: of a tree, what
-is empty is left out, so that a field that a later Python adds changes nothing.
+They are of the source that Python writes for such a tree, so that a field that a
+later Python adds to trees changes nothing.
 """
 
 import ast
@@ -76,9 +76,7 @@ def source_of(name: str) -> str | None:
 
 def tree_digest(tree: ast.AST) -> str:
     """sha256, hexadecimal."""
-    words: list[str] = []
-    _add_words(tree, words.append)
-    return _sha256(words)
+    return _sha256([_plain(tree)])
 
 
 def function_digest(function: Callable[..., Any]) -> str | None:
@@ -100,39 +98,24 @@ def _sha256(words: Iterable[str]) -> str:
     return hashlib.sha256(" ".join(words).encode("utf-8", errors="surrogatepass")).hexdigest()
 
 
-def _add_words(node: Any, add: Callable[[str], None]) -> None:
-    """Says a tree in words that no other tree has."""
-    if isinstance(node, ast.AST):
-        constant = isinstance(node, ast.Constant)
-        add(f"({type(node).__name__}")
-        for name in node._fields:
-            value = getattr(node, name, None)
-            # How a text was written is no part of it, and where a name stands says whether it
-            # is set. None is a value of a constant, and elsewhere nothing.
-            if name in ("kind", "ctx") or (value is None and not constant):
-                continue
+def _plain(tree: ast.AST) -> str:
+    """What a tree computes, as source text; takes documentation out of the tree."""
+    for node in ast.walk(tree):
+        for name, value in ast.iter_fields(node):
             if isinstance(value, list):
-                value = [item for item in value if not _is_documentation(item)]
-                if not value:
-                    continue
-            add(name)
-            _add_words(value, add)
-        add(")")
-    elif isinstance(node, list):
-        add("[")
-        for item in node:
-            _add_words(item, add)
-        add("]")
-    else:
-        add(f"{type(node).__name__}:{node!r}")
+                setattr(node, name, [item for item in value if not _is_documentation(item)])
+        if isinstance(node, ast.Constant):
+            node.kind = None  # u"x" is "x"
+    return ast.unparse(tree)
 
 
 def _is_documentation(node: Any) -> bool:
     """A text that stands alone: nothing is done with it."""
+    value = getattr(node, "value", None)
     return (
         isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
+        and isinstance(value, ast.Constant)
+        and isinstance(value.value, str)
     )
 
 
@@ -157,7 +140,8 @@ def _add_function(function: Any, add: Callable[[str], None], seen: set[int]) -> 
         function = function.__func__
     if not inspect.isfunction(function):
         raise TypeError(f"{function!r} has no source")
-    _add_words(_trees_of(function), add)
+    for tree in _trees_of(function):
+        add(_plain(tree))
     _add_value([function.__defaults__, function.__kwdefaults__, _named_by(function)], add, seen)
 
 

@@ -52,6 +52,7 @@ class Setting:
     repeated: the flag is given once per value, which may hold commas.
     open: a function, or the text "module:function", stands for one that is not in the table.
     other: what other names stand for, if any may be given.
+    path: of a file or directory; `~` is the home directory.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Setting:
     repeated: bool = False
     open: bool = False
     other: str | None = None
+    path: bool = False
     role: Role | None = None
 
     def read(self, value: Any) -> Any:
@@ -183,6 +185,8 @@ class Setting:
                 raise ValueError
         except (ValueError, TypeError, OverflowError):
             raise ValueError(f"expected {self.expected}") from None
+        if self.path:
+            return home_expanded(value)
         if self.open and _REFERENCE.fullmatch(value):
             return self._imported(value)
         if self.names and value not in self.names and not self.other:
@@ -197,6 +201,18 @@ class Setting:
         if not callable(found):
             raise ValueError(f"{value} is no function; expected {self.expected}")
         return value
+
+
+def home_expanded(path: str) -> str:
+    """The path with `~` as the home directory.
+
+    Raises:
+      UserError: there is none; a folder called `~` would be made.
+    """
+    found = os.path.expanduser(path)
+    if found.startswith("~"):
+        raise UserError(f"{path}: no home directory is known here; give the path without ~")
+    return found
 
 
 _REFERENCE = re.compile(r"[\w.]+:[^\W\d]\w*")
@@ -253,7 +269,7 @@ class Machine:
     """Where and how it runs."""
 
     work_dir: str | None = _machine(
-        None, "Directory of the run. Default: runs/<experiment>_<dataset>."
+        None, "Directory of the run. Default: runs/<experiment>_<dataset>.", path=True
     )
     platform: str = _machine(
         "auto", "Which backend JAX uses.", choices=("auto", "cpu", "cuda", "metal", "mps")
@@ -267,7 +283,6 @@ class Machine:
         0,
         "Rows trained side by side; auto: one per core, or as many as an accelerator has room for.",
         low=0,
-        high=LARGEST,
         zero="auto",
     )
     cache_dir: str = _machine(
@@ -316,25 +331,30 @@ class Data:
         None,
         "Table of texts and labels, for --dataset=csv and financial_tweets; may be packed (gz, "
         "bz2, xz, zip).",
+        path=True,
     )
     validation_file: str | None = _machine(
-        None, "Texts for validation, in place of a share of --data_file."
+        None, "Texts for validation, in place of a share of --data_file.", path=True
     )
-    test_file: str | None = _machine(None, "Texts for test, in place of a share of --data_file.")
+    test_file: str | None = _machine(
+        None, "Texts for test, in place of a share of --data_file.", path=True
+    )
     separator: str = _source(
         "auto", "Between columns: auto, comma, tab, semicolon, bar, or any other."
     )
     encoding: str | None = _source(
         None, "Of the files, such as latin-1. Default: UTF-8, or as they are marked."
     )
-    data_dir: str | None = _machine(None, "TFDS directory. Default: ~/tensorflow_datasets.")
+    data_dir: str | None = _machine(
+        None, "TFDS directory. Default: ~/tensorflow_datasets.", path=True
+    )
     text_key: str | None = _source(None, "Feature with the text, for other TFDS sets.")
     label_key: str | None = _source(None, "Feature with the label, for other TFDS sets.")
     text_column: str | None = _source(
         None, "Column with the text: its name, or its number from 0 in a file without names."
     )
     label_column: str | None = _source(None, "Column with the label: its name or its number.")
-    synthetic_size: int = _source(4000, "Sentences of the synthetic corpus.", low=100, high=LARGEST)
+    synthetic_size: int = _source(4000, "Sentences of the synthetic corpus.", low=100)
     duplicates: str = _task(
         "keep",
         "Texts with the same tokens: kept, grouped in one split, or dropped but for the first. An "
@@ -346,11 +366,9 @@ class Data:
         "What a token is; characters is for scripts without blanks between words.",
         choices="lth_flax.data.tokenizer:TOKENIZERS",
     )
-    vocabulary_size: int = _task(
-        10_000, "Most words, with padding and unknown.", low=3, high=LARGEST
-    )
-    min_count: int = _task(2, "Words seen less often in training are unknown.", low=1, high=LARGEST)
-    max_length: int = _task(0, "Most tokens of a text; 0: full length.", low=0, high=LARGEST)
+    vocabulary_size: int = _task(10_000, "Most words, with padding and unknown.", low=3)
+    min_count: int = _task(2, "Words seen less often in training are unknown.", low=1)
+    max_length: int = _task(0, "Most tokens of a text; 0: full length.", low=0)
     keep: str = _task(
         "end",
         "Which end a cut text keeps: reviews put their verdict last.",
@@ -360,7 +378,7 @@ class Data:
     test_share: float = _task(
         0.2, "Held out for test, where a set has no test split.", low=0.001, high=0.9
     )
-    max_shapes: int = _task(8, "Most length buckets: each is compiled.", low=1, high=LARGEST)
+    max_shapes: int = _task(8, "Most length buckets: each is compiled.", low=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -374,7 +392,7 @@ class Model:
     )
     dropout: float = _task(0.5, "Between layers and before the head.", low=0, high=0.99)
     embedding_dropout: float = _task(0.0, "Of features of the word vectors.", low=0, high=0.99)
-    embeddings_file: str | None = _machine(None, "Word vectors in GloVe's text format.")
+    embeddings_file: str | None = _machine(None, "Word vectors in GloVe's text format.", path=True)
     freeze_embeddings: bool = _task(False, "Never update the embedding.")
 
 
@@ -424,9 +442,7 @@ class Pruning:
         None, "Target sparsities, increasing, each in [0, 1). Default: 0.5,0.8,0.9,0.95."
     )
     prune_rate: float = _setting(0.2, "Share of surviving weights removed per round.")
-    rounds: int | None = _setting(
-        None, "Number of rounds at --prune_rate, in place of --levels.", high=LARGEST
-    )
+    rounds: int | None = _setting(None, "Number of rounds at --prune_rate, in place of --levels.")
     schedule: str = _setting(
         "iterative",
         "One-shot from dense, or level after level.",
@@ -519,7 +535,7 @@ class Answers:
 class SavedTicket:
     """A ticket of an earlier run, for retrain_ticket."""
 
-    ticket: str | None = _setting(None, "Directory of a saved ticket.")
+    ticket: str | None = _setting(None, "Directory of a saved ticket.", path=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -601,11 +617,9 @@ class Sweep:
         "HOST:PORT of a Ray cluster, or auto for the one that this machine is part of. "
         "Default: a Ray of this machine alone, for as long as the sweep runs.",
     )
-    cpus_per_task: int = _machine(1, "Cores that a task has to itself.", low=1, high=LARGEST)
+    cpus_per_task: int = _machine(1, "Cores that a task has to itself.", low=1)
     gpus_per_task: float = _machine(0.0, "GPUs of a task; 0.5: two tasks share one.", low=0)
-    max_retries: int = _machine(
-        3, "How often a task whose process or machine died goes on.", low=0, high=LARGEST
-    )
+    max_retries: int = _machine(3, "How often a task whose process or machine died goes on.", low=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -628,9 +642,10 @@ def settings_of(config: type[Any] = Config) -> Mapping[str, Setting]:
             for field in dataclasses.fields(group):
                 if field.name in group.__annotations__ and field.metadata:
                     kind, many, optional = _kind(hints[field.name])
+                    details = {"high": LARGEST if kind is int else None, **field.metadata}
                     found[field.name] = Setting(
                         field.name, cast(type, group), kind, many, optional, field.default,
-                        **field.metadata,
+                        **details,
                     )  # fmt: skip
         _known[config] = types.MappingProxyType(found)
     return _known[config]

@@ -75,6 +75,18 @@ def is_temporary(path: Path) -> bool:
     return bool(_TEMPORARY.fullmatch(path.name))
 
 
+_STRANGER = re.compile(
+    r"\..*|lost\+found|@eadir|thumbs\.db|desktop\.ini|nohup\.out|.*\.log|(log|out|err|std\w+)\.txt"
+    r"|slurm.*\.(out|err)|system volume information|\$recycle\.bin",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def is_stranger(path: Path) -> bool:
+    """Whether it is what file systems, file browsers and terminals leave in any directory."""
+    return bool(_STRANGER.fullmatch(path.name))
+
+
 def remove_temporaries(directory: Path) -> None:
     """Takes away what a process that was killed while it wrote has left under a directory.
 

@@ -1,8 +1,14 @@
-"""`flags.txt`: the flags of a run, one a line, and which of them its findings depend on."""
+"""Files of flags, one a line: those that are given, and the `flags.txt` of a run."""
 
-from collections.abc import Collection, Mapping
+import codecs
+import os
+import stat
+from collections.abc import Collection, Mapping, Sequence
 
-from lth_flax.config import names_of
+from lth_flax.config import home_expanded, names_of
+from lth_flax.errors import UserError
+
+MOST_FLAGFILE_BYTES = 1 << 20
 
 FLAGS_FILE = "flags.txt"
 
@@ -49,3 +55,55 @@ def differences(
         if name not in apart_from
     )
     return [(name, a, b) for name, a, b in pairs if a != b]
+
+
+def with_flagfiles(arguments: Sequence[str], *, inside: tuple[str, ...] = ()) -> list[str]:
+    """The arguments of a command line, with the lines of each --flagfile in its place.
+
+    Blank lines, and those that begin with # or //, are left out. A flagfile may name
+    others; `inside` are those that it is named in.
+
+    Raises:
+      UserError: one cannot be read, or names itself.
+    """
+    found = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        name, equals, path = argument.lstrip("-").partition("=")
+        if name != "flagfile" or not argument.startswith("-"):
+            found.append(argument)
+            continue
+        path = home_expanded(path if equals else next(waiting, ""))
+        if path in inside:
+            raise UserError(f"flagfile {path} names itself: take that line out")
+        lines = (line.strip() for line in _read_flagfile(path).splitlines())
+        flags = [line for line in lines if line and not line.startswith(("#", "//"))]
+        found += with_flagfiles(flags, inside=(*inside, path))
+    return found
+
+
+def _read_flagfile(path: str) -> str:
+    content = b""
+    try:
+        status = os.stat(path)
+        # Of a pipe one would wait for the end.
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_FLAGFILE_BYTES:
+            raise UserError(
+                f"--flagfile={path} is no plain file of flags: give one, a flag per line"
+            )
+        with open(path, "rb") as file:
+            content = file.read()
+        is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
+    except UserError:
+        raise
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path}, line {line}: not UTF-8; save the flagfile as UTF-8 text"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(
+            f"cannot read flagfile {path}: {reason}; give a file with a flag per line"
+        ) from None

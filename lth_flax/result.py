@@ -1,5 +1,6 @@
 """What `find_tickets` found, for a notebook: records, statistics, verdict, figures, tickets."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ class SavedTickets(Mapping[tuple[int, float], Ticket]):
     """(seed, target sparsity) -> the ticket below a folder, read when it is asked for."""
 
     def __init__(self, folder: Path) -> None:
-        self._paths = {
-            (int(level.parent.name[5:]), float(level.name[6:])): level
-            for level in folder.glob("seed_*/level_*")
-        }
+        self._paths = {}
+        for level in folder.glob("seed_*/level_*"):
+            with contextlib.suppress(ValueError):  # someone's "level_0.5 copy"
+                self._paths[int(level.parent.name[5:]), float(level.name[6:])] = level
 
     def __getitem__(self, key: tuple[int, float]) -> Ticket:
         return load_ticket(self._paths[key])

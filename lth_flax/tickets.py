@@ -17,7 +17,7 @@ import numpy as np
 
 from lth_flax import storage
 from lth_flax.errors import UserError
-from lth_flax.files import is_temporary
+from lth_flax.files import is_stranger
 from lth_flax.orbax_arrays import Damaged, Unusable, flat, nested
 from lth_flax.ticket_metadata import (
     FIRST_FORMAT,
@@ -127,7 +127,7 @@ def _check_place(target: Path) -> None:
     strange = sorted(
         entry.name
         for entry in target.iterdir()
-        if not (storage.is_part(entry.name) or is_temporary(entry))
+        if not (storage.is_part(entry.name) or is_stranger(entry))
     )
     if strange:
         raise UserError(

@@ -2,9 +2,10 @@
 
 Only what was flushed is sure to be there: the content of a file by `os.fsync` of
 the file, its name by `os.fsync` of its directory. The rest may be there or not,
-so at every moment three disks are made up:
+so at every moment four disks are made up:
   "lost": nothing that was not flushed;
   "names": every name, but of content only what was flushed (files may be empty);
+  "renamed": of what was not flushed the name that was given last, as if it had overtaken the rest;
   "mixed": every name by a coin, as it is or as it was flushed.
 What C++ flushes by itself is not seen and does not count; what it writes is, as
 it is found when something is flushed. Moments are before and after every flush,
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 Tree = Mapping[str, "bytes | Tree"]
 """Names in a directory -> content of a file, or names in it."""
 
-KINDS = ("lost", "names", "mixed")
+KINDS = ("lost", "names", "renamed", "mixed")
 _EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 _active: list["Disk"] = []
 
@@ -47,6 +48,7 @@ class Disk:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.done: Any = None
+        self.renamed = ""
         self.cuts: list[Cut] = []
         self._content: dict[int, bytes] = {}
         self._names: dict[int, dict[str, int]] = {}
@@ -108,7 +110,11 @@ class Disk:
         flushed = self._names.get(number, {})
         tree: dict[str, bytes | Tree] = {}
         for name in sorted(there.keys() | flushed.keys()):
-            current = kind == "names" or (kind == "mixed" and self._rng.random() < 0.5)
+            current = (
+                kind == "names"
+                or (kind == "renamed" and name == self.renamed)
+                or (kind == "mixed" and self._rng.random() < 0.5)
+            )
             inner = (there if current else flushed).get(name)
             if inner is None:
                 continue
@@ -134,6 +140,8 @@ def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
         for disk in _active:
             if any(str(part).startswith(str(disk.root)) for part in arguments):
                 disk.moment()
+                if event == "os.rename":
+                    disk.renamed = os.path.basename(arguments[1])
 
 
 sys.addaudithook(_on_event)

@@ -156,3 +156,18 @@ def test_a_switch_may_be_written_in_the_usual_ways(text):
 def test_several_rates_are_no_decimal_commas():
     config = cli.parse(Config, ["--learning_rate=0.001,0.003,1,1e-4"])
     assert config.learning_rate == (0.001, 0.003, 1.0, 1e-4)
+
+
+def test_every_path_may_begin_at_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = {name for name, setting in settings_of(SweepConfig).items() if setting.path}
+    assert paths == {
+        "work_dir", "data_file", "validation_file", "test_file", "data_dir", "embeddings_file",
+        "ticket",
+    }  # fmt: skip
+    for name in paths:
+        assert getattr(Config(**{name: "~/a b/c"}), name) == str(tmp_path / "a b" / "c")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    with pytest.raises(UserError, match="no home directory"):
+        Config(work_dir="~/x")
+    Config()

@@ -254,6 +254,19 @@ def test_a_damaged_ticket_can_be_saved_over(copy):
     assert bits(load_ticket(copy)) == bits(make_ticket(seed=1))
 
 
+def test_what_others_leave_in_a_ticket_does_no_harm(tmp_path, original):
+    for name in (".DS_Store", "log.txt", "lost+found", "Thumbs.db"):
+        (tmp_path / name).mkdir() if "+" in name else (tmp_path / name).write_bytes(b"\0")
+    save_ticket(tmp_path, original)
+    for place in (tmp_path / "arrays", *tmp_path.rglob("mask*")):
+        if place.is_dir():
+            (place / ".DS_Store").write_bytes(b"\0")
+    assert bits(load_ticket(tmp_path)) == bits(original)
+    save_ticket(tmp_path, make_ticket(seed=1))
+    assert bits(load_ticket(tmp_path)) == bits(make_ticket(seed=1))
+    assert (tmp_path / "log.txt").exists()
+
+
 def test_saving_spares_a_directory_that_is_no_ticket(tmp_path, original):
     (tmp_path / "thesis.txt").write_text("do not delete")
     before = snapshot(tmp_path)

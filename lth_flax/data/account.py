@@ -91,8 +91,6 @@ def count_unknown(
 
 def count_lengths(lengths: Int[np.ndarray, "texts"]) -> dict[str, int]:
     """Tokens of the longest text, and of the longest but for one in a hundred."""
-    if not len(lengths):
-        return {"longest_text": 0, "longest_of_99_percent": 0}
     usual = np.quantile(lengths, 0.99, method="higher")
     return {"longest_text": int(lengths.max()), "longest_of_99_percent": int(usual)}
 
@@ -105,9 +103,7 @@ def count_vectors(
 ) -> dict[str, Any]:
     """Words with a vector, their share of the vocabulary and of the tokens of training."""
     words = int(found[UNKNOWN_ID + 1 :].sum())
-    padded = np.zeros(max(len(found), len(vocabulary)), bool)
-    padded[: len(found)] = found
-    with_vector, tokens = count_tokens(buckets, train, padded)
+    with_vector, tokens = count_tokens(buckets, train, found)
     return {
         "words": words,
         "share_of_vocabulary": words / max(len(vocabulary) - UNKNOWN_ID - 1, 1),

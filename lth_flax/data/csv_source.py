@@ -99,7 +99,7 @@ def _source(
         indices(labels, class_names),
         class_names,
         official_splits({split: len(table.rows) for split, table in tables.items()}),
-        files=[Path(os.path.expanduser(table.path)) for table in tables.values()],
+        files=[Path(table.path) for table in tables.values()],
     )
 
 

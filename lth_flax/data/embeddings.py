@@ -1,9 +1,7 @@
 """Word vectors from a text file in GloVe's or word2vec's format."""
 
-import math
 import os
 import re
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -14,12 +12,8 @@ from lth_flax.errors import UserError
 
 _LONGEST_LINE = 1 << 20  # bytes; a 300-dimensional vector has about 3,000
 _WANTED = "a text file of word vectors, a word and its numbers per line, as --embeddings_file"
+_LARGEST = float(np.finfo(np.float32).max)
 _SHOWN = 3
-
-
-class _Result(NamedTuple):
-    vectors: Float[np.ndarray, "words size"]
-    found: Bool[np.ndarray, "words"]
 
 
 def read_vectors(
@@ -46,32 +40,32 @@ def read_vectors(
         none of the words.
     """
     path = os.fspath(path)
-    result = _Result(np.zeros((len(vocabulary), size), np.float32), np.zeros(len(vocabulary), bool))
-    number = 0
-    first_words: list[str] = []
+    vectors, found = np.zeros((len(vocabulary), size), np.float32), np.zeros(len(vocabulary), bool)
+    begins: list[str] = []
     with open_unpacked(path, _WANTED) as file:
-        while line := file.readline(_LONGEST_LINE + 1):
-            number += 1
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
             where = f"{path}, line {number}"
             if number == 1:
                 _check_first(path, line)
                 line = line.removeprefix(b"\xef\xbb\xbf")
-            if len(line) > _LONGEST_LINE:
-                raise UserError(
-                    f"{where}: longer than {_LONGEST_LINE} bytes; expected a word and {size} "
-                    f"numbers: give {_WANTED}"
-                )
-            fields = line.rsplit(None, size)
-            if not fields or (number == 1 and _is_header(where, line.rstrip(), size)):
+                counts = re.fullmatch(rb"\d{1,18}[ \t]+(\d{1,18})", line.rstrip())
+                if counts and size > 1:  # word2vec's first line
+                    if int(counts[1]) != size:
+                        raise _wrong_size(where, size, int(counts[1]))
+                    continue
+            if not line.strip():
                 continue
-            word = _read_line(line, fields, where, vocabulary, result)
-            if len(first_words) < _SHOWN:
-                first_words.append(word)
-    if not first_words:
+            word, numbers = _fields(where, line, size)
+            if len(begins) < _SHOWN:
+                begins.append(word)
+            index = vocabulary.ids.get(word, PADDING_ID)
+            if index != PADDING_ID and not found[index]:
+                vectors[index], found[index] = _floats(where, numbers), True
+    if not begins:
         raise UserError(f"{path} is empty: expected a word and {size} numbers per line")
-    if len(vocabulary) > UNKNOWN_ID + 1 and not result.found[UNKNOWN_ID + 1 :].any():
-        raise _nothing_found(path, first_words, vocabulary)
-    return result.vectors, result.found
+    if len(vocabulary) > UNKNOWN_ID + 1 and not found[UNKNOWN_ID + 1 :].any():
+        raise _nothing_found(path, begins, vocabulary)
+    return vectors, found
 
 
 def _check_first(path: str, line: bytes) -> None:
@@ -83,30 +77,23 @@ def _check_first(path: str, line: bytes) -> None:
         raise UserError(f"{path} is JSON: give {_WANTED}")
 
 
-def _is_header(where: str, line: bytes, size: int) -> bool:
-    """Whether it is a number of words and their size. It has to be this size."""
-    counts = re.fullmatch(rb"\d{1,18}[ \t]+(\d{1,18})", line)
-    if not counts or size == 1:
-        return False
-    if int(counts[1]) != size:
-        raise _wrong_size(where, size, int(counts[1]))
-    return True
-
-
-def _read_line(
-    line: bytes, fields: list[bytes], where: str, vocabulary: Vocabulary, result: _Result
-) -> str:
-    """Puts the vector of one line where it belongs; the word."""
-    size = result.vectors.shape[1]
-    if len(fields) == size and line[:1].isspace():
-        fields.insert(0, b"")  # glove.840B has vectors of nothing and of a blank
+def _fields(where: str, line: bytes, size: int) -> tuple[str, list[bytes]]:
+    """The word of a line, and its numbers, not read yet."""
+    if len(line) > _LONGEST_LINE:
+        raise UserError(
+            f"{where}: longer than {_LONGEST_LINE} bytes; expected a word and {size} "
+            f"numbers: give {_WANTED}"
+        )
     if b"\0" in line:
         raise UserError(f"{where}: binary, as word2vec's and fastText's .bin: give {_WANTED}")
+    first, *numbers = line.rsplit(None, size)
+    if len(numbers) == size - 1 and line[:1].isspace():
+        # glove.840B has vectors of nothing and of a blank
+        first, numbers = b"", [first, *numbers]
     try:
-        word = fields[0].decode("utf-8")
+        word = first.decode("utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{where}: not UTF-8; save the word vectors as UTF-8 text") from None
-    numbers = fields[1:]
     if len(numbers) != size:
         if "," in word or ";" in word:
             raise UserError(
@@ -115,32 +102,28 @@ def _read_line(
             )
         raise _wrong_size(where, size, len(numbers))
     # One number too many reads as a word with a number at its end: tell the two apart.
-    rest = fields[0].split()[1:]
-    if rest and all(map(_is_number, rest)):
+    rest = first.split()[1:]
+    if rest and None not in map(_number, rest):
         raise _wrong_size(where, size, len(rest) + size)
-    index = vocabulary.ids.get(word)
-    if index is None or index == PADDING_ID or result.found[index]:
-        return word
-    for field in numbers:
-        if not _is_number(field) or not math.isfinite(float(field)):
+    return word, numbers
+
+
+def _floats(where: str, fields: list[bytes]) -> Float[np.ndarray, "size"]:
+    numbers = [_number(field) for field in fields]
+    for field, number in zip(fields, numbers, strict=True):
+        if number is None or not abs(number) <= _LARGEST:
             raise UserError(
-                f"{where}: {field[:40].decode(errors='replace')!r} is not a finite number; "
-                f"expected a word and {size} numbers: repair the line or remove it"
+                f"{where}: {field[:40].decode(errors='replace')!r} is not a finite number of "
+                f"float32; expected a word and {len(fields)} numbers: repair the line or remove it"
             )
-    with np.errstate(over="ignore"):
-        result.vectors[index] = [float(field) for field in numbers]
-    if not np.isfinite(result.vectors[index]).all():
-        raise UserError(f"{where}: a number is too large for float32; repair the line or remove it")
-    result.found[index] = True
-    return word
+    return np.array(numbers, np.float32)
 
 
-def _is_number(field: bytes) -> bool:
+def _number(field: bytes) -> float | None:
     try:
-        float(field)
+        return float(field)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _wrong_size(where: str, size: int, found: int) -> UserError:

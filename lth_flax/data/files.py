@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import json
 import lzma
-import os
 import re
 import stat
 import zipfile
@@ -54,13 +53,12 @@ def open_unpacked(path: str | Path, wanted: str) -> Iterator[IO[bytes]]:
     """The bytes of a file; of a packed one (gz, bz2, xz, zip) those of the file in it.
 
     Args:
-      path: `~` is the home directory.
       wanted: what should be given instead, such as "a CSV file as --data_file".
 
     Raises:
       UserError: it cannot be read, is damaged, or is of a known other kind.
     """
-    path = Path(os.path.expanduser(path))
+    path = Path(path)
     try:
         # A pipe may never end, and a device has no end.
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():

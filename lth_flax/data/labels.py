@@ -1,6 +1,5 @@
 """The classes of a file: its distinct labels, each in one spelling."""
 
-import math
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -113,10 +112,7 @@ def _times(count: int) -> str:
 
 
 def _sorted_names(names: Counter[str]) -> list[str]:
-    try:
-        numbers = {name: float(name) for name in names}
-    except ValueError:
-        return sorted(names)
-    if not all(map(math.isfinite, numbers.values())):
+    numbers = {name: reading(name) for name in names}
+    if not all(isinstance(number, Decimal) for number in numbers.values()):
         return sorted(names)
     return sorted(names, key=lambda name: (numbers[name], name))

@@ -61,7 +61,7 @@ class Source:
             ),
             (
                 labels.shape == (len(texts),)
-                and labels.dtype.kind in "iu"
+                and labels.dtype.kind in "biu"
                 and np.isin(labels, np.arange(len(names))).all(),
                 f"as label of each text a whole number from 0 to {len(names) - 1}",
             ),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from lth_flax.config import Config, settings_of
+from lth_flax.config import Config, home_expanded, settings_of
 from lth_flax.data import imdb
 from lth_flax.data.cleaning import clean_text
 from lth_flax.data.source import Source, official_splits
@@ -46,7 +46,7 @@ def read_tfds(config: Config, *, prepare: Callable[[Path], None] | None = None) 
     import tensorflow_datasets as tfds
 
     name = config.dataset
-    data_dir = Path(os.path.expanduser(config.data_dir or tfds.core.constants.DATA_DIR))
+    data_dir = Path(config.data_dir or home_expanded(tfds.core.constants.DATA_DIR))
     folder = _folder(name, data_dir)
     if folder is None and prepare is not None:
         prepare(data_dir)

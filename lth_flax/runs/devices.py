@@ -1,15 +1,18 @@
 """From flags to the devices: backend, engine, and what provenance says of the machine."""
 
+import errno
 import math
 import os
 import platform as host
+import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from lth_flax.config import Config
+from lth_flax.config import Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.numerics import pin_process
 from lth_flax.pruning.masks import full_mask
@@ -41,20 +44,35 @@ def configure_jax(config: Config, rows: int) -> str:
     prepare_cpu(max(1, min(cores_here(), rows)))
     pin_process()
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
-    if config.cache_dir:
-        directory = os.path.expanduser(config.cache_dir)
-        try:
-            os.makedirs(directory, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"--cache_dir={config.cache_dir} cannot be made ({error.strerror}): "
-                "give another, or an empty one for no cache"
-            ) from None
+    if directory := _cache_directory(config):
         jax.config.update("jax_compilation_cache_dir", directory)
         # Without the cache a run is as good, only later: no reason for warnings.
         warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return platforms.start(config.platform)
+
+
+def _cache_directory(config: Config) -> str | None:
+    """Where compiled programs are kept, if anywhere: nobody asked for the default.
+
+    Raises:
+      UserError: another was asked for, and cannot be used.
+    """
+    if not config.cache_dir:
+        return None
+    directory = os.path.expanduser(config.cache_dir)
+    try:
+        if directory.startswith("~"):
+            raise OSError(errno.ENOENT, "no home directory is known here")
+        os.makedirs(directory, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            return directory
+    except OSError as error:
+        reason = f"--cache_dir={config.cache_dir} cannot be used ({error.strerror})"
+    if config.cache_dir != settings_of()["cache_dir"].default:
+        raise UserError(f"{reason}: give another, or an empty one for no cache")
+    print(f"note: {reason}: compiled programs are not kept", file=sys.stderr)
+    return None
 
 
 def make_engine(

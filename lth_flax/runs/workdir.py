@@ -14,7 +14,7 @@ except ImportError:  # not on Windows: there, one writer is the user's to see to
 
 from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.files import is_temporary, make_directory, write_text_atomic
+from lth_flax.files import is_stranger, make_directory, write_text_atomic
 from lth_flax.flagfile import FLAGS_FILE, MACHINE_FLAGS, differences, lines_by_name
 from lth_flax.identity import PARTS, Identity, is_identity, what_differs
 from lth_flax.runs.results import Method
@@ -44,7 +44,7 @@ def open_work_dir(
         if directory.exists() and not directory.is_dir():
             raise UserError(f"--work_dir={path} is a file: give a directory")
         there = directory.iterdir() if directory.is_dir() else ()
-        if not file.exists() and not all(map(is_temporary, there)):
+        if not file.exists() and not all(map(is_stranger, there)):
             raise UserError(
                 f"--work_dir={path} is not empty and holds no {FLAGS_FILE}: "
                 "give a new directory, or one that a run was started in"

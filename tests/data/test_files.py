@@ -143,12 +143,6 @@ def test_wrong_encodings(tmp_path, content, encoding, parts):
     assert all(part in message for part in parts), message
 
 
-def test_the_home_directory(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "data.csv").write_text(TEXT, encoding="utf-8")
-    assert read_text("~/data.csv", wanted=WANTED) == TEXT
-
-
 @pytest.mark.parametrize("name", ["missing.csv", "."])
 def test_unreadable(tmp_path, name):
     with pytest.raises(UserError, match="cannot read"):

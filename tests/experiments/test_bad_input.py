@@ -279,6 +279,18 @@ def test_where_and_how_a_run_works_may_change(place):
     assert snapshot(place) == before
 
 
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "log.txt", "lost+found", "Thumbs.db", "nohup.out", "run.log", ".nfs01"]
+)
+def test_what_others_leave_in_a_work_directory_does_no_harm(place, name):
+    (place / "run").mkdir()
+    make = Path.mkdir if name == "lost+found" else Path.touch
+    make(place / "run" / name)
+    assert open_work_dir("run", COMMAND, config_of()) == Path("run")
+    assert {path.name for path in (place / "run").iterdir()} == {name, "flags.txt"}
+    assert open_work_dir("run", COMMAND, config_of()) == Path("run")
+
+
 def test_a_work_directory_of_another_command(refuse):
     open_work_dir("run", "lth_flax.experiments.retrain_ticket", config_of())
     refuse(["--work_dir=run"], "run", "retrain_ticket", "another directory")
