@@ -140,7 +140,6 @@ def _flags(settings: Mapping[str, Setting], defaults: Mapping[str, Any]) -> flag
     for other, name in ALIASES.items():
         flags.DEFINE_alias(other, name, flag_values=found)
     return found
-<<<<<<< HEAD
 
 
 def _check_directory() -> None:
@@ -151,35 +150,3 @@ def _check_directory() -> None:
         raise UserError(
             f"the current directory is gone ({error.strerror}): go to one that is there"
         ) from None
-
-
-def _check_flagfiles(arguments: Sequence[str]) -> None:
-    """Flagfiles of the command line are plain text: of a pipe absl would wait for the end."""
-    for number, argument in enumerate(arguments):
-        name, equals, path = argument.lstrip("-").partition("=")
-        if name != "flagfile" or not argument.startswith("-"):
-            continue
-        if not equals:
-            path = arguments[number + 1] if number + 1 < len(arguments) else ""
-        try:
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_FLAGFILE_BYTES:
-                raise UserError(
-                    f"--flagfile={path} is no plain file of flags: give one, a flag per line"
-                )
-            content = Path(path).read_bytes()
-            content.decode("utf-8")
-        except UserError:
-            raise
-        except (OSError, ValueError) as error:
-            if isinstance(error, UnicodeDecodeError):
-                line = content[: error.start].count(b"\n") + 1
-                raise UserError(
-                    f"{path}, line {line}: not UTF-8; save the flagfile as UTF-8 text"
-                ) from None
-            reason = getattr(error, "strerror", None) or str(error)
-            raise UserError(
-                f"cannot read flagfile {path}: {reason}; give a file with a flag per line"
-            ) from None
-=======
->>>>>>> main

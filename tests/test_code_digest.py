@@ -148,7 +148,10 @@ def test_code_is_all_that_training_imports_and_no_page(plain):
     assert not parts & {"analysis", "benchmarks", "tickets", "identity"}
     for folder in ("models", "pruning", "training"):
         # What diagnostics say of a mask stands in records and changes none.
-        files = {path.stem for path in (PACKAGE / folder).glob("*.py")} - {"__init__", "diagnostics"}
+        files = {path.stem for path in (PACKAGE / folder).glob("*.py")} - {
+            "__init__",
+            "diagnostics",
+        }
         assert {f"lth_flax.{folder}.{name}" for name in files} <= plain.keys()
 
 
