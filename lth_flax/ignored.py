@@ -8,7 +8,14 @@ from lth_flax.errors import UserError
 
 _TICKETS = ("arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask")
 _RETRAINING = ("retraining", "retrain_epochs", "retrain_lr_factor")
-_MASKS = ("levels", "rounds", "prune_rate", "schedule", "scope", "criterion")
+_MASKS = (
+    "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "structure", "unit_norm",
+)  # fmt: skip
+
+
+def _all_but(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in settings_of() if name not in names)
+
 
 UNUSED: Mapping[str, tuple[str, ...]] = {
     "winning_ticket": (*_RETRAINING, "ticket"),
@@ -16,6 +23,9 @@ UNUSED: Mapping[str, tuple[str, ...]] = {
     "post_prune_training": ("schedule", *_TICKETS, "ticket"),
     # A ticket has its mask, masks stay, and training starts at its beginning.
     "retrain_ticket": (*_MASKS, "arms", "dense_only", "rewind_epoch", "keep_mask", *_RETRAINING),
+    # A ticket says how its network is made and its texts are read.
+    "export": _all_but("ticket", "platform"),
+    "predict": _all_but("ticket", "platform", "data_file", "text_column", "separator", "encoding"),
 }
 """Settings that mean nothing to a command. A flagfile may hold them at their defaults."""
 
@@ -50,6 +60,7 @@ _NAMED = Need("a named --optimizer: a function has its own", _named_optimizer)
 
 NEEDS: Mapping[str, Need] = {
     "prune_rate": Need("--rounds", lambda config: config.rounds is not None),
+    "unit_norm": Need("--structure", lambda config: bool(config.structure)),
     "reinit_draws": Need("reinit among --arms", _has_reinit),
     "keep": Need("--max_length: no text is cut", lambda config: config.max_length > 0),
     "dropout_between_layers": Need("--dropout and two --num_layers", _drops_between_layers),

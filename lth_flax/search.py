@@ -50,6 +50,8 @@ def find_tickets(
     score: str | Callable[..., Any] = "magnitude",
     scope: str = "global",
     rewind: float | str = 0,
+    structure: str | Sequence[str] | None = None,
+    unit_norm: float = 1.0,
     prunable: Callable[..., bool] | None = None,
     margin: float = 0.5,
     alpha: float = 0.05,
@@ -66,6 +68,10 @@ def find_tickets(
       score: a name (`lth_flax.pruning.scores.SCORES`), or a function like those.
       scope: "global" ranks all prunable weights together, "tensor" each tensor alone.
       rewind: tickets start from the dense network after so many epochs, or a share: "5%".
+      structure: "units" prunes whole units, "features" those of the word vectors, a pair of
+        both names both; levels are shares of these. The task has to say what its units are
+        (`ModelInfo.units`). Default: single weights.
+      unit_norm: p of a unit's score, the p-norm of its weights' scores; 1 is their sum.
       prunable: (path, leaf) -> whether a parameter may be pruned; default: kernels.
       margin: of equivalence, in points (of the metric's own unit, where that is no share).
       alpha: level of the tests.
@@ -94,6 +100,8 @@ def find_tickets(
         schedule=schedule,
         scope=scope,
         criterion=score,  # type: ignore[arg-type]
+        structure=structure or (),  # type: ignore[arg-type]
+        unit_norm=unit_norm,
         rewind_epoch=str(rewind),
         margin=margin,
         alpha=alpha,

@@ -44,7 +44,9 @@ ALLOWED = {
         "types", "errors", "randomness", "numerics", "compat", "quiet", "files", "orbax_arrays",
         "storage", "records", "pruning", "data.batches",
     },
-    "tickets": {"errors", "types", "files", "orbax_arrays", "storage"},
+    "tickets": {
+        "errors", "types", "files", "orbax_arrays", "storage", "data", "models", "pruning",
+    },
     "analysis": {
         "config", "errors", "files", "flagfile", "identity", "records", "predictions", "parts",
         "streams", "jax_import",
@@ -84,6 +86,9 @@ KEEPERS = {
     "tensorflow_datasets": ("data",),
     "tqdm": ("data", "runs", "benchmarks"),
     "torch": ("benchmarks",),
+    "safetensors": ("tickets", "benchmarks"),
+    "onnx": ("tickets",),
+    "onnxruntime": (),
     "tensorboardX": ("runs.log",),
     "ray": ("experiments.sweep_ray",),
     "tensorflow": (),
@@ -115,9 +120,8 @@ def imports(source):
 
 
 def part_of(module):
-    """The part that a module belongs to; `ticket_*` modules are inside of `tickets`."""
-    top = module.partition(".")[0]
-    return "tickets" if top.startswith("ticket") else top
+    """The part that a module belongs to."""
+    return module.partition(".")[0]
 
 
 def within(name, part):

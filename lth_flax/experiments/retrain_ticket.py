@@ -45,8 +45,8 @@ from lth_flax.text_tasks import (
     text_task,
     word_vectors,
 )
-from lth_flax.ticket_metadata import METADATA_FILE, read_metadata
 from lth_flax.tickets import Ticket, load_ticket
+from lth_flax.tickets.metadata import METADATA_FILE, read_metadata
 from lth_flax.training.table import Replicate, Start
 from lth_flax.types import Mask
 

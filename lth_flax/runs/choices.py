@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -13,7 +14,9 @@ from lth_flax.errors import UserError
 from lth_flax.numerics import pinned
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level, Schedule, next_mask
+from lth_flax.pruning.scores import random as random_scores
 from lth_flax.pruning.select import Scope
+from lth_flax.pruning.units import on_units, unit_scores, units_of
 from lth_flax.randomness import key
 from lth_flax.runs.platforms import host_device
 from lth_flax.types import Mask, Params
@@ -98,18 +101,24 @@ def draws_of(arms: Sequence[Arm]) -> dict[str, int]:
 
 @pinned()
 def pruned(config: Config, family: Family, trained: Params, mask: Mask, level: Level) -> Mask:
-    """Scores the trained weights and prunes to the level, on the CPU (host arrays)."""
+    """Scores the trained weights, or whole units, and prunes to the level, on the CPU."""
+    groups, score = family.groups, settings_of()["criterion"].function(config.criterion)
+    # One number per unit: a sum over its weights would tell wide layers from narrow ones.
+    per_unit = bool(groups) and score is random_scores
     with jax.default_device(host_device()):
-        scores = settings_of()["criterion"].function(config.criterion)(
-            trained,
+        scores = score(
+            units_of(mask, groups) if per_unit else trained,
             initial_params=family.initial_params,
             key=key(family.seed, "random scores"),  # one draw for all levels: they nest
         )
-        found = next_mask(
+        if groups and not per_unit:
+            scores = unit_scores(scores, groups, norm=config.unit_norm)
+        to_level = partial(
+            next_mask,
             scores,
-            mask,
-            level,
+            level=level,
             scope=cast(Scope, config.scope),
             schedule=cast(Schedule, config.schedule),
         )
+        found = on_units(mask, groups, to_level)
     return jax.tree_util.tree_map(np.asarray, found)
