@@ -7,7 +7,7 @@ Arms that say what of a ticket matters (`signs` to `trained_signs`) change the w
 mask may prune and nothing else: biases and word vectors are those of the ticket.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -95,6 +95,14 @@ def random(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mas
     return seed.initial_params, on_units(mask, seed.groups, drawn)
 
 
+def frozen(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+    """The ticket, its pruned weights frozen at their initial values in place of zero (1905.01067).
+
+    Whoever trains it does not put the mask on; see `FROZEN`.
+    """
+    return ticket(seed, mask, level, draw)
+
+
 def signs(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """Fresh magnitudes with the original signs (Zhou et al., arXiv 1905.01067)."""
     del level
@@ -143,11 +151,7 @@ def permuted_mask(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Para
       UserError: the model does not say what its units are.
     """
     del level
-    if getattr(seed.model, "units", None) is None:
-        raise UserError(
-            "the arm permuted_mask needs to know the units of the network: expected "
-            "Task(model=ModelInfo(units=...)); leave the arm out where there are none"
-        )
+    check_arms(["permuted_mask"], seed.model)
     groups = seed.model.units(seed.initial_params)
     matching = match_units(seed.dense(None), seed.dense(draw), groups)
     return seed.initialize(draw), permute_mask(mask, groups, matching)
@@ -174,6 +178,7 @@ ARMS: dict[str, Arm] = {
     "reinit": reinit,
     "shuffled": shuffled,
     "random": random,
+    "frozen": frozen,
     "signs": signs,
     "constant": constant,
     "reshuffled": reshuffled,
@@ -184,5 +189,18 @@ ARMS: dict[str, Arm] = {
 FRESH = frozenset({"reinit", "permuted_mask"})
 """Arms that start from a fresh initialization, and so at step 0 wherever the others rewind to."""
 
+FROZEN = frozenset({"frozen"})
+"""Arms whose pruned weights keep the values that they start with, and are not trained."""
+
 MATCHED = frozenset({"permuted_mask"})
 """Arms that need the dense network of a fresh initialization trained."""
+
+
+def check_arms(names: Iterable[str], model: Any) -> None:
+    """Raises `UserError` for an arm that asks of a network what its model does not say."""
+    for name in MATCHED.intersection(names):
+        if getattr(model, "units", None) is None:
+            raise UserError(
+                f"the arm {name} needs to know the units of the network: expected "
+                "Task(model=ModelInfo(units=...)); leave the arm out where there are none"
+            )

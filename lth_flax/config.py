@@ -228,30 +228,29 @@ def _bool(value: Any) -> bool:
         value = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}.get(
             value.lower()
         )
-    return _fail_unless(isinstance(value, bool), value)
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
 def _int(value: Any) -> int:
-    _fail_unless(not isinstance(value, bool), None)
+    if isinstance(value, bool):
+        raise ValueError
     return int(value) if isinstance(value, str) else operator.index(value)
 
 
 def _float(value: Any) -> float:
-    _fail_unless(not isinstance(value, bool), None)
-    number = float(value)
-    return _fail_unless(math.isfinite(number), number)
+    if isinstance(value, bool) or not math.isfinite(float(value)):
+        raise ValueError
+    return float(value)
 
 
 def _str(value: Any) -> str:
     text = os.fspath(value)
     text.encode("utf-8")  # raises for bytes of a command line that are not UTF-8
-    return _fail_unless("\0" not in text and text.splitlines() in ([text], []), text)
-
-
-def _fail_unless(fits: bool, value: Any) -> Any:
-    if not fits:
+    if "\0" in text or text.splitlines() not in ([text], []):
         raise ValueError
-    return value
+    return text
 
 
 def _setting(default: Any, help: str, *, role: Role | None = None, **details: Any) -> Any:
@@ -488,6 +487,62 @@ class Pruning:
 
 
 @dataclasses.dataclass(frozen=True)
+class MaskSearch:
+    """Masks from elsewhere than the end of training."""
+
+    mask_from: str = _setting(
+        "end",
+        "Which weights are scored for a mask: initialization, those of the end of training, or of "
+        "a point of it: after so many epochs (0.5), or a share of training (5%).",
+    )
+    score_examples: int = _setting(
+        256,
+        "Training examples for scores that read data, classes in equal numbers.",
+        low=1,
+        high=LARGEST,
+    )
+    method: str | None = _setting(
+        None,
+        "Finds the mask during training: early_bird in the dense network's first epochs; gradual, "
+        "set and rigl change it all through the training of the ticket itself. In place of "
+        "--mask_from and --schedule.",
+        choices="lth_flax.runs.methods:METHODS",
+        open=True,
+    )
+    mask_every: int = _setting(
+        20, "Training steps between changes of the mask.", low=1, high=LARGEST
+    )
+    mask_start: float = _setting(
+        0.0, "Share of training before gradual pruning begins.", low=0, high=1
+    )
+    mask_end: float = _setting(0.75, "Share of training after which the mask stays.", low=0, high=1)
+    initial_sparsity: float = _setting(0.0, "That gradual pruning begins with.", low=0, high=1)
+    drop: float = _setting(
+        0.3, "Share of a tensor's weights that set and rigl exchange at a change.", low=0, high=1
+    )
+    distribution: str = _setting(
+        "erdos_renyi",
+        "How set and rigl share the weights among the tensors.",
+        choices="lth_flax.pruning.densities:DISTRIBUTIONS",
+    )
+    early_bird_distance: float = _setting(
+        0.1,
+        "Early-Bird has found a ticket when its mask is this close to the four before it; 1: as "
+        "far apart as random masks.",
+        low=0,
+        high=1,
+    )
+    early_bird_draws: int = _setting(
+        4, "Masks that Early-Bird draws in an epoch.", low=1, high=LARGEST
+    )
+    early_bird_start: str = _setting(
+        "initialization",
+        "Where an Early-Bird ticket starts: initialization, or emergence, on from its step.",
+        choices=("initialization", "emergence"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Retraining:
     """Training on after pruning, for post_prune_training."""
 
@@ -553,7 +608,17 @@ class SavedTicket:
 
 @dataclasses.dataclass(frozen=True)
 class Config(
-    Machine, Seeds, Data, Model, Training, Pruning, Retraining, Protocol, Answers, SavedTicket
+    Machine,
+    Seeds,
+    Data,
+    Model,
+    Training,
+    Pruning,
+    MaskSearch,
+    Retraining,
+    Protocol,
+    Answers,
+    SavedTicket,
 ):
     """All settings of an experiment, checked one by one when it is made.
 
@@ -670,6 +735,45 @@ class Sweep:
 @dataclasses.dataclass(frozen=True)
 class SweepConfig(Config, Sweep):
     """The settings of an experiment, and those of a sweep over it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Which ways to a mask are compared."""
+
+    methods: tuple[str, ...] = _setting(
+        ("ticket", "random", "magnitude_init", "snip", "grasp", "synflow", "jacobian",
+         "early_bird", "gradual", "set", "rigl"),
+        "Compared with each other; tests are of the first against each of the others.",
+        choices="lth_flax.runs.methods:WAYS",
+    )  # fmt: skip
+    equal_cost: bool = _setting(
+        True,
+        "Train dense and random networks too for as many steps as the whole search of a ticket.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig(Config, Comparison):
+    """The settings of an experiment, and which methods it compares."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stability:
+    """How stable training is to its noise, for connectivity."""
+
+    rewind_points: tuple[str, ...] = _setting(
+        ("0", "1%", "5%", "20%", "50%"),
+        "Where the copies part: each so many epochs (0.5), or a share of training (5%).",
+    )
+    line_points: int = _setting(
+        11, "Networks on the line between two, ends included.", low=3, high=1000
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class StabilityConfig(Config, Stability):
+    """The settings of an experiment, and those of `connectivity`."""
 
 
 ALIASES = {"score": "criterion"}

@@ -7,14 +7,37 @@ its name, and its directory after that.
 
 import contextlib
 import errno
+import io
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from lth_flax.errors import UserError
+
+
+@contextlib.contextmanager
+def open_plain(path: str | os.PathLike[str], wanted: str) -> Iterator[io.BufferedReader]:
+    """The bytes of a plain file: a pipe may never end, and a device has no end.
+
+    Args:
+      wanted: what should be given instead, in complaints.
+
+    Raises:
+      UserError: it is none, or cannot be opened or read.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
+            raise UserError(f"{os.fspath(path)} is not a plain file: give {wanted}")
+        with open(path, "rb") as file:
+            yield file
+    except OSError as error:
+        raise UserError(
+            f"cannot read {os.fspath(path)} ({error.strerror or error}): give {wanted}"
+        ) from None
 
 
 def write_text_atomic(path: str | os.PathLike[str], text: str) -> None:

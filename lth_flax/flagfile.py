@@ -1,12 +1,11 @@
 """Files of flags, one a line: those that are given, and the `flags.txt` of a run."""
 
 import codecs
-import os
-import stat
 from collections.abc import Collection, Mapping, Sequence
 
 from lth_flax.config import home_expanded, names_of
 from lth_flax.errors import UserError
+from lth_flax.files import open_plain
 
 MOST_FLAGFILE_BYTES = 1 << 20
 
@@ -83,27 +82,15 @@ def with_flagfiles(arguments: Sequence[str], *, inside: tuple[str, ...] = ()) ->
 
 
 def _read_flagfile(path: str) -> str:
-    content = b""
+    with open_plain(path, "a flagfile, with a flag per line") as file:
+        content = file.read(MOST_FLAGFILE_BYTES + 1)
+    if len(content) > MOST_FLAGFILE_BYTES:
+        raise UserError(f"{path} is no flagfile: expected at most {MOST_FLAGFILE_BYTES} bytes")
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        status = os.stat(path)
-        # Of a pipe one would wait for the end.
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_FLAGFILE_BYTES:
-            raise UserError(
-                f"--flagfile={path} is no plain file of flags: give one, a flag per line"
-            )
-        with open(path, "rb") as file:
-            content = file.read()
-        is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
-    except UserError:
-        raise
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(
             f"{path}, line {line}: not UTF-8; save the flagfile as UTF-8 text"
-        ) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"cannot read flagfile {path}: {reason}; give a file with a flag per line"
         ) from None

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import importlib.metadata
 import os
-import stat
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, TypeGuard
@@ -17,6 +16,7 @@ from typing import Any, TypeGuard
 from lth_flax import numerics
 from lth_flax.code_digest import function_digest, module_digests
 from lth_flax.errors import UserError
+from lth_flax.files import open_plain
 
 Identity = Mapping[str, Mapping[str, str]]
 """Part -> name -> digest or value. The parts are `PARTS`; one that is not there is not compared."""
@@ -43,17 +43,10 @@ def file_digest(path: str | os.PathLike[str]) -> str:
     """sha256 of a file, hexadecimal.
 
     Raises:
-      UserError: it cannot be read, or is no plain file: a pipe may never end.
+      UserError: it cannot be read.
     """
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
-            raise UserError(f"{os.fspath(path)} is not a plain file: give a file")
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(
-            f"cannot read {os.fspath(path)} ({error.strerror or error}): give a file"
-        ) from None
+    with open_plain(path, "a file") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def identity_of(

@@ -8,6 +8,11 @@ from lth_flax.errors import UserError
 
 _TICKETS = ("arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask")
 _RETRAINING = ("retraining", "retrain_epochs", "retrain_lr_factor")
+_ANSWERS = ("margin", "alpha", "report", "plan")
+_METHODS = (
+    "method", "mask_every", "mask_start", "mask_end", "initial_sparsity", "drop", "distribution",
+    "early_bird_distance", "early_bird_draws", "early_bird_start",
+)  # fmt: skip
 _MASKS = (
     "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "structure", "unit_norm",
 )  # fmt: skip
@@ -19,14 +24,28 @@ def _all_but(*names: str) -> tuple[str, ...]:
 
 UNUSED: Mapping[str, tuple[str, ...]] = {
     "winning_ticket": (*_RETRAINING, "ticket"),
-    "prune_after_training": ("schedule", *_TICKETS, *_RETRAINING, "ticket"),
-    "post_prune_training": ("schedule", *_TICKETS, "ticket"),
+    "prune_after_training": (
+        "schedule", "mask_from", *_METHODS, *_TICKETS, *_RETRAINING, "ticket",
+    ),
+    "post_prune_training": ("schedule", "mask_from", *_METHODS, *_TICKETS, "ticket"),
+    # Networks are dense; barriers are numbers, and nothing is compared with a margin.
+    "connectivity": (
+        *_MASKS, "mask_from", "score_examples", *_METHODS, *_TICKETS, *_RETRAINING, *_ANSWERS,
+        "ticket",
+    ),
+    # Each of its methods has its own.
+    "compare_methods": (
+        "schedule", "mask_from", "method", "criterion", *_TICKETS, *_RETRAINING, "ticket",
+    ),
     # A ticket has its mask, masks stay, and training starts at its beginning.
-    "retrain_ticket": (*_MASKS, "arms", "dense_only", "rewind_epoch", "keep_mask", *_RETRAINING),
+    "retrain_ticket": (
+        *_MASKS, "mask_from", "score_examples", *_METHODS, "arms", "dense_only", "rewind_epoch",
+        "keep_mask", *_RETRAINING,
+    ),
     # A ticket says how its network is made and its texts are read.
     "export": _all_but("ticket", "platform"),
     "predict": _all_but("ticket", "platform", "data_file", "text_column", "separator", "encoding"),
-}
+}  # fmt: skip
 """Settings that mean nothing to a command. A flagfile may hold them at their defaults."""
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -56,6 +75,15 @@ def _drops_between_layers(config: Config) -> bool:
     return config.dropout > 0 and max(config.num_layers) > 1
 
 
+def _method(*names: str) -> Need:
+    """One of these methods finds a mask."""
+
+    def holds(config: Config) -> bool:
+        return not {config.method, *getattr(config, "methods", ())}.isdisjoint(names)
+
+    return Need(f"--method={' or '.join(names)}", holds)
+
+
 _NAMED = Need("a named --optimizer: a function has its own", _named_optimizer)
 
 NEEDS: Mapping[str, Need] = {
@@ -67,6 +95,19 @@ NEEDS: Mapping[str, Need] = {
     "clip_norm": _NAMED,
     "momentum": _NAMED,
     "weight_decay": _NAMED,
+    "scope": Need(
+        "another --method: set and rigl share weights among tensors by --distribution",
+        lambda config: config.method not in ("set", "rigl"),
+    ),
+    "mask_every": _method("gradual", "set", "rigl"),
+    "mask_end": _method("gradual", "set", "rigl"),
+    "mask_start": _method("gradual"),
+    "initial_sparsity": _method("gradual"),
+    "drop": _method("set", "rigl"),
+    "distribution": _method("set", "rigl"),
+    "early_bird_distance": _method("early_bird"),
+    "early_bird_draws": _method("early_bird"),
+    "early_bird_start": _method("early_bird"),
 }
 
 

@@ -15,6 +15,8 @@ PURPOSES = (
     "random scores",
     "reinitialization",
     "reshuffled values",
+    "score examples",
+    "changing mask",
 )
 """Append only: a purpose's position is part of every draw that was ever recorded."""
 

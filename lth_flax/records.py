@@ -130,6 +130,7 @@ def _write_float(value: Any) -> str:
 
 
 _TEXT = _kind("text without control characters", _parse_text, str)
+_TEXT_OR_NONE = _kind("text without control characters", _parse_text, str, optional=True)
 _COUNT = _kind("a whole number from 0", _parse_count, _format_count)
 _COUNT_OR_NONE = _kind("a whole number from 0", _parse_count, _format_count, optional=True)
 _SHARE = _kind("a number from 0 to 1", _parse_share, _write_float)
@@ -210,6 +211,11 @@ class Record:
     `test_drawn` says whether every seed draws its own test split: intervals depend on both.
     `metrics` are those of the task, `primary` the one that networks are compared by. What
     only classifiers have (accuracies, shares of classes) is None, or empty, for others.
+    `method` is what found the mask. `train_steps` are those of its own training, and
+    `dense_steps` is what both cost together where pruned weights cost nothing: each step counts
+    as the share of the weights of kernels that were in use. `search` is what a method says of
+    how it found the mask, and stands where `density` does; so do `diagnostics`, which are what
+    the model says of the trained network under its mask, by "what/where".
     Records of the first edition end at `diverged_epoch`, and are read as they are.
     """
 
@@ -248,6 +254,13 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict, metadata={**_METRICS, "since": 2})
     primary: str = field(default="accuracy", metadata={**_TEXT, "since": 2})
     higher_is_better: bool = field(default=True, metadata={**_BOOL, "since": 2})
+    method: str | None = field(default=None, metadata={**_TEXT_OR_NONE, "since": 2})
+    train_steps: int | None = field(default=None, metadata={**_COUNT_OR_NONE, "since": 2})
+    dense_steps: float | None = field(default=None, metadata={**_FLOAT_OR_NONE, "since": 2})
+    search: Mapping[str, Any] = field(default_factory=dict, metadata={**_SETTINGS, "since": 2})
+    diagnostics: Mapping[str, float] = field(
+        default_factory=dict, metadata={**_METRICS, "since": 2}
+    )
 
     @property
     def score(self) -> float:

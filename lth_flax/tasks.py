@@ -34,6 +34,7 @@ class ModelInfo:
     linearized: params, none negative -> the output of a linear network of these weights, which
       reads ones: a sum over paths.
     jacobian: (params, batch, key) -> how much of a state one step passes on.
+    diagnostics: (params, mask) -> numbers for records, named "what/where".
     """
 
     settings: Mapping[str, Any]
@@ -45,6 +46,7 @@ class ModelInfo:
     tempered: Callable[[Params, float], Params] | None = None
     linearized: Callable[[Params], Array] | None = None
     jacobian: Callable[[Params, Batch, Array], Array] | None = None
+    diagnostics: Callable[[Params, Mask], Mapping[str, float]] | None = None
 
 
 @dataclass(frozen=True)

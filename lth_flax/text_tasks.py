@@ -22,6 +22,7 @@ from lth_flax.models import knowledge
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.models.units import units
 from lth_flax.pruning.connectivity import is_connected
+from lth_flax.pruning.diagnostics import diagnostics
 from lth_flax.runs.choices import seed_block
 from lth_flax.runs.grid import shapes
 from lth_flax.runs.setup import Setup, build
@@ -96,6 +97,7 @@ def text_task(
             tempered=knowledge.tempered,
             linearized=knowledge.linearized,
             jacobian=partial(knowledge.squared_jacobian, readout=config.readout),
+            diagnostics=diagnostics,
         ),
         name="text_classification",
         start=start if vectors else None,

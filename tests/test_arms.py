@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from host_path import pruned
 
 from lth_flax.arms import ARMS, Family
 from lth_flax.config import Config
@@ -14,7 +15,6 @@ from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.models.units import units
 from lth_flax.pruning.levels import from_rate, from_sparsities
 from lth_flax.pruning.masks import full_mask
-from lth_flax.runs.choices import pruned
 from lth_flax.tasks import ModelInfo
 
 LEVELS = from_sparsities([0.0, 0.2, 0.5, 0.9])

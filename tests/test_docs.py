@@ -11,6 +11,7 @@ from made_tickets import make_ticket
 
 from lth_flax.arms import ARMS
 from lth_flax.pruning.scores import SCORES
+from lth_flax.runs.methods import METHODS
 from lth_flax.tickets import save_ticket
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,13 +100,15 @@ def test_the_notebook_goes_from_data_to_a_verdict_and_a_prediction(tmp_path):
 
 def test_scores_in_a_script_keep_the_share_that_was_asked_for(capsys):
     text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    exec(compile(program, "methods", "exec"), {})
+    scores, rigl = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(scores, "methods", "exec"), {})
     assert capsys.readouterr().out == "0.75 0.75\n"
+    exec(compile(rigl, "methods", "exec"), {})
+    assert capsys.readouterr().out == "0.75\n"
 
 
 def test_every_score_and_arm_is_in_the_table_of_methods():
     text = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
     assert rows >= {name for name in SCORES if not name.startswith("inverted_")}
-    assert rows >= set(ARMS)
+    assert rows >= {*ARMS, *METHODS}

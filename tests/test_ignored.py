@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from lth_flax import cli
-from lth_flax.config import Config, SweepConfig, settings_of
+from lth_flax.config import CompareConfig, Config, StabilityConfig, SweepConfig, settings_of
 from lth_flax.errors import UserError
 from lth_flax.ignored import DEFAULTS, NEEDS, UNUSED, notes, refuse_ignored
 from lth_flax.runs.choices import chosen_arms
 from lth_flax.training.optimizers import keep_pruned
 
 ROOT = Path(__file__).resolve().parents[1]
+KINDS = {"connectivity": StabilityConfig, "compare_methods": CompareConfig, "sweep": SweepConfig}
+"""Commands with settings of their own."""
 OPTIMIZER = "lth_flax.training.optimizers:keep_pruned"
 
 ALONE = [
@@ -28,6 +30,16 @@ ALONE = [
     (f"--clip_norm=0.5 --optimizer={OPTIMIZER}", "--optimizer=adam"),
     (f"--momentum=0.5 --optimizer={OPTIMIZER}", "--optimizer=sgd"),
     (f"--weight_decay=0.5 --optimizer={OPTIMIZER}", "--optimizer=sgd"),
+    ("--scope=tensor --method=rigl", "--method=gradual"),
+    ("--mask_every=7", "--method=set"),
+    ("--mask_end=0.6", "--method=rigl"),
+    ("--mask_start=0.1", "--method=gradual"),
+    ("--initial_sparsity=0.1 --method=set", "--method=gradual"),
+    ("--drop=0.2 --method=gradual", "--method=set"),
+    ("--distribution=uniform", "--method=rigl"),
+    ("--early_bird_distance=0.2", "--method=early_bird"),
+    ("--early_bird_draws=2", "--method=early_bird"),
+    ("--early_bird_start=emergence --method=gradual", "--method=early_bird"),
 ]
 
 
@@ -83,13 +95,15 @@ def command_of(file):
     """Which command a flagfile of configs/ is for, by its name."""
     found = {"prune_after": "prune_after_training", "post_prune": "post_prune_training",
              "paper_figure1": "prune_after_training", "paper_figure2": "prune_after_training",
-             "paper_figure4": "post_prune_training"}  # fmt: skip
+             "paper_figure4": "post_prune_training", "connectivity": "connectivity",
+             "compare_methods": "compare_methods"}  # fmt: skip
     return next((name for part, name in found.items() if part in file.stem), "winning_ticket")
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.flags")), ids=lambda f: f.stem)
 def test_no_configuration_has_a_flag_that_is_ignored(file):
-    config = cli.parse(Config, [f"--flagfile={file}"], command_of(file))
+    command = command_of(file)
+    config = cli.parse(KINDS.get(command, Config), [f"--flagfile={file}"], command)
     if not config.dense_only:
         chosen_arms(config)
     assert notes(config) == []
@@ -101,8 +115,7 @@ RECORDED = sorted((ROOT / "experiments").glob("*/flags.txt"))
 @pytest.mark.parametrize("file", RECORDED, ids=lambda f: f.parent.name)
 def test_every_recorded_run_still_replays(file):
     command = re.match(r"# python -m lth_flax\.experiments\.(\w+)", file.read_text()).group(1)
-    kind = SweepConfig if command == "sweep" else Config
-    cli.parse(kind, [f"--flagfile={file}"], command)
+    cli.parse(KINDS.get(command, Config), [f"--flagfile={file}"], command)
 
 
 def test_what_is_no_mistake_is_noted():

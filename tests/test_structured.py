@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from host_path import pruned
 
 import lth_flax as lth
 from lth_flax.arms import ARMS, Family
@@ -18,7 +19,6 @@ from lth_flax.models.units import units as bilstm_units
 from lth_flax.pruning.levels import from_rate, from_sparsities
 from lth_flax.pruning.masks import full_mask
 from lth_flax.pruning.units import chosen_groups, expanded, units_of
-from lth_flax.runs.choices import pruned
 from lth_flax.tasks import ModelInfo
 from lth_flax.types import UnitGroup, UnitPart
 

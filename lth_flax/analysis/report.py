@@ -59,7 +59,10 @@ def write_report(
         )
     if is_identity(provenance.get("identity")):  # the file has it all, a page what stands for it
         provenance = {**provenance, "identity": digest(provenance["identity"])}
-    summary = summary_of(block, Options(margin_points=margin, alpha=alpha))
+    # Of several methods, the first that was named is compared with each other one.
+    treatment = str(settings.get("methods", Options.treatment)).partition(",")[0]
+    options = Options(margin_points=margin, alpha=alpha, treatment=treatment)
+    summary = summary_of(block, options)
     write_text_atomic(directory / "summary.json", summary_text(summary))
     if draw:
         _draw(directory, summary, settings, provenance, paper)

@@ -232,6 +232,7 @@ class Configuration:
     unfinished: str
     checkpoints: dict[str, Checkpoint]
     density: dict[str, Any]
+    diagnostics: list[dict[str, Any]]
     diverged: dict[str, Any]
     learning_curves: list[LearningCurve]
 
@@ -306,7 +307,11 @@ class Result:
 
 def to_json(result: Result) -> dict[str, Any]:
     """The plain dict of `summary.json`, lists in place of tuples."""
-    return json.loads(json.dumps(asdict(result), allow_nan=False))
+    found: dict[str, Any] = json.loads(json.dumps(asdict(result), allow_nan=False))
+    for one in found["configurations"]:
+        if not one["diagnostics"]:  # of older records: their summaries are without
+            del one["diagnostics"]
+    return found
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

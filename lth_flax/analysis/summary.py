@@ -27,6 +27,7 @@ from lth_flax.analysis.tables import (
     arm_table,
     collapsed,
     density_table,
+    diagnostics_table,
     diverged,
 )
 from lth_flax.errors import UserError
@@ -132,6 +133,7 @@ def _configuration(
         unfinished=note,
         checkpoints=checkpoints,
         density=density_table(scored),
+        diagnostics=diagnostics_table(scored),
         diverged=diverged(scored),
         learning_curves=curves_of(scored, curves),
     )

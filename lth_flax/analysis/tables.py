@@ -152,6 +152,21 @@ def density_table(records: Iterable[Record]) -> dict[str, Any]:
     return shown
 
 
+def diagnostics_table(records: Iterable[Record]) -> list[dict[str, Any]]:
+    """Per arm and level, what records say of masked networks: means over places and runs."""
+    found = []
+    for (arm, level), rows in cells_of(records).items():
+        values: dict[str, list[float]] = {}
+        for row in rows:
+            for name, value in row.diagnostics.items():
+                if np.isfinite(value):
+                    values.setdefault(name.partition("/")[0], []).append(value)
+        if values:
+            means = {name: float(np.mean(some)) for name, some in sorted(values.items())}
+            found.append({"arm": arm, "target_sparsity": level, "mean": means})
+    return found
+
+
 # What failed.
 
 

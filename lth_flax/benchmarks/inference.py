@@ -90,6 +90,7 @@ def in_torch(ticket: Ticket, given: dict[str, np.ndarray], *, compacted: bool) -
         exec((directory / "classifier.py").read_text(encoding="utf-8"), module)
         model = module["Classifier"]().eval()
         model.load_state_dict(load_file(directory / "weights.safetensors"), strict=True)
+    torch.set_num_threads(1)  # as JAX here: one core
     tokens, lengths = (torch.tensor(given[n].astype(np.int64)) for n in ("tokens", "lengths"))
 
     def call() -> np.ndarray:

@@ -211,23 +211,23 @@ def evaluation_calls(
 ) -> list[EvaluationCall]:
     """Every example once, in order, bucket after bucket; sizes and steps are per bucket."""
     calls = []
-    for bucket, (size, most) in enumerate(zip(batch_sizes, steps_per_call, strict=True)):
+    for bucket, (size, steps) in enumerate(zip(batch_sizes, steps_per_call, strict=True)):
         batches = np.stack([_batches(row[bucket], size) for row in members])
-        for start in range(0, batches.shape[1], most):
-            part = batches[:, start : start + most]
-            filled = np.full((len(members), most, size), NOTHING, np.int32)
+        for start in range(0, batches.shape[1], steps):
+            part = batches[:, start : start + steps]
+            filled = np.full((len(members), steps, size), NOTHING, np.int32)
             filled[:, : part.shape[1]] = part
             calls.append(EvaluationCall(bucket, filled, part.shape[1]))
     return calls
 
 
-def evaluation_batch_size(counts: Sequence[int], *, most: int) -> int:
-    """The size, at most `most`, whose batches of parts of these sizes have the least padding.
+def evaluation_batch_size(counts: Sequence[int], *, largest: int) -> int:
+    """The size, at most `largest`, whose batches of parts of these sizes have the least padding.
 
     A bucket often holds fewer texts of a split than a batch could. Of equals the
     largest: the fewest batches.
     """
-    sizes = range(1, min(most, max([1, *counts])) + 1)
+    sizes = range(1, min(largest, max([1, *counts])) + 1)
     # A batch costs something by itself: else one example at a time would never be padded.
     return min(sizes, key=lambda size: (sum(-(-n // size) * (size + 8) for n in counts), -size))
 

@@ -25,7 +25,7 @@ from lth_flax.data.batches import (
     padding_share,
     stratified_split,
 )
-from lth_flax.data.duplicates import first_copies, grouped_units, left_out, single_units
+from lth_flax.data.duplicates import Units, first_copies, grouped_units, left_out
 from lth_flax.data.source import Source
 from lth_flax.data.split_classes import check_classes
 from lth_flax.data.text import TokenizedTexts, Vocabulary, build_vocabulary, encode, intern
@@ -134,10 +134,10 @@ def build_dataset(
     # A test text may be longer than all texts of the train split.
     edges = (*edges[:-1], max(edges[-1], int(lengths.max()), 1))
     bucket = bucket_of(lengths, edges)
+    classes = len(source.class_names)
+    units = Units(np.arange(len(pool)), (bucket.astype(np.int64) * classes + source.labels)[pool])
     if config.duplicates == "group":
         units = grouped_units(copies[pool], source.labels[pool], bucket[pool])
-    else:
-        units = single_units(source.labels[pool], bucket[pool], num_classes=len(source.class_names))
 
     def split(seed: int) -> dict[str, np.ndarray]:
         drawn = stratified_split(units.strata, shares, seed=seed)

@@ -67,13 +67,6 @@ class Units(NamedTuple):
     strata: Int[np.ndarray, "units"]
 
 
-def single_units(
-    labels: Int[np.ndarray, "texts"], bucket: Int[np.ndarray, "texts"], *, num_classes: int
-) -> Units:
-    """Every text by itself, in strata of label and length bucket."""
-    return Units(np.arange(len(labels)), bucket.astype(np.int64) * num_classes + labels)
-
-
 def grouped_units(
     copies: Int[np.ndarray, "texts"],
     labels: Int[np.ndarray, "texts"],

@@ -73,8 +73,6 @@ def _check_first(path: str, line: bytes) -> None:
     check_kind(path, line[:512], _WANTED)
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UserError(f"{path} is UTF-16: save it as UTF-8")
-    if re.match(rb"\s*[{\[]\s*[\"\[{]", line):
-        raise UserError(f"{path} is JSON: give {_WANTED}")
 
 
 def _fields(where: str, line: bytes, size: int) -> tuple[str, list[bytes]]:

@@ -4,10 +4,8 @@ import bz2
 import codecs
 import contextlib
 import gzip
-import json
 import lzma
 import re
-import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lth_flax.errors import UserError
+from lth_flax.files import open_plain
 
 MOST_BYTES = 1 << 32
 """Of one file's content: an archive can unpack to anything."""
@@ -37,6 +36,7 @@ _KINDS = (
     (rb"version https://git-lfs", "a Git LFS pointer and not the file itself (`git lfs pull`)"),
     (rb"(?s).{257}ustar", "a tar archive"),
     (rb"(?i)(?:\xef\xbb\xbf)?\s*<(?:!doctype|html|head|\?xml)", "a web page or XML"),
+    (rb'(?:\xef\xbb\xbf)?\s*(?:(?:\[\s*)?\{\s*"[^"\n]*"\s*:|\[\s*\[\s*")', "JSON"),
 )
 
 _MARKS = (
@@ -60,18 +60,13 @@ def open_unpacked(path: str | Path, wanted: str) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     try:
-        # A pipe may never end, and a device has no end.
-        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-            raise UserError(f"{path} is not a plain file: give {wanted}")
-        with path.open("rb") as raw, _unpacked(path, raw, wanted) as file:
+        with open_plain(path, wanted) as raw, _unpacked(path, raw, wanted) as file:
             yield file
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
         raise UserError(
             f"{path} is packed and damaged ({' '.join(str(error).split())}): get it again, or "
             f"unpack it and give {wanted}"
         ) from None
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror or error}): give {wanted}") from None
 
 
 @contextlib.contextmanager
@@ -130,7 +125,7 @@ def read_text(path: str | Path, *, wanted: str, encoding: str | None = None) -> 
       encoding: any of Python's; by default what the byte-order mark says, else UTF-8.
 
     Raises:
-      UserError: see `open_unpacked`; or it is not text in this encoding, or JSON.
+      UserError: see `open_unpacked`; or it is not text in this encoding.
     """
     with open_unpacked(path, wanted) as file:
         raw = file.read(MOST_BYTES + 1)
@@ -145,8 +140,6 @@ def read_text(path: str | Path, *, wanted: str, encoding: str | None = None) -> 
             order = "be" if text.startswith("\0") else "le"
             remedy = f"it may be UTF-16: try --encoding=utf-16-{order}"
         raise UserError(f"{path}, line {line}: a NUL byte; expected text: {remedy}")
-    if _is_json(text):
-        raise UserError(f"{path} is JSON: convert it and give {wanted}")
     return text
 
 
@@ -169,15 +162,3 @@ def _decoded(path: str | Path, raw: bytes, encoding: str | None) -> str:
             f"{where}: not {what}; give its encoding, such as --encoding=cp1252 (Windows, West "
             "European) or latin-1, or save it as UTF-8"
         ) from None
-
-
-def _is_json(text: str) -> bool:
-    first = text.lstrip().partition("\n")[0].strip()
-    if first in ("{", "["):
-        return True
-    if not first.startswith(("{", "[")):
-        return False
-    try:
-        return isinstance(json.loads(first), dict | list)
-    except (ValueError, RecursionError):
-        return False

@@ -29,7 +29,6 @@ from jaxtyping import Int
 from lth_flax.errors import UserError
 
 CLASS_NAMES = ("negative", "positive")
-DEFAULT_SIZE = 4_000
 MAX_SIZE = 200_000
 
 

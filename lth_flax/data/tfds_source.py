@@ -51,16 +51,21 @@ def read_tfds(config: Config, *, prepare: Callable[[Path], None] | None = None) 
     if folder is None and prepare is not None:
         prepare(data_dir)
         folder = _folder(name, data_dir)
-    with imdb.quiet_tfds():
-        if folder is None:
-            raise _not_prepared(name, data_dir)
-        try:
-            builder = tfds.builder_from_directory(folder)
-        except Exception as error:  # whatever TFDS makes of a damaged description
-            raise _damaged(name, folder, error) from None
-        keys = _keys(name, builder.info.features, config)
-        splits, read, notes = _splits(name, builder, keys)
-    feature = builder.info.features[keys[1]]
+    if folder is None:
+        raise _not_prepared(name, data_dir)
+    try:
+        with imdb.quiet_tfds():
+            return _read(tfds.builder_from_directory(folder), folder, config)
+    except UserError:
+        raise
+    except Exception as error:  # whatever TFDS makes of damaged files and descriptions
+        raise _damaged(name, folder, error) from None
+
+
+def _read(builder: Any, folder: Path, config: Config) -> Source:
+    name = config.dataset
+    keys = _keys(name, builder.info.features, config)
+    splits, read, notes = _splits(name, builder, keys)
     if builder.builder_config:
         configuration = f"{builder.builder_config.name}, version {builder.version}"
         notes.insert(0, f"{name}: configuration {configuration}")
@@ -68,7 +73,7 @@ def read_tfds(config: Config, *, prepare: Callable[[Path], None] | None = None) 
         np.concatenate([split.labels for split in splits.values()]), return_inverse=True
     )
     class_names = list(map(str, values))
-    if names := getattr(feature, "names", None):
+    if names := getattr(builder.info.features[keys[1]], "names", None):
         class_names = [names[value] for value in values]
         unused = [label for label in names if label not in class_names]
         if unused and len(values) > 1:
@@ -267,29 +272,21 @@ def _splits(
 def _read_split(name: str, builder: Any, split: str, keys: tuple[str, str]) -> _Split:
     folder = os.fspath(builder.data_dir)
     stored = builder.info.file_format
-    try:
-        data = builder.as_data_source(split=split)
-        # All at once: three times as fast as one by one.
-        examples = data.__getitems__(list(range(len(data))))
-    except Exception as error:  # another file format, missing or damaged files
-        again = "prepare it again in another --data_dir"
-        paths = [Path(path) for path in builder.info.splits[split].filepaths]
-        lost = [path.name for path in paths if not path.exists()]
-        if stored is not None and stored.value != _FORMAT:
-            raise UserError(
-                f"{name} in {folder} is stored as {stored.value}, which is not read here; expected "
-                f"{_FORMAT}: give another --data_dir and `tfds build {name} --file_format={_FORMAT}"
-                " --data_dir=DIR` (the files may stay)"
-            ) from None
-        if lost:
-            raise UserError(
-                f"cannot read split {split} of {name}: {', '.join(lost[:3])} of {len(paths)} files "
-                f"not in {folder}; copy them there, or {again}"
-            ) from None
+    if stored is not None and stored.value != _FORMAT:
         raise UserError(
-            f"cannot read split {split} of {name} in {folder} "
-            f"({' '.join(str(error).split())[:200]}): expected whole {_FORMAT} files; get them "
-            f"again, or {again}"
-        ) from None
+            f"{name} in {folder} is stored as {stored.value}, which is not read here; expected "
+            f"{_FORMAT}: give another --data_dir and `tfds build {name} --file_format={_FORMAT}"
+            " --data_dir=DIR` (the files may stay)"
+        )
+    paths = [Path(path) for path in builder.info.splits[split].filepaths]
+    lost = [path.name for path in paths if not path.exists()]
+    if lost:
+        raise UserError(
+            f"cannot read split {split} of {name}: {', '.join(lost[:3])} of {len(paths)} files "
+            f"not in {folder}; copy them there, or prepare it again in another --data_dir"
+        )
+    data = builder.as_data_source(split=split)
+    # All at once: three times as fast as one by one.
+    examples = data.__getitems__(list(range(len(data))))
     texts = [example[keys[0]].decode("utf-8", errors="replace") for example in examples]
     return _Split(texts, np.array([example[keys[1]] for example in examples], np.int64))

@@ -57,8 +57,8 @@ def main(config: Config) -> None:
     finetune = config.retraining == "finetune"
     setups = text_setups(config, dataset, seeds, rows=retrained, then_constant=finetune)
     first = next(setups)
-    spe = first.steps_per_epoch
-    steps = [spe * (networks * shape.epochs + retrained * again) for shape in shapes]
+    per_epoch = first.steps_per_epoch
+    steps = [per_epoch * (networks * shape.epochs + retrained * again) for shape in shapes]
     rows = networks + retrained
     if config.plan:
         every = zip(itertools.chain([first], setups), steps, strict=True)
@@ -75,7 +75,7 @@ def main(config: Config) -> None:
         for number, shape in enumerate(shapes):
             if number:
                 run.use(next(setups))
-            _retrain(run, shape, rates, seeds, levels, spe)
+            _retrain(run, shape, rates, seeds, levels, per_epoch)
     run.finish()
 
 
@@ -85,14 +85,14 @@ def _retrain(
     rates: Sequence[float],
     seeds: Sequence[int],
     levels: Sequence[Level],
-    spe: int,
+    per_epoch: int,
 ) -> None:
     config = run.setup.config
     kind, again = config.retraining, config.retrain_epochs
     end = shape.epochs
-    back = (end - again) * spe
+    back = (end - again) * per_epoch
     if kind == "finetune":
-        span = Span(start=end * spe, epochs=end + again)
+        span = Span(start=end * per_epoch, epochs=end + again)
     else:
         span = Span(start=back, epochs=end)
     networks = train_and_prune(

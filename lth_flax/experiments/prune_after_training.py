@@ -18,14 +18,16 @@ from lth_flax.config import Config
 from lth_flax.data.sources import load_source
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
-from lth_flax.runs.choices import chosen_levels, pruned, seed_block
+from lth_flax.runs.choices import chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.masks import Pruner, Scored, by_slices
 from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.workdir import directory_of
 from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.table import Replicate, Span, Start
+from lth_flax.types import Mask
 
 
 def main(config: Config) -> None:
@@ -78,9 +80,19 @@ def train_and_prune(
         params = setup.initialize(seed)
         return Start(params, setup.full_mask(params))
 
-    def at(level: Level, seed: int, dense: Again) -> Start:
-        params, mask = dense().params, dense().mask
-        return Start(params, pruned(setup.config, setup.seed(seed), params, mask, level))
+    prune = Pruner(setup)
+
+    def find(level: Level, some: slice) -> list[Mask]:
+        networks = [
+            Scored(seed, dense().params, dense().mask, setup.initialize(seed))
+            for (_, seed), dense in zip(rows[some], trained[some], strict=True)
+        ]
+        return prune(networks, level)
+
+    mask_of = by_slices(find, setup.trainer.engine.rows)
+
+    def at(level: Level, number: int) -> Start:
+        return Start(trained[number]().params, mask_of(level, number))
 
     rows = [(rate, seed) for rate in rates for seed in seeds]
     entries = [
@@ -91,6 +103,7 @@ def train_and_prune(
         )
         for rate, seed in rows
     ]  # fmt: skip
+    trained = run.train(entries, Span(keep=keep))
     found = [
         (
             dense,
@@ -100,12 +113,12 @@ def train_and_prune(
                     level=level.index,
                     target_sparsity=level.target_sparsity,
                     mask_steps=setup.steps_per_replicate,
-                    replicate=replace(entry.replicate, start=partial(at, level, entry.seed, dense)),
+                    replicate=replace(entry.replicate, start=partial(at, level, number)),
                 )
                 for level in levels
             ],
         )
-        for entry, dense in zip(entries, run.train(entries, Span(keep=keep)), strict=True)
+        for number, (entry, dense) in enumerate(zip(entries, trained, strict=True))
     ]
     run.evaluate([of_levels for _, of_levels in found])
     return found

@@ -24,10 +24,10 @@ def diagnostics(params: Mapping[str, Any], mask: Mapping[str, Any]) -> dict[str,
       mask: its mask.
 
     Returns:
-      for every layer and direction, such as "lstm_0/forward":
-        .../dead_units: the share that lies on no path of kept weights from input to output;
-        .../singular_value: the largest of the recurrent kernel, all gates side by side;
-        .../spectral_radius/i, f, g, o: the largest |eigenvalue| of a gate's recurrent kernel.
+      by what it is and where, "dead_units/lstm_0/forward":
+        dead_units: the share that lies on no path of kept weights from input to output;
+        singular_value: the largest of the recurrent kernel, all gates side by side;
+        spectral_radius_i, _f, _g, _o: the largest |eigenvalue| of a gate's recurrent kernel.
       NaN where weights are not finite.
     """
     masked = apply_mask(params, mask)
@@ -35,13 +35,13 @@ def diagnostics(params: Mapping[str, Any], mask: Mapping[str, Any]) -> dict[str,
     for name, live in live_units(params, mask).items():
         layer, direction = name.split("/")
         kernel = np.asarray(masked[layer][direction]["recurrent_kernel"], np.float64)
-        found[f"{name}/dead_units"] = float(1 - live.mean())
+        found[f"dead_units/{name}"] = float(1 - live.mean())
         finite = bool(np.isfinite(kernel).all())
-        found[f"{name}/singular_value"] = (
+        found[f"singular_value/{name}"] = (
             _rounded(np.linalg.norm(kernel, 2)) if finite else float("nan")
         )
         for gate, part in zip(GATES, np.split(kernel, len(GATES), axis=1), strict=True):
-            found[f"{name}/spectral_radius/{gate}"] = (
+            found[f"spectral_radius_{gate}/{name}"] = (
                 _rounded(np.abs(np.linalg.eigvals(part)).max()) if finite else float("nan")
             )
     return found

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lth_flax.pruning.select import Scope, prune
-from lth_flax.types import Mask, Params
+import numpy as np
+from jaxtyping import Int
+
+from lth_flax.pruning.select import Scope, groups_of
+from lth_flax.types import Mask
 
 Schedule = Literal["oneshot", "iterative"]
 SCHEDULES: tuple[Schedule, ...] = ("oneshot", "iterative")
@@ -66,14 +69,25 @@ def from_rate(prune_rate: float, rounds: int) -> tuple[Level, ...]:
     return tuple(Level(r, target, prune_rate) for r, target in enumerate(targets, start=1))
 
 
-def next_mask(
-    scores: Params, mask: Mask, level: Level, *, scope: Scope, schedule: Schedule
-) -> Mask:
-    """The mask of `level`, from the scores of the network that wore `mask`.
+def kept_counts(
+    mask: Mask, level: Level, *, scope: Scope, schedule: Schedule, rounds: int = 1
+) -> Int[np.ndarray, "rounds groups"]:
+    """How many weights `level` keeps, after each round and in each group of the scope.
 
-    One-shot starts from the dense mask every time, so a level given by its
-    rate goes straight to its target there.
+    From the network that wore `mask` (host arrays). One-shot starts from the dense mask every
+    time, so a level given by its rate goes straight to its target there. In rounds, the share
+    density^(k / rounds) of all prunable weights is kept after round k.
     """
-    if schedule == "iterative" and level.fraction is not None:
-        return prune(scores, mask, fraction=level.fraction, scope=scope)
-    return prune(scores, mask, sparsity=level.target_sparsity, scope=scope)
+    found = []
+    for group in groups_of(mask, scope):
+        size = sum(leaf.size for leaf in group)
+        survivors = sum(int(np.count_nonzero(leaf)) for leaf in group)
+        if schedule == "iterative" and level.fraction is not None:
+            last = survivors - round(level.fraction * survivors)
+            density = last / size
+        else:
+            last = size - round(level.target_sparsity * size)
+            density = 1 - level.target_sparsity
+        shares = (1 - density ** (number / rounds) for number in range(1, rounds))
+        found.append([*(size - round(share * size) for share in shares), last])
+    return np.array(found, np.int32).T

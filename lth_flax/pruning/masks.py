@@ -220,21 +220,6 @@ def total_sparsity(params: Params, mask: Mask) -> float:
     return (count_prunable(mask) - count_kept(mask)) / total
 
 
-def overlap(mask: Mask, other: Mask) -> float:
-    """The share of prunable positions on which two masks agree, in [0, 1]."""
-    mask = checked_mask(mask, mask)
-    other = checked_mask(other, mask, of="other mask")
-    agree = 0
-    for (path, one), two in zip(
-        jax.tree_util.tree_leaves_with_path(mask), jax.tree_util.tree_leaves(other), strict=True
-    ):
-        if np.ndim(one) != np.ndim(two):
-            raise UserError(f"{_shown(path_names(path))} is prunable in one of the two masks alone")
-        if np.ndim(one):
-            agree += int(np.count_nonzero(np.asarray(one) == np.asarray(two)))
-    return agree / _some_prunable(mask)
-
-
 def density(mask: Mask) -> dict[str, float]:
     """The share of weights kept, per matrix, and per gate of every LSTM kernel.
 

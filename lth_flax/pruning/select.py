@@ -64,28 +64,59 @@ def prune(
         unknown scope, or a mask that does not fit the scores; see `checked_mask`.
     """
     _check_amount(fraction, sparsity, threshold, scope)
-    mask_leaves, tree = jax.tree_util.tree_flatten(checked_mask(mask, scores, of="scores"))
-    score_leaves = jax.tree_util.tree_leaves(scores)
-    prunable = [index for index, leaf in enumerate(mask_leaves) if jnp.ndim(leaf)]
-    groups = [prunable] if scope == "global" or threshold is not None else [[i] for i in prunable]
-    for group in groups:
-        of_group = [jnp.asarray(score_leaves[index]) for index in group]
-        kept = [jnp.asarray(mask_leaves[index]) for index in group]
-        if threshold is not None:
-            kept = [m & ~(score < threshold) for score, m in zip(of_group, kept, strict=True)]
+    mask = checked_mask(mask, scores, of="scores")
+    if threshold is not None:
+        return jax.tree_util.tree_map(
+            lambda score, kept: (
+                jnp.asarray(kept) & ~(score < threshold) if jnp.ndim(kept) else kept
+            ),
+            scores,
+            mask,
+        )
+    kept: list[Any] = []
+    for group in groups_of(mask, scope):
+        survivors, size = _count(group), sum(int(jnp.size(leaf)) for leaf in group)
+        if fraction is not None:
+            kept.append(survivors - rounded_share(fraction, survivors))
         else:
-            survivors = _count(kept)
-            size = sum(leaf.size for leaf in kept)
-            if fraction is not None:
-                removals = rounded_share(fraction, survivors)
-            else:
-                assert sparsity is not None
-                target = size - round(float(sparsity) * size)
-                removals = jnp.maximum(survivors - target, 0)
-            kept = _keep_highest(of_group, kept, removals)
-        for index, leaf in zip(group, kept, strict=True):
-            mask_leaves[index] = leaf
-    return jax.tree_util.tree_unflatten(tree, mask_leaves)
+            assert sparsity is not None
+            kept.append(size - round(float(sparsity) * size))
+    return keep_highest(scores, mask, kept, scope=scope)
+
+
+def keep_highest(
+    scores: Params,
+    mask: Mask,
+    kept: Int[Array, " groups"] | Int[np.ndarray, " groups"] | Sequence[Int[Array, ""] | int],
+    *,
+    scope: Scope = "global",
+) -> Mask:
+    """Keeps so many of the surviving weights, those of the highest scores.
+
+    For numbers that are values of a program, such as those of a row of a table; `prune` says
+    how many that are. Ties and order are as there, and masks nest: a group that has fewer
+    survivors keeps them.
+
+    Args:
+      kept: for each group of `groups_of(mask, scope)`.
+    """
+    leaves, tree = jax.tree_util.tree_flatten(checked_mask(mask, scores, of="scores"))
+    score_leaves = jax.tree_util.tree_leaves(scores)
+    prunable = [index for index, leaf in enumerate(leaves) if jnp.ndim(leaf)]
+    groups = [prunable] if scope == "global" else [[index] for index in prunable]
+    for group, number in zip(groups, kept, strict=True):
+        masks = [jnp.asarray(leaves[index]) for index in group]
+        removals = jnp.maximum(_count(masks) - number, 0)
+        of_group = [jnp.asarray(score_leaves[index]) for index in group]
+        for index, leaf in zip(group, _without_lowest(of_group, masks, removals), strict=True):
+            leaves[index] = leaf
+    return jax.tree_util.tree_unflatten(tree, leaves)
+
+
+def groups_of(mask: Mask, scope: Scope) -> list[list[Any]]:
+    """The prunable leaves of a mask that are ranked together: all, or each by itself."""
+    leaves = [leaf for leaf in jax.tree_util.tree_leaves(mask) if jnp.ndim(leaf)]
+    return [leaves] if scope == "global" else [[leaf] for leaf in leaves]
 
 
 def _check_amount(fraction, sparsity, threshold, scope) -> None:
@@ -108,7 +139,7 @@ def _count(masks: Sequence[Bool[Array, "..."]]) -> Int[Array, ""]:
 
 
 @jax.jit
-def _keep_highest(
+def _without_lowest(
     scores: Sequence[Float[Array, "..."]],
     masks: Sequence[Bool[Array, "..."]],
     removals: Int[Array, ""],

@@ -2,23 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
-from lth_flax.arms import ARMS, Family
+from lth_flax.arms import ARMS, FRESH, FROZEN, Family
 from lth_flax.config import DECIMAL_POINT, MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
-from lth_flax.numerics import pinned
 from lth_flax.pruning import levels as level_rules
-from lth_flax.pruning.levels import Level, Schedule, next_mask
-from lth_flax.pruning.scores import random as random_scores
-from lth_flax.pruning.select import Scope
-from lth_flax.pruning.units import on_units, unit_scores, units_of
-from lth_flax.randomness import key
-from lth_flax.runs.platforms import host_device
+from lth_flax.pruning.levels import Level
+from lth_flax.training.table import Start
 from lth_flax.types import Mask, Params
 
 
@@ -71,6 +62,12 @@ class Arm(NamedTuple):
     draw: int
     function: Callable[..., tuple[Params, Mask]]
 
+    def start(self, family: Family, mask: Mask, level: int, opt_state: Any = None) -> Start:
+        """Where it starts at a level; `opt_state` belongs to the family's initial parameters."""
+        params, mask = self.function(family, mask, level, self.draw)
+        own = None if self.name in FRESH else opt_state
+        return Start(params, mask, own, frozen=self.name in FROZEN)
+
 
 def chosen_arms(config: Config) -> list[Arm]:
     """The arms of a seed, in the order of the table, then those from outside the package."""
@@ -80,6 +77,11 @@ def chosen_arms(config: Config) -> list[Arm]:
         raise UserError(f"--arms={config.text('arms')} names an arm twice: name each once")
     if "ticket" not in functions:
         raise UserError("--arms must name ticket: the other arms are compared with it")
+    if not config.keep_mask and (unmasked := FROZEN.intersection(functions)):
+        raise UserError(
+            f"--nokeep_mask trains pruned weights, the arm {', '.join(unmasked)} freezes them: "
+            "leave out one of the two"
+        )
     order = [name for name in ARMS if name in functions]
     order += [name for name in functions if name not in ARMS]
     return [
@@ -97,28 +99,3 @@ def _arm_name(value: Any) -> str:
 def draws_of(arms: Sequence[Arm]) -> dict[str, int]:
     """Draws of every control."""
     return dict(Counter(arm.name for arm in arms if arm.name != "ticket"))
-
-
-@pinned()
-def pruned(config: Config, family: Family, trained: Params, mask: Mask, level: Level) -> Mask:
-    """Scores the trained weights, or whole units, and prunes to the level, on the CPU."""
-    groups, score = family.groups, settings_of()["criterion"].function(config.criterion)
-    # One number per unit: a sum over its weights would tell wide layers from narrow ones.
-    per_unit = bool(groups) and score is random_scores
-    with jax.default_device(host_device()):
-        scores = score(
-            units_of(mask, groups) if per_unit else trained,
-            initial_params=family.initial_params,
-            key=key(family.seed, "random scores"),  # one draw for all levels: they nest
-        )
-        if groups and not per_unit:
-            scores = unit_scores(scores, groups, norm=config.unit_norm)
-        to_level = partial(
-            next_mask,
-            scores,
-            level=level,
-            scope=cast(Scope, config.scope),
-            schedule=cast(Schedule, config.schedule),
-        )
-        found = on_units(mask, groups, to_level)
-    return jax.tree_util.tree_map(np.asarray, found)

@@ -107,8 +107,8 @@ def peak_memory_bytes() -> int | None:
         import resource
     except ImportError:  # Windows
         return None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if host.system() == "Darwin" else 1024 * most
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if host.system() == "Darwin" else 1024 * peak
 
 
 def machine(config: Config) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Depth and epochs change what is compiled, and are one `Shape` each. Learning
 rates are values of rows, and share a shape's programs.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from lth_flax.config import Config
@@ -29,21 +30,31 @@ def name_of(config: Config, shape: Shape, rate: float) -> str:
     return configuration_name({n: v for n, v in values.items() if len(getattr(config, n)) > 1})
 
 
-def rewind_step(config: Config, shape: Shape, steps_per_epoch: int) -> int:
-    """The step that `--rewind_epoch` names: epochs, or with % a share of training.
+def step_of(config: Config, name: str, shape: Shape, steps_per_epoch: int) -> int:
+    """The step that a setting such as `rewind_epoch` names: epochs, or with % a share of training.
 
     Raises:
       UserError: it is no number, or not before the end of training.
     """
-    text = config.rewind_epoch.strip()
-    total = shape.epochs * steps_per_epoch
-    try:
-        share = float(text[:-1]) / 100 if text.endswith("%") else float(text) / shape.epochs
-        if not 0 <= share < 1:
-            raise ValueError
-    except ValueError:
-        raise UserError(
-            f"--rewind_epoch={config.rewind_epoch} is no point of training: expected a number of "
-            f"epochs from 0 to below {shape.epochs}, or a share from 0% to below 100%"
-        ) from None
-    return min(round(share * total), total - 1)
+    (step,) = steps_of(name, [getattr(config, name)], shape, steps_per_epoch).values()
+    return step
+
+
+def steps_of(
+    flag: str, points: Sequence[str], shape: Shape, steps_per_epoch: int
+) -> dict[str, int]:
+    """The step of each point of training that a flag names; errors as `step_of`."""
+    total, found = shape.epochs * steps_per_epoch, {}
+    for point in points:
+        text = point.strip()
+        try:
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(text) / shape.epochs
+            if not 0 <= share < 1:
+                raise ValueError
+        except ValueError:
+            raise UserError(
+                f"--{flag}={point} is no point of training: expected a number of "
+                f"epochs from 0 to below {shape.epochs}, or a share from 0% to below 100%"
+            ) from None
+        found[point] = min(round(share * total), total - 1)
+    return found

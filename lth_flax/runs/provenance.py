@@ -32,6 +32,8 @@ def identity_now(
     setting = settings_of()
     named = [setting["criterion"].function(config.criterion), reader(config)]
     named += [setting["arms"].function(arm) for arm in config.arms]
+    if callable(config.method) or ":" in (config.method or ""):
+        named.append(setting["method"].function(config.method))
     return identity_of(
         data=data,
         files=files,

@@ -3,15 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
 from lth_flax.parts import Rows
 from lth_flax.predictions import labels_name
-from lth_flax.pruning.masks import density, sparsity, total_sparsity
+from lth_flax.pruning.masks import (
+    density,
+    path_names,
+    prunable_by_default,
+    sparsity,
+    total_sparsity,
+)
 from lth_flax.records import CHECKPOINTS, CurvePoint, Record
 from lth_flax.runs.setup import Setup
 from lth_flax.training.table import Curve, Outcome, Replicate
+from lth_flax.types import Mask, Params
 
 SCORED_SPLITS = ("validation", "test")
 
@@ -21,6 +29,11 @@ class Entry(NamedTuple):
 
     configuration: what tells it from rows of other configurations, or nothing.
     learning_rate: of its configuration, where the replicate has another.
+    method: what found its mask, where it is not the criterion.
+    train_steps: of its own training.
+    mask_dense_steps: `mask_steps`, each as the share of weights in use; None: all were.
+    in_use: the mean share of weights in use during its own training, where its mask changed.
+    search: what the method says of how it found the mask.
     """
 
     arm: str
@@ -32,6 +45,11 @@ class Entry(NamedTuple):
     replicate: Replicate
     configuration: str = ""
     learning_rate: float | None = None
+    method: str | None = None
+    train_steps: int = 0
+    mask_dense_steps: float | None = None
+    in_use: float | None = None
+    search: Mapping[str, Any] = {}
 
     @property
     def row_id(self) -> str:
@@ -85,18 +103,18 @@ def rows_of(
     pairs = list(zip(entries, outcomes, strict=True))
     return Rows(
         [record for pair in pairs for record in records_of(setup, method, *pair)],
-        [point for e, o in pairs for point in curves_of(setup, e, o.curves)],
+        [point for pair in pairs for point in curves_of(setup, pair[0], pair[1].curves)],
         {name: array for pair in pairs for name, array in predictions_of(setup, *pair).items()},
     )
 
 
 def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> list[Record]:
     """One record per checkpoint ("last", "best") and split (validation, test) that was scored."""
-    mask, params = outcome.mask, outcome.params
     rate = {"learning_rate": entry.learning_rate or entry.replicate.learning_rate}
     task, examples = setup.task, setup.examples
     model = task.model
     connected = model.is_connected if model else None
+    diagnose = model.diagnostics if model else None
     common: Mapping[str, Any] = {
         "row_id": entry.row_id,
         "experiment": method.experiment,
@@ -112,34 +130,43 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
         "draw": entry.draw,
         "level": entry.level,
         "target_sparsity": entry.target_sparsity,
-        "achieved_sparsity": sparsity(mask),
-        "achieved_sparsity_all": total_sparsity(params, mask),
         "best_epoch": outcome.best_epoch,
-        "connected": connected is None or connected(params, mask),
         "mask_steps": entry.mask_steps,
         "diverged_epoch": outcome.diverged_epoch,
         "train_examples": sum(map(len, examples.draw(entry.seed)["train"])),
         "test_drawn": examples.test_drawn,
+        "method": "dense" if entry.arm == "dense" else entry.method or method.criterion,
+        "train_steps": entry.train_steps,
+        "dense_steps": _dense_steps(entry, outcome),
     }
-    per_matrix = density(mask)
     end = outcome.curves[-1].epoch if outcome.curves else setup.trainer.workload.epochs
     epochs = {"last": end, "best": outcome.best_epoch}
     records = []
     for checkpoint in CHECKPOINTS:
+        mask = outcome.mask_of(checkpoint)
+        of_mask: Mapping[str, Any] = {
+            "achieved_sparsity": sparsity(mask),
+            "achieved_sparsity_all": total_sparsity(outcome.params, mask),
+            "connected": connected is None or connected(outcome.params, mask),
+        }
         for split in SCORED_SPLITS:
             output = outcome.outputs.get((checkpoint, split))
             if output is None:
                 continue
             of_split = examples.of(entry.seed, split)
             found = task.measure(output, of_split)
+            once = (checkpoint, split) == ("last", "test")
             records.append(
                 Record(
                     **common,
+                    **of_mask,
                     checkpoint=checkpoint,
                     epoch=epochs[checkpoint],
                     split=split,
                     # The same mask four times would be most of the file: it stands once.
-                    density=per_matrix if (checkpoint, split) == ("last", "test") else {},
+                    density=density(mask) if once else {},
+                    search=entry.search if once else {},
+                    diagnostics=diagnose(outcome.params, mask) if once and diagnose else {},
                     examples=len(next(iter(output.values()))),
                     accuracy=found.get("accuracy"),
                     balanced_accuracy=found.get("balanced_accuracy"),
@@ -153,6 +180,32 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
                 )
             )
     return records
+
+
+def _dense_steps(entry: Entry, outcome: Outcome) -> float:
+    """Steps of training in all, each as the share of the weights of kernels that were in use."""
+    spent = entry.mask_steps if entry.mask_dense_steps is None else entry.mask_dense_steps
+    own = entry.in_use
+    if own is None:
+        own = weights_in_use(outcome.params, outcome.mask)
+    return spent + own * entry.train_steps
+
+
+def weights_in_use(params: Params, mask: Mask) -> float:
+    """The share of weights of kernels that a mask keeps: what is not prunable is all in use.
+
+    A product with a kernel costs as many operations as it has weights, and hardly anything else
+    costs any.
+    """
+    kept = total = 0
+    pairs = zip(
+        jax.tree_util.tree_leaves_with_path(params), jax.tree_util.tree_leaves(mask), strict=True
+    )
+    for (path, leaf), of_leaf in pairs:
+        if np.ndim(of_leaf) or prunable_by_default(path_names(path), leaf):
+            total += leaf.size
+            kept += int(np.count_nonzero(np.broadcast_to(of_leaf, leaf.shape)))
+    return kept / total
 
 
 def curves_of(setup: Setup, entry: Entry, curves: Sequence[Curve]) -> list[CurvePoint]:

@@ -40,7 +40,7 @@ from lth_flax.runs.workdir import (
 )
 from lth_flax.tickets import Ticket, save_ticket
 from lth_flax.training.checkpoints import Checkpoints
-from lth_flax.training.loop import Hooks, Stopped
+from lth_flax.training.loop import Hooks, Stopped, Trainer
 from lth_flax.training.programs import Clock
 from lth_flax.training.table import Outcome, Span
 from lth_flax.types import Params
@@ -207,11 +207,15 @@ class Run:
         entries: Sequence[Entry],
         span: Span | None = None,
         each: Callable[[Entry, Outcome], None] | None = None,
+        trainer: Trainer | None = None,
+        recorded: bool = True,
     ) -> list[Again]:
         """Trains a table and records it, slice by slice.
 
         Args:
           each: called for every row when its slice has ended.
+          trainer: of these rows, where it is not that of the setup.
+          recorded: off for networks that others are made from, and that are no answer.
 
         Returns:
           for each entry a function that has its outcome, from the disk where there is one.
@@ -224,15 +228,21 @@ class Run:
             table=self._tables,
             stop=interrupt.requested,
         )
+        trainer, span = trainer or self.setup.trainer, span or Span()
+        if all(clock is not trainer.clock for clock in self._clocks):
+            self._clocks.append(trainer.clock)
+        end = self.setup.steps_per_epoch * (span.epochs or trainer.workload.epochs)
+        entries = [entry._replace(train_steps=end - span.start) for entry in entries]
         found: list[Again] = []
         try:
             with interrupt.deferred():
                 replicates = [entry.replicate for entry in entries]
-                slices = self.setup.trainer.train(replicates, hooks=hooks, span=span)
+                slices = trainer.train(replicates, hooks=hooks, span=span)
                 for number, finished in enumerate(slices):
                     outcomes = finished.outcomes()
                     some = entries[len(found) : len(found) + finished.rows]
-                    self._record(number, some, outcomes)
+                    if recorded:
+                        self._record(number, some, outcomes)
                     if each is not None:
                         for entry, outcome in zip(some, outcomes, strict=True):
                             each(entry, outcome)

@@ -210,7 +210,7 @@ def make_workload(
         epochs=epochs,
         batch_size=batch_size,
         eval_batch_sizes=tuple(
-            evaluation_batch_size(counts, most=4 * batch_size) for counts in per_bucket
+            evaluation_batch_size(counts, largest=4 * batch_size) for counts in per_bucket
         ),
     )
 

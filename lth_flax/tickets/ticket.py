@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from lth_flax import storage
 from lth_flax.errors import UserError
 from lth_flax.files import is_stranger
 from lth_flax.models.classifier import BiLSTMClassifier
-from lth_flax.orbax_arrays import Damaged, Unusable, flat, nested
+from lth_flax.orbax_arrays import Damaged, Unusable, nested
+from lth_flax.pruning.masks import path_names
 from lth_flax.tickets.metadata import (
     FIRST_FORMAT,
     FORMAT_KEYS,
@@ -50,7 +52,8 @@ class Ticket:
       it was found: all JSON values. Of text classification also "model" (the arguments of
       `BiLSTMClassifier`), "vocabulary" (words by id), "class_names", "split_fingerprint".
 
-    Trees that are read back are dicts; the items of a list are named by their place.
+    Trees that are read back are dicts; the items of a list are named by their place, those of
+    an object by its fields.
     """
 
     initial_params: Params
@@ -183,4 +186,7 @@ def _leaves(ticket: Ticket) -> dict[str, np.ndarray]:
     """All leaves of all trees: "mask/head/kernel"."""
     trees = {name: getattr(ticket, name) for name in TREES}
     present = {n: t for n, t in trees.items() if t is not None or n not in OPTIONAL_TREES}
-    return {path: np.asarray(leaf) for path, leaf in flat(present).items()}
+    return {
+        "/".join(path_names(path)): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(present)
+    }

@@ -79,7 +79,7 @@ class _Slice:
 
     state: State
     kept: Any
-    best: Params
+    best: tuple[Params, Mask]
     best_score: np.ndarray
     best_epoch: np.ndarray
     history: np.ndarray
@@ -215,7 +215,10 @@ class Trainer:
         params, mask = jax.eval_shape(lambda *trees: trees, start.params, start.mask)
         if span.keep is None:
             return Shapes(params, mask, None)
-        fixed = Row(key(row.seed, "dropout"), jnp.float32(row.learning_rate))
+        fixed = Row(
+            key(row.seed, "dropout"), jnp.float32(row.learning_rate), start.own,
+            jnp.array(start.frozen),
+        )  # fmt: skip
         state = jax.eval_shape(
             partial(initial_state, self.recipe), params, start.mask, fixed, np.int32(0)
         )
@@ -233,9 +236,9 @@ class Trainer:
         }
         train = {row.seed: work.members[row.seed]["train"] for row in rows}
         per_epoch = self.steps_per_epoch(rows[0].seed)
-        fixed = self._fixed(rows)
         starts = [row.start() for row in rows[:real]]
         starts += starts[-1:] * (len(rows) - real)
+        fixed = self._fixed(rows, starts)
         now = self._begin(starts, fixed, span, per_epoch)
         # What a recipe that does not keep masks forgets.
         masks = None if self.recipe.keep_mask else _stacked([start.mask for start in starts])
@@ -252,7 +255,9 @@ class Trainer:
             keep = [] if span.keep is None else [span.keep - behind]
             calls = training_calls(epoch.order, start=now.step, ends=keep, most=MOST_STEPS)
             for call in calls:
-                state, loss_sum = programs.train(now.state, fixed, now.loss_sum, indices, call)
+                state, loss_sum = programs.train(
+                    now.state, fixed, now.loss_sum, indices, call, behind + now.step
+                )
                 # One call in flight while the next is prepared, no more.
                 now.loss_sum.block_until_ready()
                 now = replace(now, state=state, loss_sum=loss_sum, step=now.step + call.steps)
@@ -277,12 +282,14 @@ class Trainer:
 
         return self._finish(now, masks, members, span)
 
-    def _fixed(self, rows: Sequence[Replicate]) -> Row:
+    def _fixed(self, rows: Sequence[Replicate], starts: Sequence[Start]) -> Row:
         engine = self.engine
         rates = np.asarray([row.learning_rate for row in rows], np.float32)
         return Row(
             key=engine.place_rows([key(row.seed, "dropout") for row in rows]),
             learning_rate=engine.place_stacked(rates),
+            own=engine.place_rows([start.own for start in starts]),
+            frozen=engine.place_stacked(np.array([start.frozen for start in starts])),
         )
 
     def _begin(self, starts: Sequence[Start], fixed: Row, span: Span, per_epoch: int) -> _Slice:
@@ -296,7 +303,7 @@ class Trainer:
         return _Slice(
             state=state,
             kept=kept,
-            best=self.programs.copy(state.params),
+            best=self.programs.copy(self._scored(state)),
             best_score=np.full(len(starts), np.nan),
             best_epoch=np.ones(len(starts), np.int64),
             history=np.full((span.epochs or 0, len(starts), 3), np.nan),
@@ -304,6 +311,11 @@ class Trainer:
             epoch=1 + span.start // per_epoch,
             step=span.start % per_epoch,
         )
+
+    def _scored(self, state: State) -> tuple[Params, Mask]:
+        """What is kept of the best epoch: the parameters, and the mask where it changes."""
+        changes = self.recipe.wrap is not None
+        return state.params, current_mask(state.opt_state) if changes else ()
 
     def _no_loss(self) -> jax.Array:
         """The sum of losses before the first step of an epoch, [rows]."""
@@ -360,7 +372,7 @@ class Trainer:
         return replace(
             now,
             history=history,
-            best=self.programs.choose(better, now.state.params, now.best),
+            best=self.programs.choose(better, self._scored(now.state), now.best),
             best_score=np.where(better, scores, best),
             best_epoch=np.where(better, now.epoch, now.best_epoch),
             loss_sum=self._no_loss(),
@@ -381,11 +393,12 @@ class Trainer:
             if checkpoint == "best" and same:
                 scored[checkpoint, split] = scored["last", split]
             elif (checkpoint, split) not in scored:
-                params = now.state.params if checkpoint == "last" else now.best
+                params = now.state.params if checkpoint == "last" else now.best[0]
                 scored[checkpoint, split] = self.programs.predict(params, members[split])
         masks = current_mask(now.state.opt_state) if masks is None else masks
-        params, masks, kept = jax.device_get((now.state.params, masks, now.kept))
-        return finished_arrays(params, masks, kept, now.best_epoch, now.history, scored)
+        best = None if self.recipe.wrap is None else now.best[1]
+        params, masks, kept, best = jax.device_get((now.state.params, masks, now.kept, best))
+        return finished_arrays(params, masks, kept, now.best_epoch, now.history, scored, best)
 
 
 def _save(now: _Slice, number: int, hooks: Hooks) -> None:

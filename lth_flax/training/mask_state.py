@@ -50,6 +50,11 @@ def masked(params: Params, opt_state: Any) -> Params:
     return apply_mask(params, state.mask, state.frozen)
 
 
+def frozen_of(opt_state: Any) -> Any:
+    """Whether pruned weights are frozen, as an optimizer's state holds it; errors as there."""
+    return _pruned(opt_state).frozen
+
+
 def _pruned(opt_state: Any) -> PrunedState:
     found = [node for node in _nodes(opt_state) if isinstance(node, PrunedState)]
     if len(found) != 1:

@@ -69,9 +69,9 @@ def rows_that_fit(found: Footprint, *, free: int, devices: int, rows: int) -> in
     Args:
       free: bytes free on the smallest device.
     """
-    most = max(1, int((SHARE * free - found.shared) // max(found.per_row, 1)))
+    fit_on_one = max(1, int((SHARE * free - found.shared) // max(found.per_row, 1)))
     per_device = -(-rows // devices)
-    slices = -(-per_device // most)
+    slices = -(-per_device // fit_on_one)
     return devices * -(-per_device // slices)
 
 

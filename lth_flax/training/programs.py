@@ -105,13 +105,15 @@ class Programs:
         loss_sum: jax.Array,
         indices: Sequence[jax.Array],
         call: Call,
+        step: int,
     ) -> tuple[State, jax.Array]:
-        """One call of an epoch that was placed. The old state is used up.
+        """One call of an epoch that was placed, from a step of the run. The old state is used up.
 
         Returns:
           the state, and `loss_sum` [rows] with the loss of every example added.
         """
-        shared = (self._buckets[call.bucket], np.int32(call.first), np.int32(call.steps))
+        numbers = map(np.int32, (call.first, call.steps, step))
+        shared = (self.buckets[call.bucket], *numbers)
         program = self._compiled["train", call.bucket]
         return program(state, (fixed, loss_sum, indices[call.bucket]), shared)
 
@@ -153,7 +155,7 @@ class Programs:
         results = []
         for call in calls:
             indices = self.engine.place_stacked(call.indices)
-            shared = (self._buckets[call.bucket], np.int32(call.steps))
+            shared = (self.buckets[call.bucket], np.int32(call.steps))
             results.append(run(call, indices, shared))
         fetched = jax.device_get(results)
         arrays = {}
@@ -188,7 +190,8 @@ class Programs:
         }
 
     @cached_property
-    def _buckets(self) -> tuple[Any, ...]:
+    def buckets(self) -> tuple[Any, ...]:
+        """The resident examples, on every device."""
         return tuple(self.engine.place_shared(dict(bucket)) for bucket in self.workload.buckets)
 
     def _compile_all(self, state: State, fixed: Row) -> None:
@@ -203,13 +206,13 @@ class Programs:
         loss_sum = self.engine.place_stacked(np.zeros(rows, np.float32))
 
         def lowered() -> Iterable[tuple[tuple[str, int], Any]]:
-            for bucket, examples in enumerate(self._buckets):
+            for bucket, examples in enumerate(self.buckets):
                 step = np.int32(0)
                 if work.train_batches[bucket]:
                     shape = (rows, work.train_batches[bucket], work.batch_size)
                     indices = self.engine.place_stacked(np.zeros(shape, np.int32))
                     rowed = (fixed, loss_sum, indices)
-                    program = train.lower(state, rowed, (examples, step, step))
+                    program = train.lower(state, rowed, (examples, step, step, step))
                     yield ("train", bucket), program
                 shape = (rows, work.eval_steps_per_call[bucket], work.eval_batch_sizes[bucket])
                 indices = self.engine.place_stacked(np.zeros(shape, np.int32))

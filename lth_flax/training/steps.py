@@ -4,15 +4,16 @@ Nothing here knows about text or about tables. The engine lifts `train_steps`
 and `predict_steps` over the rows of a table.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from lth_flax.pruning.masks import apply_mask
-from lth_flax.training.mask_state import current_mask, with_mask
+from lth_flax.training.mask_state import current_mask, frozen_of, masked, with_mask
 from lth_flax.training.optimizers import Optimizer, Schedule, keep_pruned
 from lth_flax.types import Batch, LossFn, Mask, Params
 
@@ -24,6 +25,8 @@ class Recipe(NamedTuple):
     predict_fn: (params, batch) -> arrays with one leading axis, the examples.
     optimizer, schedule: see `training.optimizers`.
     keep_mask: whether pruned weights stay zero; else the mask is put on once, and all train.
+    wrap: (optimizer, mask to begin with, what is a row's own) -> a transformation that changes
+      the mask during training (`changing_masks`); None: masks stay.
     """
 
     loss_fn: LossFn
@@ -31,13 +34,27 @@ class Recipe(NamedTuple):
     optimizer: Optimizer
     schedule: Schedule
     keep_mask: bool = True
+    wrap: Callable[[optax.GradientTransformation, Mask, Any], Any] | None = None
+
+    def transformation(self, rate: Float[Array, ""], mask: Mask, row: "Row") -> Any:
+        """The optimizer under a mask."""
+        optimizer = self.optimizer(rate)
+        if self.wrap is None:
+            return keep_pruned(optimizer, mask, frozen=row.frozen)
+        return optax.with_extra_args_support(self.wrap(optimizer, mask, row.own))
 
 
 class Row(NamedTuple):
-    """What is fixed during a replicate's training. The mask is in the optimizer's state."""
+    """What is fixed during a replicate's training. The mask is in the optimizer's state.
+
+    own: what `Recipe.wrap` needs to know of this row, if anything.
+    frozen: whether pruned weights stay at their initial values, in place of zero.
+    """
 
     key: Array
     learning_rate: Float[Array, ""]
+    own: Any = ()
+    frozen: Bool[Array, ""] | None = None
 
 
 class State(NamedTuple):
@@ -52,10 +69,10 @@ def initial_state(
     recipe: Recipe, params: Params, mask: Mask, row: Row, step: Int[Array, ""]
 ) -> State:
     """A fresh optimizer at `params` under `mask`; `step` is 0 but after rewinding."""
-    params = apply_mask(params, mask)
+    params = apply_mask(params, mask, row.frozen)
     if not recipe.keep_mask:
         mask = jax.tree_util.tree_map(jnp.ones_like, mask)
-    optimizer = keep_pruned(recipe.optimizer(row.learning_rate), mask)
+    optimizer = recipe.transformation(row.learning_rate, mask, row)
     return State(params, optimizer.init(params), step)
 
 
@@ -64,26 +81,32 @@ def continued_state(state: State, opt_state: Any) -> State:
 
     The mask stays that of `state`, and moments of pruned weights become zero.
     """
-    opt_state = with_mask(opt_state, current_mask(state.opt_state), state.params)
+    mask = current_mask(state.opt_state)
+    opt_state = with_mask(opt_state, mask, state.params, frozen=frozen_of(state.opt_state))
     return State(state.params, opt_state, state.step)
 
 
 def train_step(
-    recipe: Recipe, state: State, row: Row, batch: Batch
+    recipe: Recipe, state: State, row: Row, batch: Batch, step: Int[Array, ""] | None = None
 ) -> tuple[State, Float[Array, ""]]:
-    """One step of training with the mask kept: (state, loss before the step).
+    """One step of training under the mask: (state, loss before the step).
 
-    The loss sees masked parameters; gradients and updates are masked, and so
-    are the new parameters.
+    The loss sees masked parameters, and its gradient is taken at them, dense. Updates are
+    masked, and so are the new parameters.
+
+    Args:
+      step: `state.step` as a number that all rows share: masks that change are changed under
+        `lax.cond`, and nothing of that runs between the changes, also under `vmap`.
     """
     mask = current_mask(state.opt_state)
-    params = apply_mask(state.params, mask)
+    params = masked(state.params, state.opt_state)
     key = jax.random.fold_in(row.key, state.step)
     loss, grads = jax.value_and_grad(recipe.loss_fn)(params, batch, key)
     rate = row.learning_rate * recipe.schedule(state.step)
-    optimizer = keep_pruned(recipe.optimizer(rate), mask)
-    updates, opt_state = optimizer.update(grads, state.opt_state, params)
-    params = apply_mask(optax.apply_updates(params, updates), current_mask(opt_state))
+    optimizer = recipe.transformation(rate, mask, row)
+    extra = {} if recipe.wrap is None else {"step": state.step if step is None else step}
+    updates, opt_state = optimizer.update(grads, state.opt_state, params, **extra)
+    params = masked(optax.apply_updates(params, updates), opt_state)
     return State(params, opt_state, state.step + 1), loss
 
 
@@ -104,8 +127,12 @@ def train_steps(
     examples: Batch,
     first: Int[Array, ""],
     steps: Int[Array, ""],
+    start: Int[Array, ""] | None = None,
 ) -> tuple[State, Float[Array, ""]]:
     """Trains on `steps` batches of `indices`, from its `first` on.
+
+    Args:
+      start: the step of the run that the first of them is; `state.step` if not given.
 
     Returns:
       the state, and `loss_sum` with the loss of every example added: step by step, so that it
@@ -115,7 +142,8 @@ def train_steps(
     def body(index, carry):
         state, total = carry
         batch = gather(examples, indices[index])
-        state, loss = train_step(recipe, state, row, batch)
+        step = None if start is None else start + (index - first)
+        state, loss = train_step(recipe, state, row, batch, step)
         return state, total + loss * jnp.sum(batch["weight"])
 
     return jax.lax.fori_loop(first, first + steps, body, (state, loss_sum))

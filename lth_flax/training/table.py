@@ -26,11 +26,15 @@ class Start(NamedTuple):
     """Where a replicate starts; trees of host arrays, which may be shared.
 
     opt_state: where the optimizer goes on from, as `Outcome.kept` has it; None: a fresh one.
+    own: what `steps.Recipe.wrap` needs to know of this row.
+    frozen: whether pruned weights stay at the values here, in place of zero.
     """
 
     params: Params
     mask: Mask
     opt_state: Any = None
+    own: Any = ()
+    frozen: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,14 @@ class Curve(NamedTuple):
 class Outcome:
     """What a replicate became.
 
-    params: at the end of training (host arrays), pruned weights zero.
+    params: at the end of training (host arrays), pruned weights zero or frozen.
     mask: that of the end of training; of a recipe that does not keep masks, that of the start.
     best_epoch: of the best validation score, the earliest of equals, from 1.
     outputs: (checkpoint, split) -> per-example arrays of `predict_fn`, in the
       order of the split's members; checkpoint is "last" or "best".
     diverged_epoch: the first epoch whose training loss was not finite, or None.
     kept: the state after the step that `Span.keep` names.
+    best_mask: that of the best epoch, where masks change.
     """
 
     params: Params
@@ -95,6 +100,11 @@ class Outcome:
     outputs: Mapping[tuple[str, str], Mapping[str, np.ndarray]]
     diverged_epoch: int | None
     kept: Kept | None = None
+    best_mask: Mask = None
+
+    def mask_of(self, checkpoint: str) -> Mask:
+        """Of "last" or "best"."""
+        return self.mask if checkpoint == "last" or self.best_mask is None else self.best_mask
 
 
 class Shapes(NamedTuple):
@@ -136,12 +146,17 @@ class Finished:
             for epoch, values in enumerate(mine["history"], start=1)
             if epoch >= self.first_epoch
         )
+        masks = {
+            name: _unpacked(unflatten(mine, name, self.shapes.mask), self.shapes.mask)
+            for name in ("mask", "best_mask")
+            if any(array.startswith(f"{name}_") for array in mine)
+        }
         kept, like = None, self.shapes.kept
         if like is not None:
             kept = Kept(*unflatten(mine, "kept", (like.params, like.opt_state)))
         return Outcome(
             params=unflatten(mine, "params", self.shapes.params),
-            mask=_unpacked(unflatten(mine, "mask", self.shapes.mask), self.shapes.mask),
+            **masks,
             best_epoch=int(mine["best_epoch"]),
             curves=curves,
             outputs=outputs,
@@ -157,16 +172,23 @@ def finished_arrays(
     best_epoch: np.ndarray,
     history: np.ndarray,
     outputs: Mapping[tuple[str, str], Arrays],
+    best_mask: Mask = None,
 ) -> dict[str, np.ndarray]:
     """What is kept of a slice, by name; the leading axis of all is the rows.
 
     Args:
       kept: (parameters, optimizer state) at the step to keep; () without.
       history: [epochs, rows, 3], the columns of `Curve`; NaN in epochs that lie behind.
+      best_mask: of the best epoch, where masks change.
     """
+    best = {} if best_mask is None else {"best_mask": best_mask}
     return {
         **flatten(params, "params"),
-        **flatten(jax.tree_util.tree_map(_packed, mask), "mask"),
+        **{
+            path: leaf
+            for name, tree in {"mask": mask, **best}.items()
+            for path, leaf in flatten(jax.tree_util.tree_map(_packed, tree), name).items()
+        },
         **flatten(kept, "kept"),
         "best_epoch": best_epoch,
         "history": np.swapaxes(history, 0, 1),

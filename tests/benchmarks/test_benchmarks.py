@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from lth_flax.benchmarks import timing
+from lth_flax.benchmarks import growth, timing
 from lth_flax.benchmarks.flax_model import FlaxClassifier
 from lth_flax.benchmarks.scaling import bytes_of_a_row
 from lth_flax.benchmarks.shapes import TWEETS, Shape
+from lth_flax.config import Config, settings_of
 from lth_flax.models.classifier import BiLSTMClassifier
 
 
@@ -17,6 +18,20 @@ def test_ratios_are_taken_round_by_round():
     assert timing.ratios([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == {
         "median": 2.0, "least": 1.0, "most": 3.0, "n": 3
     }  # fmt: skip
+
+
+def test_an_exponent_is_the_power_of_the_size():
+    assert growth.exponent({10: 5.0, 100: 5.0, 1000: 5.0}) == pytest.approx(0)
+    assert growth.exponent({2: 12.0, 4: 48.0, 8: 192.0}) == pytest.approx(2)
+
+
+def test_what_grows_is_a_setting_and_the_table_has_so_many_rows():
+    for sizes in growth.PARTS.values():
+        for settings in sizes.values():
+            assert {*growth.TINY, *settings} <= set(settings_of(Config))
+    for rows, settings in growth.PARTS["rows"].items():
+        # A dense network, a ticket and the draws of its control.
+        assert settings["num_seeds"] * (1 + 1 + settings["reinit_draws"]) == rows
 
 
 def test_contestants_take_turns_and_the_first_round_does_not_count():

@@ -253,7 +253,7 @@ def test_evaluation_goes_through_the_members_in_order(sizes, batch_size, most):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=3), st.integers(1, 128))
 def test_an_evaluation_batch_wastes_little(counts, most):
-    size = evaluation_batch_size(counts, most=most)
+    size = evaluation_batch_size(counts, largest=most)
     assert 1 <= size <= max(most, 1)
     padded = sum(-(-n // size) * size for n in counts)
     # Never more than batches as large as they may be; nothing at all for one part that fits.

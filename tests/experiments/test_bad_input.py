@@ -350,10 +350,11 @@ def test_a_ticket_that_is_not_there_or_is_a_file(place):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (os.mkfifo, ["no plain file of flags"]),
-        (os.mkdir, ["no plain file of flags"]),
+        (os.mkfifo, ["not a plain file", "give a flagfile"]),
+        (os.mkdir, ["Is a directory", "give a flagfile"]),
         (lambda path: Path(path).write_bytes(b"--epochs=2\n# caf\xe9\n"), ["line 2", "not UTF-8"]),
-        (lambda path: None, ["cannot read flagfile", "No such file"]),
+        (lambda path: None, ["cannot read", "No such file", "give a flagfile"]),
+        (lambda path: Path(path).write_bytes(b"#" * 2**21), ["no flagfile", "at most"]),
     ],
 )
 def test_a_flagfile_that_is_none(place, form, make, words):

@@ -308,13 +308,13 @@ def test_configurations_are_named_by_what_varies():
     ("text", "step"), [("0", 0), ("1", 50), ("0.5", 25), ("10%", 20), ("2.5%", 5), ("99.9%", 199)]
 )
 def test_a_rewind_epoch_is_a_step(text, step):
-    assert grid.rewind_step(Config(rewind_epoch=text), grid.Shape(2, 4), 50) == step
+    assert grid.step_of(Config(rewind_epoch=text), "rewind_epoch", grid.Shape(2, 4), 50) == step
 
 
 @pytest.mark.parametrize("text", ["4", "100%", "-1", "nan", "", "one", "5 %%", "%"])
 def test_a_rewind_epoch_outside_training_is_refused(text):
     with pytest.raises(UserError, match="is no point of training"):
-        grid.rewind_step(Config(rewind_epoch=text), grid.Shape(2, 4), 50)
+        grid.step_of(Config(rewind_epoch=text), "rewind_epoch", grid.Shape(2, 4), 50)
 
 
 @pytest.mark.parametrize(

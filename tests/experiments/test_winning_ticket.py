@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from lth_flax import cli
-from lth_flax.config import Config
+from lth_flax.config import CompareConfig, Config, StabilityConfig
 from lth_flax.data.dataset import build_dataset
 from lth_flax.data.sources import load_source
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import path_names
 from lth_flax.records import Record, read_curves, read_records
 from lth_flax.runs.choices import chosen_arms, chosen_levels, seed_block
-from lth_flax.runs.grid import rewind_step, shapes
+from lth_flax.runs.grid import shapes, step_of
 from lth_flax.tickets import load_ticket
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -341,7 +341,9 @@ def test_the_promised_configurations_are_there():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_parses(path):
-    config = cli.parse(Config, [f"--flagfile={path}"])
+    kinds = {"tweets_connectivity": StabilityConfig, "compare_methods_tweets": CompareConfig}
+    kind = kinds.get(path.stem, Config)
+    config = cli.parse(kind, [f"--flagfile={path}"])
     given = [line[2:].partition("=") for line in path.read_text().splitlines() if line[:2] == "--"]
     assert given
     for name, equals, value in given:
@@ -356,7 +358,7 @@ def test_every_configuration_parses(path):
     assert len(seed_block(config)) >= 1
     assert config.dense_only or (chosen_levels(config) and chosen_arms(config))
     for shape in shapes(config):
-        assert rewind_step(config, shape, 100) == 0
+        assert step_of(config, "rewind_epoch", shape, 100) == 0
     assert path.read_text().startswith("#")
 
 

@@ -17,7 +17,6 @@ from lth_flax.pruning.masks import (
     checked_mask,
     density,
     full_mask,
-    overlap,
     permute_within_tensors,
     prunable_by_default,
     sparsity,
@@ -38,8 +37,6 @@ WITH_PARAMS = {
     "threshold": lambda mask: prune(PARAMS, mask, threshold=3.0),
     "keep_pruned": lambda mask: keep_pruned(optax.sgd(0.1), mask).init(PARAMS),
     "total_sparsity": lambda mask: total_sparsity(PARAMS, mask),
-    "overlap": lambda mask: overlap(MASK, mask),
-    "overlap, first": lambda mask: overlap(mask, MASK),
 }
 ALONE = {
     "sparsity": sparsity,
@@ -102,13 +99,6 @@ def test_another_shape_or_tree_is_one_line_that_names_the_leaf(use, mask, messag
     assert "\n" not in str(error.value)
 
 
-def test_masks_that_prune_other_parameters_cannot_be_compared():
-    dense = with_kernel(np.array(True))
-    for one, other in ((MASK, dense), (dense, MASK)):
-        with pytest.raises(UserError, match="head/kernel"):
-            overlap(one, other)
-
-
 @pytest.mark.parametrize(
     "kind",
     [np.int8, np.uint32, np.int64, np.float16, np.float32, np.float64, jnp.bfloat16, jnp.int32],
@@ -121,7 +111,6 @@ def test_zeros_and_ones_of_any_kind_are_taken(kind):
         apply_mask(PARAMS, mask)["head"]["kernel"], [[1, 0, 3], [0, 5, 6]]
     )
     assert sparsity(mask) == pytest.approx(1 / 3)
-    assert overlap(mask, MASK) == overlap(MASK, mask) == 1.0
     assert density(mask) == {"head/kernel": pytest.approx(2 / 3)}
     # Half of the four survivors go: 1 and 3.
     after = prune(PARAMS, mask, fraction=0.5)["head"]

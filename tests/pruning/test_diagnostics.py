@@ -78,20 +78,20 @@ def test_spectra_are_those_of_the_kernels_under_the_mask(params):
     kernel = np.asarray(apply_mask(params, mask)["lstm_1"]["backward"]["recurrent_kernel"])
     gram = kernel.astype(np.float64) @ kernel.T
     largest = np.sqrt(np.linalg.eigvalsh(gram).max())
-    np.testing.assert_allclose(found["lstm_1/backward/singular_value"], largest, rtol=1e-5)
+    np.testing.assert_allclose(found["singular_value/lstm_1/backward"], largest, rtol=1e-5)
     # Powers of a matrix grow like its spectral radius.
     gate = kernel[:, 8:12].astype(np.float64)  # g
     grown = np.linalg.norm(np.linalg.matrix_power(gate, 400)) ** (1 / 400)
-    np.testing.assert_allclose(found["lstm_1/backward/spectral_radius/g"], grown, rtol=0.02)
+    np.testing.assert_allclose(found["spectral_radius_g/lstm_1/backward"], grown, rtol=0.02)
     dense = diagnostics(params, full_mask(params))
-    assert dense["lstm_0/forward/dead_units"] == 0
-    assert dense["lstm_1/backward/singular_value"] != found["lstm_1/backward/singular_value"]
+    assert dense["dead_units/lstm_0/forward"] == 0
+    assert dense["singular_value/lstm_1/backward"] != found["singular_value/lstm_1/backward"]
 
 
 def test_weights_that_are_not_finite_have_no_spectrum(params):
     broken = jax.tree.map(np.array, params)
     broken["lstm_0"]["forward"]["recurrent_kernel"][0, 0] = np.inf
     found = diagnostics(broken, full_mask(params))
-    assert np.isnan(found["lstm_0/forward/singular_value"])
-    assert np.isnan(found["lstm_0/forward/spectral_radius/o"])
-    assert np.isfinite(found["lstm_1/forward/singular_value"])
+    assert np.isnan(found["singular_value/lstm_0/forward"])
+    assert np.isnan(found["spectral_radius_o/lstm_0/forward"])
+    assert np.isfinite(found["singular_value/lstm_1/forward"])

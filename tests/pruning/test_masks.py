@@ -12,7 +12,6 @@ from lth_flax.pruning.masks import (
     count_kept,
     density,
     full_mask,
-    overlap,
     permute_within_tensors,
     sparsity,
     total_sparsity,
@@ -110,13 +109,6 @@ def test_density_per_matrix_and_gate():
     assert found["lstm_0/forward/input_kernel"] == pytest.approx(17 / 24)
     assert found["head/kernel"] == 1.0
     assert "embedding/embedding" not in found
-
-
-def test_overlap_counts_agreement():
-    one = {"w": jnp.array([[True, True, False, False]])}
-    other = {"w": jnp.array([[True, False, True, False]])}
-    assert overlap(one, other) == 0.5
-    assert overlap(one, one) == 1.0
 
 
 def test_permutation_keeps_the_count_of_every_tensor():

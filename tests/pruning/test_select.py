@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from host_path import next_mask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lth_flax.errors import UserError
-from lth_flax.pruning.levels import Level, from_rate, from_sparsities, next_mask
+from lth_flax.pruning.levels import Level, from_rate, from_sparsities
 from lth_flax.pruning.masks import count_kept, count_prunable, full_mask, sparsity
 from lth_flax.pruning.scores import magnitude
 from lth_flax.pruning.select import prune

@@ -15,11 +15,12 @@ class Given:
     seed: int
     learning_rate: float
     opt_state: Any = None
+    own: Any = ()
+    frozen: bool = False
 
     def replicate(self):
-        return Replicate(
-            lambda: Start(self.params, self.mask, self.opt_state), self.seed, self.learning_rate
-        )
+        start = Start(self.params, self.mask, self.opt_state, self.own, self.frozen)
+        return Replicate(lambda: start, self.seed, self.learning_rate)
 
 
 def outcomes_of(trainer, rows, **options):

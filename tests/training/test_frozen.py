@@ -1,13 +1,20 @@
 """Pruned weights that are frozen at their initial values, in place of zero."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tables import outcomes_of
+from test_replicates import REPLICATES, TASK, engine, make_work
 
+from lth_flax.pruning.masks import full_mask
+from lth_flax.training.loop import Trainer
 from lth_flax.training.mask_state import current_mask, masked, with_mask
 from lth_flax.training.optimizers import keep_pruned
+from lth_flax.training.table import Span
 
 RNG = np.random.default_rng(0)
 PARAMS = {"w": jnp.asarray(RNG.normal(size=(4, 3)), jnp.float32), "b": jnp.zeros(3)}
@@ -92,3 +99,29 @@ def test_a_state_goes_on_frozen_under_another_mask():
         masked(PARAMS, with_mask(state, other, PARAMS))["w"],
         np.where(np.asarray(MASK["w"]), 0, PARAMS["w"]),
     )
+
+
+@pytest.mark.parametrize("start", [0, 4])
+def test_rows_of_both_kinds_share_a_table(start):
+    one = REPLICATES[0]
+    full = jax.tree.map(np.asarray, full_mask(one.params))
+    rows = [one, replace(one, frozen=True), replace(one, mask=full, frozen=True)]
+    trainer = Trainer(engine(), TASK, make_work(2))
+    if start:  # what a dense run was by then
+        (dense,) = outcomes_of(trainer, [replace(one, mask=full)], span=Span(keep=start))
+        params, opt_state = dense.kept
+        rows = [replace(row, params=params, opt_state=opt_state) for row in rows]
+    zero, frozen, whole = outcomes_of(trainer, rows, span=Span(start=start))
+    pruned = 0
+    for first, mask, a, b in zip(
+        *map(jax.tree.leaves, (rows[0].params, one.mask, zero.params, frozen.params)), strict=True
+    ):
+        if np.ndim(mask):
+            assert (a[~mask] == 0).all()
+            np.testing.assert_array_equal(b[~mask], first[~mask])
+            pruned += int((~mask).sum())
+    assert pruned > 0
+    # They are seen: the kept weights went elsewhere. Without pruned weights it is the dense run.
+    assert (zero.params["head"]["bias"] != frozen.params["head"]["bias"]).any()
+    (dense,) = outcomes_of(trainer, [replace(rows[2], frozen=False)], span=Span(start=start))
+    jax.tree.map(np.testing.assert_array_equal, whole.params, dense.params)

@@ -1,0 +1,63 @@
+"""Barriers against the point from which two copies were trained: one figure."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lth_flax.analysis.panels import handle
+from lth_flax.analysis.plot_style import PAGE_MM, finish, new_figure, style
+from lth_flax.analysis.stability import Line, barrier
+
+_LABELS = {
+    "train_loss": "Barrier of\ntraining loss",
+    "test_error": "Barrier of\ntest error (points)",
+}
+_LOOKS: dict[bool, tuple[str, dict[str, Any]]] = {
+    False: ("as trained", {"color": "#0072B2", "marker": "o", "linestyle": "-"}),
+    True: ("units matched", {"color": "#D55E00", "marker": "s", "linestyle": (0, (5, 2))}),
+}
+STABLE_POINTS = 2.0
+"""Points of error below which a network counts as stable (arXiv 1912.05671)."""
+
+
+def connectivity_figure(lines: Sequence[Line], note: str, width_mm: float = PAGE_MM) -> Figure:
+    """Rows: training loss, test error. Columns: learning rates. Points: seeds; lines: means."""
+    rates = list(dict.fromkeys(line.learning_rate for line in lines))
+    points = list(dict.fromkeys((line.rewind_step, line.rewind_point) for line in lines))
+    with style():
+        figure = new_figure()
+        grid = figure.subplots(2, len(rates), squeeze=False, sharex=True, sharey="row")
+        for row, (measure, label) in enumerate(_LABELS.items()):
+            grid[row, 0].set_ylabel(label)
+            for column, rate in enumerate(rates):
+                axes = grid[row, column]
+                for matched, (_, look) in _LOOKS.items():
+                    found = [
+                        [
+                            barrier(getattr(line, measure))
+                            for line in lines
+                            if (line.learning_rate, line.rewind_step) == (rate, step)
+                            and line.matched == matched
+                        ]
+                        for step, _ in points
+                    ]
+                    at = np.arange(len(points)) + (0.05 if matched else -0.05)
+                    for place, values in zip(at, found, strict=True):
+                        axes.plot(
+                            [place] * len(values), values, linestyle="", marker=".",
+                            markersize=2.5, alpha=0.5, color=look["color"], zorder=2,
+                        )  # fmt: skip
+                    means = [np.mean(values) if values else np.nan for values in found]
+                    axes.plot(at, means, linewidth=1.1, markersize=3.5, zorder=3, **look)
+                if measure == "test_error":
+                    axes.axhline(STABLE_POINTS, color="#444444", linewidth=0.6, linestyle=":")
+                axes.set_xticks(range(len(points)), [name for _, name in points])
+        for column, rate in enumerate(rates):
+            grid[0, column].set_title(f"learning rate {rate:g}")
+            grid[-1, column].set_xlabel("Copies part after (epochs, or share of training)")
+        handles = [handle(name, look) for name, look in _LOOKS.values()]
+        text = f"{note}\nthe highest point on the line between two copies, above the mean of its "
+        text += f"ends; small points: seeds; dotted: {STABLE_POINTS:g} points, stable below"
+        return finish(figure, width_mm, 80, handles, text)

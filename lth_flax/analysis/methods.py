@@ -1,0 +1,167 @@
+"""Ways to a mask beside each other: one table, one figure, tests adjusted for their number."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from lth_flax.analysis.figures import figure_bytes
+from lth_flax.analysis.panels import handle
+from lth_flax.analysis.plot_style import (
+    PAGE_MM,
+    SparsityScale,
+    arm_styles,
+    finish,
+    new_figure,
+    style,
+    what_ran,
+)
+from lth_flax.analysis.statistics import holm, level_name
+from lth_flax.analysis.words import score_label
+from lth_flax.files import write_bytes_atomic, write_text_atomic
+from lth_flax.records import Record
+
+Summary = Mapping[str, Any]
+
+
+class Line(NamedTuple):
+    """One method at one level.
+
+    score: mean over seeds; steps, dense_steps: of its search and training, means.
+    gap: of the first method to this one over the levels, better is positive; p: two-sided;
+      p_adjusted: for the number of methods (Holm). None of the first, and where there is no test.
+    """
+
+    method: str
+    target_sparsity: float
+    score: float
+    steps: float
+    dense_steps: float
+    gap: float | None
+    p: float | None
+    p_adjusted: float | None
+
+
+def lines_of(summary: Summary, records: Sequence[Record]) -> list[Line]:
+    """Every method at every level, at each one's own learning rate where there are several."""
+    comparisons, score_of = _compared(summary)
+    tested = {
+        name: one["primary"] for name, one in comparisons.items() if one["primary"] is not None
+    }
+    adjusted = dict(zip(tested, holm([one["p"] for one in tested.values()]), strict=True))
+    lines = []
+    for (arm, level), score in score_of.items():
+        mine = [
+            row
+            for row in records
+            if (row.arm, round(row.target_sparsity, 9)) == (arm, level) and row.train_steps
+        ]
+        primary = tested.get(arm)
+        lines.append(
+            Line(
+                arm,
+                level,
+                score,
+                _mean([row.mask_steps + (row.train_steps or 0) for row in mine]),
+                _mean([row.dense_steps or 0.0 for row in mine]),
+                primary["gap"]["mean"] if primary else None,
+                primary["p"] if primary else None,
+                adjusted.get(arm),
+            )
+        )
+    return lines
+
+
+def _compared(summary: Summary) -> tuple[Mapping[str, Any], dict[tuple[str, float], float]]:
+    """The tests, and the mean scores by arm and level."""
+    own = summary["own_rates"]
+    ones = [one["checkpoints"][one["primary_checkpoint"]] for one in summary["configurations"]]
+    comparisons = own[0]["comparisons"] if own else ones[0]["comparisons"]
+    higher = summary["metric"]["higher_is_better"]
+    found: dict[tuple[str, float], float] = {}
+    for one in ones:  # the table has each learning rate: the best of them
+        for cell in one["table"]:
+            place, mean = (cell["arm"], cell["target_sparsity"]), cell["score"]["mean"]
+            if mean is None:
+                continue
+            before = found.get(place, mean)
+            found[place] = max(before, mean) if higher else min(before, mean)
+    return comparisons, found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(sorted(values))) if values else float("nan")
+
+
+def table(lines: Sequence[Line], treatment: str) -> str:
+    """One row per method, for a terminal: scores by level, cost at the last one, the test."""
+    levels = sorted({line.target_sparsity for line in lines if line.target_sparsity})
+    methods = dict.fromkeys(line.method for line in lines)
+    rows = [["method", *(level_name(level) for level in levels), "steps", "dense steps",
+             f"{treatment} minus it", "p", "adjusted p"]]  # fmt: skip
+    for method in methods:
+        mine = {line.target_sparsity: line for line in lines if line.method == method}
+        last = mine[max(mine)]
+        scores = [f"{mine[level].score:.2f}" if level in mine else "" for level in levels]
+        if list(mine) == [0.0]:
+            scores = [f"{last.score:.2f}"] + [""] * (len(levels) - 1)
+        rows.append(
+            [
+                method, *scores, f"{last.steps:,.0f}", f"{last.dense_steps:,.0f}",
+                "" if last.gap is None else f"{last.gap:+.2f}",
+                "" if last.p is None else f"{last.p:.2g}",
+                "" if last.p_adjusted is None else f"{last.p_adjusted:.2g}",
+            ]
+        )  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        ).rstrip()
+        for row in rows
+    )
+
+
+def methods_figure(summary: Summary, lines: Sequence[Line], width_mm: float = PAGE_MM) -> Figure:
+    """Scores against sparsity, and against what search and training cost together."""
+    methods = list(dict.fromkeys(line.method for line in lines))
+    styles = arm_styles(methods)
+    with style():
+        figure = new_figure()
+        left, right = figure.subplots(1, 2, sharey=True)
+        scale = SparsityScale([line.target_sparsity for line in lines])
+        for method in methods:
+            mine = [line for line in lines if line.method == method]
+            scores = [line.score for line in mine]
+            shown = {**styles[method], "markersize": 3}
+            left.plot([scale(line.target_sparsity) for line in mine], scores, **shown)
+            right.plot([line.dense_steps for line in mine], scores, **shown)
+        scale.label(left, width_mm / 2)
+        right.set_xscale("log")
+        right.set_xlabel("Cost: dense-equivalent training steps, search included")
+        left.set_ylabel(score_label(summary["metric"]))
+        handles = [handle(method, styles[method]) for method in methods]
+        return finish(figure, width_mm, 75.0, handles, what_ran(summary) + "\nmeans over seeds")
+
+
+def write_methods(directory: Path, summary: Summary, records: Sequence[Record]) -> str:
+    """Writes methods.csv and report/methods.png and .svg.
+
+    Returns:
+      the table for a terminal.
+    """
+    lines = lines_of(summary, records)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Line._fields)
+    writer.writerows(["" if cell is None else cell for cell in line] for line in lines)
+    write_text_atomic(directory / "methods.csv", text.getvalue())
+    figure = methods_figure(summary, lines)
+    for kind in ("png", "svg"):
+        write_bytes_atomic(directory / "report" / f"methods.{kind}", figure_bytes(figure, kind))
+    return table(lines, summary["options"]["treatment"])

@@ -1,0 +1,106 @@
+"""Error barriers on the line between two networks: how stable training is to its noise.
+
+Two copies of a network are trained on from one point with other orders of data and other
+dropout. Where no barrier lies between them the point decides what is learned: training is
+stable there, to its noise (Frankle et al., arXiv 1912.05671).
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lth_flax.errors import UserError
+from lth_flax.files import write_text_atomic
+
+MEASURES = ("train_loss", "test_error")
+
+
+class Line(NamedTuple):
+    """The networks from one copy of a seed (alpha 0) to the other (1), scored at equal steps.
+
+    rewind_point: where the copies part, as it was asked for; rewind_step: in training steps.
+    matched: whether the units of the second were permuted to fit those of the first.
+    train_loss: mean over the training split without dropout, nats; test_error in percent.
+    """
+
+    learning_rate: float
+    rewind_point: str
+    rewind_step: int
+    seed: int
+    matched: bool
+    train_loss: tuple[float, ...]
+    test_error: tuple[float, ...]
+
+
+COLUMNS = (*Line._fields[:5], "alpha", *MEASURES, *(f"{name}_barrier" for name in MEASURES))
+
+
+def barrier(values: Sequence[float]) -> float:
+    """The highest value on a line minus the mean of its ends.
+
+    >>> barrier([1.0, 5.0, 2.0])
+    3.5
+    """
+    return float(np.max(values) - (values[0] + values[-1]) / 2)
+
+
+def sentences(lines: Iterable[Line], learning_rate: float, rewind_point: str) -> list[str]:
+    """Mean barriers over seeds, for a terminal."""
+    found = []
+    here = [line for line in lines if line[:2] == (learning_rate, rewind_point)]
+    for matched, words in ((False, "as trained"), (True, "units matched")):
+        some = [line for line in here if line.matched == matched]
+        loss = np.mean([barrier(line.train_loss) for line in some])
+        error = np.mean([barrier(line.test_error) for line in some])
+        found.append(
+            f"learning rate {learning_rate:g}, copies from {rewind_point}, {words}: barrier of "
+            f"training loss {loss:.4f}, of test error {error:.2f} points"
+        )
+    return found
+
+
+def write_lines(path: Path, lines: Iterable[Line]) -> None:
+    """One row per network on a line, and its line's barriers, as CSV; written atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for line in lines:
+        barriers = [barrier(line.train_loss), barrier(line.test_error)]
+        last = len(line.train_loss) - 1
+        for number, scores in enumerate(zip(line.train_loss, line.test_error, strict=True)):
+            numbers = [repr(float(value)) for value in (number / last, *scores, *barriers)]
+            rate, point, *others, matched = line[:5]
+            writer.writerow([repr(rate), point, *others, str(matched).lower(), *numbers])
+    write_text_atomic(path, text.getvalue())
+
+
+def read_lines(path: Path) -> list[Line]:
+    """What `write_lines` wrote; nothing where there is no file.
+
+    Raises:
+      UserError: it is another file.
+    """
+    found: dict[tuple[str, ...], list[list[float]]] = {}
+    try:
+        if not path.exists():
+            return []
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = csv.DictReader(stream, strict=True)
+            if tuple(rows.fieldnames or ()) != COLUMNS:
+                raise ValueError(f"expected the columns {','.join(COLUMNS)}")
+            for row in rows:
+                scores = found.setdefault(tuple(row[name] for name in Line._fields[:5]), [])
+                scores.append([float(row[name]) for name in MEASURES])
+        return [
+            Line(float(rate), point, int(step), int(seed), matched == "true",
+                 *(tuple(values) for values in zip(*scores, strict=True)))
+            for (rate, point, step, seed, matched), scores in found.items()
+        ]  # fmt: skip
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise UserError(
+            f"{path} is no table of connectivity ({error}): give another --work_dir"
+        ) from None

@@ -1,0 +1,109 @@
+"""How time and memory grow with rows, seeds, texts, width and levels: a process for each size.
+
+  python -m lth_flax.benchmarks.growth --parts=rows --json=experiments/benchmarks/growth_rows.json
+  python -m lth_flax.benchmarks.growth --json=experiments/benchmarks/growth.json
+
+Each size is a `winning_ticket` on made-up texts with a work directory, from the command to
+the report. Peak memory is the process's own, as the system counts it; `train_seconds` are
+those of training and evaluation alone, without start, compilation and report. An exponent is
+the slope of a line through the logarithms: 1 where twice the size takes twice as much.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lth_flax.benchmarks import timing
+
+TINY: Mapping[str, Any] = {
+    "synthetic_size": 200,
+    "hidden_size": 2,
+    "embedding_size": 4,
+    "num_layers": 1,
+    "epochs": 1,
+    "max_shapes": 1,
+    "num_seeds": 2,
+    "levels": "0.5",
+    "arms": "ticket,reinit",
+}
+_ROWS = {"reinit_draws": 3, "rows_per_program": 20}  # a seed has five rows
+
+PARTS: Mapping[str, Mapping[int, Mapping[str, Any]]] = {
+    "rows": {rows: {"num_seeds": rows // 5, **_ROWS} for rows in (100, 2000)},
+    "seeds": {seeds: {"num_seeds": seeds} for seeds in (4, 8, 16, 32)},
+    "texts": {texts: {"synthetic_size": texts} for texts in (10_000, 100_000, 1_000_000)},
+    "hidden_size": {width: {"hidden_size": width} for width in (32, 128, 512, 1024)},
+    "levels": {
+        levels: {"levels": ",".join(f"{n / (levels + 1):.4f}" for n in range(1, levels + 1))}
+        for levels in (2, 4, 8, 16)
+    },
+}
+"""What grows: its size -> the settings that differ from `TINY`."""
+
+
+def measure(settings: Mapping[str, Any]) -> dict[str, float]:
+    """Seconds and peak memory of one command, in a process of its own."""
+    with tempfile.TemporaryDirectory() as directory:
+        flags = {**TINY, **settings, "work_dir": f"{directory}/run", "cache_dir": ""}
+        command = [sys.executable, "-m", "lth_flax.experiments.winning_ticket", "--noprogress"]
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command + [f"--{name}={value}" for name, value in flags.items()],
+            stdout=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        if status:
+            raise SystemExit("error: a process of the benchmark ended: see what it said above")
+        provenance = json.loads(Path(directory, "run", "provenance.json").read_text("utf-8"))
+    spent = provenance["seconds"]
+    return {
+        "seconds": seconds,
+        "train_seconds": spent["train"] + spent["evaluate"],
+        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+    }
+
+
+def exponent(values: Mapping[int, float]) -> float:
+    """The power of the size that the values grow with, fitted by least squares."""
+    sizes, measured = (np.log([*column]) for column in (values.keys(), values.values()))
+    return float(np.polyfit(sizes, measured, 1)[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--parts", default=",".join(PARTS), help="what grows")
+    parser.add_argument("--json", help="where the result goes")
+    arguments = parser.parse_args()
+    parts = arguments.parts.split(",")
+    if unknown := sorted(set(parts) - set(PARTS)):
+        parser.error(f"--parts={unknown[0]}: expected some of {','.join(PARTS)}")
+    found = {}
+    for part in parts:
+        sizes = {size: measure(settings) for size, settings in PARTS[part].items()}
+        by_name = {
+            name: {size: values[name] for size, values in sizes.items()}
+            for name in ("seconds", "train_seconds", "peak_bytes")
+        }
+        exponents = {name: exponent(values) for name, values in by_name.items()}
+        found[part] = {"settings": {**TINY}, "sizes": sizes, "exponents": exponents}
+        rows = [[part, "seconds", "of training", "peak MB"]]
+        for size, one in sizes.items():
+            cells = [one["seconds"], one["train_seconds"], one["peak_bytes"] / 1e6]
+            rows.append([f"{size:,}", *(f"{cell:.1f}" for cell in cells)])
+        rows.append(["exponent", *(f"{value:.2f}" for value in exponents.values())])
+        print(timing.table(rows) + "\n", flush=True)
+    timing.write_result(arguments.json, {"machine": timing.describe_machine(), "parts": found})
+
+
+if __name__ == "__main__":
+    main()

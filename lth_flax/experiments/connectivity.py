@@ -1,0 +1,90 @@
+"""From which point on does training end in one place, whatever its noise?
+
+From a point of training two copies go on with other orders of the data and other dropout; the
+networks on the line between the two ends are scored, as they are and with the units of one
+matched to those of the other (Frankle et al., arXiv 1912.05671; Ainsworth et al., 2209.04836):
+
+  python -m lth_flax.experiments.connectivity --flagfile=configs/tweets_connectivity.flags
+
+A barrier is the highest loss, or error, on the line, above the mean of its ends. Networks are
+dense: what is asked is from where on a ticket could be rewound to. A row of
+`connectivity.csv` is a network on a line; a stopped run goes on at the next rewind point.
+"""
+
+from itertools import product
+from pathlib import Path
+from typing import IO
+
+from lth_flax import cli
+from lth_flax.analysis.blocks import read_provenance
+from lth_flax.analysis.draw_connectivity import connectivity_figure
+from lth_flax.analysis.figures import figure_bytes
+from lth_flax.analysis.stability import read_lines, sentences, write_lines
+from lth_flax.analysis.words import count, dataset_name
+from lth_flax.config import StabilityConfig
+from lth_flax.data.sources import load_source
+from lth_flax.files import remove_temporaries, write_bytes_atomic
+from lth_flax.runs import grid, workdir
+from lth_flax.runs.choices import seed_block
+from lth_flax.runs.connectivity import copies_of, measure, with_copies
+from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.provenance import identity_now, source_revision
+from lth_flax.runs.setup import Setup, build
+from lth_flax.text_tasks import prepare_data, text_examples, text_task
+
+NAME = "connectivity"
+
+
+def main(config: StabilityConfig) -> None:
+    seeds = seed_block(config)
+    shape = grid.Shape(config.one("num_layers"), config.one("epochs"))
+    # What cannot be is said before data is read.
+    grid.steps_of("rewind_points", config.rewind_points, shape, 1)
+    source = load_source(config)
+    copies = copies_of(seeds)
+    configure_jax(config, rows=len(copies))
+    dataset = prepare_data(config, source, seeds)
+    task = text_task(config, dataset, seeds, num_layers=shape.num_layers)
+    examples = text_examples(config, dataset)
+    setup = build(
+        config, task, with_copies(examples), [*seeds, *copies], epochs=shape.epochs,
+        rows=len(copies),
+    )  # fmt: skip
+    points = grid.steps_of("rewind_points", config.rewind_points, shape, setup.steps_per_epoch)
+    directory = Path(config.work_dir or f"runs/{NAME}_{config.dataset}")
+    with _opened(directory, config, setup):
+        table = directory / "connectivity.csv"
+        lines = read_lines(table)
+        done = {(line.learning_rate, line.rewind_point) for line in lines}
+        for rate, point in product(config.learning_rate, points):
+            if (rate, point) not in done:
+                lines += measure(
+                    setup, seeds, rate=rate, point=point, step=points[point],
+                    points=config.line_points,
+                )  # fmt: skip
+                write_lines(table, lines)
+            for sentence in sentences(lines, rate, point):
+                print(sentence)
+        note = f"{dataset_name(examples.name)}, {count(len(seeds), 'seed')}, two copies of each"
+        figure = connectivity_figure(lines, note)
+        for kind in ("png", "svg"):
+            write_bytes_atomic(directory / f"connectivity.{kind}", figure_bytes(figure, kind))
+
+
+def _opened(directory: Path, config: StabilityConfig, setup: Setup) -> IO[str]:
+    """The work directory is this run's, until what is returned is closed."""
+    workdir.open_work_dir(directory, f"lth_flax.experiments.{NAME}", config)
+    lock = workdir.lock_work_dir(directory)
+    remove_temporaries(directory)
+    identity = identity_now(
+        config, NAME, data=setup.examples.fingerprint, files=setup.task.files,
+        functions=setup.task.functions, task=setup.task.name or "",
+    )  # fmt: skip
+    workdir.check_identity(directory, read_provenance(directory), identity)
+    found = {"identity": identity, "revision": source_revision()}
+    workdir.write_json(directory / "provenance.json", found)
+    return lock
+
+
+if __name__ == "__main__":
+    cli.run(main, StabilityConfig, NAME)
