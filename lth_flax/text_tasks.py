@@ -168,7 +168,7 @@ def text_examples(config: Config, dataset: Dataset) -> Examples:
     """The texts of a dataset, with what is said of them."""
     seed = next(iter(dataset.members))
     unused = [f"unused_{number}" for number in range(config.unused_classes)]
-    sizes = {split: dataset.size(seed, split) for split in ("train", "validation", "test")}
+    sizes = dataset.account["sizes"]
     sentences = [
         f"{dataset.name}: {' + '.join(f'{n:,} {split}' for split, n in sizes.items())} texts, "
         f"{len(dataset.class_names)} classes, {len(dataset.vocabularies[seed]):,} words, "
@@ -202,7 +202,6 @@ def text_examples(config: Config, dataset: Dataset) -> Examples:
             "bucket_edges": list(dataset.edges),
             "padding_share": dataset.padding,
             **dataset.account,
-            "sizes": sizes,
         },
         sentences=(*sentences, *account.lines(dataset.account)),
         warnings=tuple(account.warnings(dataset.account)),

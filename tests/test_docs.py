@@ -75,7 +75,7 @@ def test_a_network_of_ones_own_has_a_verdict(page, capsys):
 
 
 @pytest.mark.slow
-def test_the_notebook_goes_from_data_to_a_verdict(tmp_path):
+def test_the_notebook_goes_from_data_to_a_verdict_and_a_prediction(tmp_path):
     wanted = "needs the extra notebook: pip install 'lth_flax[notebook]'"
     nbformat = pytest.importorskip("nbformat", reason=wanted)
     nbclient = pytest.importorskip("nbclient", reason=wanted)
@@ -94,6 +94,7 @@ def test_the_notebook_goes_from_data_to_a_verdict(tmp_path):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     printed = "".join(output.get("text", "") for output in outputs)
     assert "Ticket better: ticket minus reinit is +" in printed
+    assert re.search(r"^(positive|negative) \(\d+%\): the food was good but", printed, re.M)
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import optax
 
+from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.errors import UserError
 from lth_flax.models.classifier import BiLSTMClassifier
@@ -187,7 +188,7 @@ def as_table(levels: dict[str, Sequence[dict[str, Any]]]) -> str:
                 *(f"{middle(found, 'times_faster', what):.1f} x" for what in ("classify", "train")),
             ]
         )
-    return timing.table(rows)
+    return aligned(rows)
 
 
 def main() -> None:

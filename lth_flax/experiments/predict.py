@@ -18,6 +18,7 @@ from lth_flax.config import PredictConfig
 from lth_flax.data.tables import read_texts
 from lth_flax.errors import UserError
 from lth_flax.runs.devices import configure_jax
+from lth_flax.streams import lost_output
 from lth_flax.tickets import Ticket, load_ticket
 from lth_flax.tickets.prediction import Prediction
 
@@ -41,6 +42,8 @@ def main(config: PredictConfig) -> None:
         texts = _of_standard_input()
     found = ticket.predict(texts)
     _print(found, config.output)
+    if reason := lost_output():
+        raise UserError(f"the answers cannot be written ({reason}): make room, or write elsewhere")
     print(unknown_words(found), file=sys.stderr)
 
 
