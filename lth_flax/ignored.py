@@ -35,7 +35,8 @@ UNUSED: Mapping[str, tuple[str, ...]] = {
     ),
     # Each of its methods has its own.
     "compare_methods": (
-        "schedule", "mask_from", "method", "criterion", *_TICKETS, *_RETRAINING, "ticket",
+        "schedule", "mask_from", "method", "criterion", "structure", "unit_norm", *_TICKETS,
+        *_RETRAINING, "ticket",
     ),
     # A ticket has its mask, masks stay, and training starts at its beginning.
     "retrain_ticket": (

@@ -119,6 +119,8 @@ def test_a_task_that_does_not_say_its_units_is_one_error():
         search(dataclasses.replace(TASK, model=None))
     with pytest.raises(UserError, match="no such units with prunable weights"):
         search(structure="features")
+    with pytest.raises(UserError, match="method=gradual prunes single weights"):
+        search(method="gradual")
     with pytest.raises(
         UserError, match="structure='columns': expected one or more of units, features"
     ):

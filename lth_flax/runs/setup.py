@@ -107,10 +107,16 @@ class Setup:
         """The units that are pruned as a whole; none where single weights are.
 
         Raises:
-          UserError: the network has none of the kind, or its task does not say.
+          UserError: the network has none of the kind, or its task does not say; or a method
+            finds the mask in training, of single weights.
         """
         if not self.config.structure:
             return ()
+        if self.config.method is not None:
+            raise UserError(
+                f"method={self.config.text('method')} prunes single weights: expected it without "
+                f"structure={','.join(self.config.structure)}; leave one of them out"
+            )
         if self.task.model is None or self.task.model.units is None:
             raise UserError(
                 f"structure={','.join(self.config.structure)} needs a network that says what its "
