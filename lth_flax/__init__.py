@@ -14,9 +14,16 @@ that a command can choose JAX's devices before JAX starts.
 """
 
 import importlib
+import os
+import sys
 from typing import Any
 
 __version__ = "2.0.0"
+
+# LAPACK draws the orthogonal initialization, and with several threads its bits depend on how many
+# there are. Read when SciPy is imported: not in a process that has it already.
+if "numpy" not in sys.modules:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _PUBLIC = {
     "Task": "tasks",
