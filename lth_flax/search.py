@@ -52,6 +52,8 @@ def find_tickets(
     mask_from: float | str = "end",
     method: str | Callable[..., Any] | None = None,
     rewind: float | str = 0,
+    structure: str | Sequence[str] | None = None,
+    unit_norm: float = 1.0,
     prunable: Callable[..., bool] | None = None,
     margin: float = 0.5,
     alpha: float = 0.05,
@@ -76,6 +78,10 @@ def find_tickets(
       method: finds the mask during training instead: "early_bird", "gradual", "set", "rigl", or
         a function (`lth_flax.runs.methods`). The ticket is then the network that is trained so.
       rewind: tickets start from the dense network after so many epochs, or a share: "5%".
+      structure: "units" prunes whole units, "features" those of the word vectors, a pair of
+        both names both; levels are shares of these. The task has to say what its units are
+        (`ModelInfo.units`). Default: single weights.
+      unit_norm: p of a unit's score, the p-norm of its weights' scores; 1 is their sum.
       prunable: (path, leaf) -> whether a parameter may be pruned; default: kernels.
       margin: of equivalence, in points (of the metric's own unit, where that is no share).
       alpha: level of the tests.
@@ -114,6 +120,8 @@ def find_tickets(
         method=method,  # type: ignore[arg-type]
         given=frozenset({"schedule"} if schedule else ()),
         criterion=score,  # type: ignore[arg-type]
+        structure=structure or (),  # type: ignore[arg-type]
+        unit_norm=unit_norm,
         rewind_epoch=str(rewind),
         margin=margin,
         alpha=alpha,
@@ -157,20 +165,20 @@ def search(
         {"keep_mask": config.keep_mask, "rewind_epoch": config.rewind_epoch, **finding(config)},
     )
     table = len(seeds) * len(rates)
-    most = table * max(1, len(arms) * (len(levels) if config.schedule == "oneshot" else 1))
+    largest_table = table * max(1, len(arms) * (len(levels) if config.schedule == "oneshot" else 1))
     setups = (
-        build(config, task_of(s.num_layers), examples, seeds, epochs=s.epochs, rows=most)
+        build(config, task_of(s.num_layers), examples, seeds, epochs=s.epochs, rows=largest_table)
         for s in shapes
     )
     first = next(setups)
     check_arms([arm.name for arm in arms], first.task.model)
     matched = any(arm.name in MATCHED for arm in arms)
     per_shape = table * (1 + matched + len(levels) * len(arms))
-    spe = first.steps_per_epoch
-    origins = [origin_of(config, shape, spe) for shape in shapes]
+    per_epoch = first.steps_per_epoch
+    origins = [origin_of(config, shape, per_epoch) for shape in shapes]
     rewound = table * len(levels) * sum(arm.name not in FRESH for arm in arms)
     steps = [
-        spe * shape.epochs * per_shape - origin.rewind * rewound
+        per_epoch * shape.epochs * per_shape - origin.rewind * rewound
         for shape, origin in zip(shapes, origins, strict=True)
     ]
     if config.plan:

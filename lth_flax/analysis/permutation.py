@@ -24,6 +24,8 @@ from jaxtyping import Float, Int
 
 EXACT_LIMIT = 1 << 17
 MONTE_CARLO_DRAWS = 99_999
+CHOICES_AT_ONCE = 1 << 20
+"""Of a run of each seed, in memory at once: all of hundreds of seeds would be hundreds of MB."""
 _ROUNDING = 1e-11
 
 
@@ -70,11 +72,6 @@ class MaxTTest:
     p_adjusted: Float[np.ndarray, " levels"]
 
 
-def is_exact(seeds: int, runs: int, exact_limit: int = EXACT_LIMIT) -> bool:
-    """Whether all relabellings of so many seeds and runs are enumerated."""
-    return runs**seeds <= exact_limit
-
-
 def chosen_rates(
     treated: Float[np.ndarray, "*some rates levels"],
 ) -> Int[np.ndarray, "*some levels"]:
@@ -108,7 +105,7 @@ def relabel(
     `validation` chooses each arm's rate at each level; it is needed where there are several.
     """
     seeds, runs, rates, _ = test.shape
-    exact = is_exact(seeds, runs, exact_limit)
+    exact = runs**seeds <= exact_limit
     treated = _means(test, exact, rng_seed)
     controls = (test.sum(axis=1).mean(axis=0) - treated) / (runs - 1)
     slack = _ROUNDING * float(np.abs(test).max(initial=0.0))
@@ -132,11 +129,16 @@ def _means(
         for of_seed in runs:
             sums = (sums[:, None] + of_seed[None]).reshape(-1, *runs.shape[2:])
         return sums / seeds
-    chosen = np.random.default_rng(rng_seed).integers(count, size=(MONTE_CARLO_DRAWS + 1, seeds))
-    chosen[0] = 0
-    sums = np.zeros((len(chosen), *runs.shape[2:]))
-    for of_seed, choice in zip(runs, chosen.T, strict=True):
-        sums += of_seed[choice]
+    rng = np.random.default_rng(rng_seed)
+    sums = np.zeros((MONTE_CARLO_DRAWS + 1, *runs.shape[2:]))
+    step = max(1, CHOICES_AT_ONCE // seeds)
+    for first in range(0, len(sums), step):
+        part = sums[first : first + step]  # a view
+        chosen = rng.integers(count, size=(len(part), seeds))
+        if first == 0:
+            chosen[0] = 0
+        for of_seed, choice in zip(runs, chosen.T, strict=True):
+            part += of_seed[choice]
     return sums / seeds
 
 
