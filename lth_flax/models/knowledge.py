@@ -105,10 +105,10 @@ def squared_jacobian(
         for number, direction in enumerate(DIRECTIONS):
             ours = jax.random.fold_in(key, 2 * layer + number)
             order = slice(None, None, -1 if direction == "backward" else 1)
-            chi = _squared_jacobian(params[name][direction], states[order], real[order], ours)
-            # [steps, texts], and whether there is such a step.
-            norms, there = chi
-            counted = there * weight
+            norms, there = _squared_jacobian(
+                params[name][direction], states[order], real[order], ours
+            )
+            counted = jnp.where(there, weight, jnp.zeros_like(weight))
             total += jnp.sum(norms * counted) / jnp.maximum(jnp.sum(counted), 1.0)
         states = layer_outputs(params[name], states, lengths)
     return total
@@ -122,7 +122,7 @@ def _squared_jacobian(
 ) -> tuple[Float[Array, "steps batch"], Bool[Array, "steps batch"]]:
     """|J_t v|^2 of the last real steps, the mean over draws of v; and which steps there are."""
     before = _states(direction, inputs, real)
-    # The last real step of each text: in reading order of the backward direction, that of all.
+    # Where each text begins and ends: read backwards, its padding comes first.
     steps = jnp.arange(len(inputs))[:, None]
     last = jnp.max(jnp.where(real, steps, -1), axis=0)
     at = last - jnp.arange(JACOBIAN_STEPS)[:, None]

@@ -158,7 +158,7 @@ def jacobian(
     scored = iter(recurrent)
     leaves = [
         next(scored) if names else _quantiles(pool, ranks)
-        for (names, _leaf), ranks in zip(named, ranked, strict=True)
+        for (names, _), ranks in zip(named, ranked, strict=True)
     ]
     return jax.tree_util.tree_unflatten(tree, leaves)
 
