@@ -165,20 +165,20 @@ def search(
         {"keep_mask": config.keep_mask, "rewind_epoch": config.rewind_epoch, **finding(config)},
     )
     table = len(seeds) * len(rates)
-    most = table * max(1, len(arms) * (len(levels) if config.schedule == "oneshot" else 1))
+    largest_table = table * max(1, len(arms) * (len(levels) if config.schedule == "oneshot" else 1))
     setups = (
-        build(config, task_of(s.num_layers), examples, seeds, epochs=s.epochs, rows=most)
+        build(config, task_of(s.num_layers), examples, seeds, epochs=s.epochs, rows=largest_table)
         for s in shapes
     )
     first = next(setups)
     check_arms([arm.name for arm in arms], first.task.model)
     matched = any(arm.name in MATCHED for arm in arms)
     per_shape = table * (1 + matched + len(levels) * len(arms))
-    spe = first.steps_per_epoch
-    origins = [origin_of(config, shape, spe) for shape in shapes]
+    per_epoch = first.steps_per_epoch
+    origins = [origin_of(config, shape, per_epoch) for shape in shapes]
     rewound = table * len(levels) * sum(arm.name not in FRESH for arm in arms)
     steps = [
-        spe * shape.epochs * per_shape - origin.rewind * rewound
+        per_epoch * shape.epochs * per_shape - origin.rewind * rewound
         for shape, origin in zip(shapes, origins, strict=True)
     ]
     if config.plan:
