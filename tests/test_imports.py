@@ -98,8 +98,8 @@ KEEPERS = {
 
 # Imports inside functions: what is heavy, is not there everywhere, or may only come after a step.
 LATE = {
-    "ray", "torch", "safetensors", "tensorflow_datasets", "orbax", "fcntl", "resource", "flax",
-    "jax",
+    "ray", "tensorflow_datasets", "orbax", "fcntl", "resource", "flax", "jax",
+    "onnx",  # of an extra, and one format of four
     "lth_flax.runs.workdir",  # by a sweep's task: NumPy and JAX count cores, which it takes before
 }  # fmt: skip
 

@@ -18,6 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+import torch
+from safetensors.torch import load_file
 
 from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
@@ -81,9 +83,6 @@ def training_step(
 
 def in_torch(ticket: Ticket, given: dict[str, np.ndarray], *, compacted: bool) -> Callable[[], Any]:
     """A call that classifies the texts by what `export` writes for PyTorch."""
-    import torch
-    from safetensors.torch import load_file
-
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         export_ticket(ticket, directory, format="torch", compacted=compacted)

@@ -4,7 +4,6 @@ ONNX has the gates in the order i, o, f, c, kernels transposed, two biases in on
 width for both directions of an operator: where ours differ, each direction has its own.
 """
 
-import importlib
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ def onnx_model(model: BiLSTMClassifier, params: Params) -> bytes:
       UserError: the package onnx is not installed.
     """
     try:
-        onnx = importlib.import_module("onnx")
+        import onnx
     except ImportError:
         raise UserError(
             "--format=onnx needs the package onnx, of the extra export: "

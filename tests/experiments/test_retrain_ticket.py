@@ -378,7 +378,7 @@ def test_any_metadata_is_used_or_refused_in_one_line(data, ticket_json):
 
 def source_with(*class_names: str) -> Source:
     labels = np.arange(len(class_names), dtype=np.int32)
-    return Source("other", tuple(class_names), labels, class_names)
+    return Source("other", tuple(class_names), labels, class_names, fingerprint="0" * 64)
 
 
 @pytest.mark.parametrize(
