@@ -137,6 +137,8 @@ def methods_figure(summary: Summary, lines: Sequence[Line], width_mm: float = PA
             right.plot([line.dense_steps for line in mine], scores, **shown)
         scale.label(left, width_mm / 2)
         right.set_xscale("log")
+        right.xaxis.set_major_formatter("{x:,.0f}")
+        right.xaxis.set_minor_formatter("")
         right.set_xlabel("Cost: dense-equivalent training steps, search included")
         left.set_ylabel(score_label(summary["metric"]))
         handles = [handle(method, styles[method]) for method in methods]

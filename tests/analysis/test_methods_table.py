@@ -5,8 +5,10 @@ import pytest
 from analysis_fakes import dense, record
 
 from lth_flax.analysis.methods import lines_of, methods_figure, table, write_methods
+from lth_flax.analysis.plot_style import arm_styles
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.summary import summarize
+from lth_flax.runs.methods import WAYS
 
 LEVELS = (0.8, 0.9)
 # How much worse than the first each is, in points, and what it cost.
@@ -94,3 +96,9 @@ def test_one_table_and_one_figure(found, tmp_path):
     assert rows[0] == "method,target_sparsity,score,steps,dense_steps,gap,p,p_adjusted"
     assert len(rows) == 1 + 1 + 2 * (1 + len(OTHERS))
     assert (tmp_path / "report" / "methods.png").stat().st_size > 10_000
+
+
+def test_every_method_has_a_colour_of_its_own():
+    arms = ["ticket", "random", "dense", "dense_equal_cost", "random_equal_cost", *WAYS]
+    styles = arm_styles(arms)
+    assert len({styles[arm]["color"] for arm in arms}) == len(set(arms))
