@@ -106,7 +106,7 @@ KINDS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("content", "named"), KINDS, ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(("content", "named"), KINDS, ids=[name for _, name in KINDS])
 def test_what_is_not_read_is_named_for_what_it_is(tmp_path, content, named):
     message = refused(tmp_path / "data.csv", content)
     assert named in message

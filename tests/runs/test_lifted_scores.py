@@ -133,7 +133,7 @@ def on_the_host(some, network, level):
 @pytest.mark.parametrize(
     "score",
     ["magnitude", "magnitude_increase", "random", gradient_score, FourRounds(), everything],
-    ids=str,
+    ids=lambda score: score if isinstance(score, str) else getattr(score, "__name__", "rounds"),
 )
 def test_masks_of_all_rows_are_those_of_the_host_one_by_one(score, scope):
     some = setup(score, scope=scope)
