@@ -9,7 +9,7 @@ from lth_flax.streams import fail, unfailing
 
 PACKAGE = Path(__file__).parent
 PARTS = {
-    "experiments": "A question each, answered by training",
+    "experiments": "Experiments, a question each, and tickets put to use",
     "analysis": "Answers made again from what was recorded",
     "benchmarks": "Measurements of speed",
 }

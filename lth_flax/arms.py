@@ -19,8 +19,9 @@ from lth_flax.numerics import pinned
 from lth_flax.pruning.masks import permute_within_tensors, sparsity
 from lth_flax.pruning.scores import random as random_scores
 from lth_flax.pruning.select import prune
+from lth_flax.pruning.units import on_units
 from lth_flax.randomness import generator, key
-from lth_flax.types import Mask, Params
+from lth_flax.types import Mask, Params, UnitGroup
 
 
 def _not_here(*_: Any) -> NoReturn:
@@ -39,6 +40,8 @@ class Family(NamedTuple):
     dense: draw -> the dense network that was trained from its `draw`-th fresh network, or with
       None from theta_0.
     model: what is known of the network (`tasks.ModelInfo`).
+    groups: of units, where these are pruned as a whole; a mask is moved about by units then
+      (`pruning.units.on_units`).
     """
 
     seed: int
@@ -47,6 +50,7 @@ class Family(NamedTuple):
     trained: Callable[[], Params] = _not_here
     dense: Callable[[int | None], Params] = _not_here
     model: Any = None
+    groups: tuple[UnitGroup, ...] = ()
 
 
 Arm = Callable[[Family, Mask, int, int], tuple[Params, Mask]]
@@ -67,18 +71,28 @@ def reinit(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mas
 
 @pinned()
 def shuffled(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
-    """The original values, the mask permuted within each tensor: as its own, these masks nest."""
+    """The original values, the mask permuted within each tensor: as its own, these masks nest.
+
+    Of whole units, these are permuted within their layer and direction.
+    """
     del level  # one permutation for all
-    return seed.initial_params, permute_within_tensors(mask, key(seed.seed, "shuffled mask", draw))
+    chosen = key(seed.seed, "shuffled mask", draw)
+    return seed.initial_params, on_units(
+        mask, seed.groups, lambda found: permute_within_tensors(found, chosen)
+    )
 
 
 @pinned()
 def random(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The original values, a random mask of the same size; masks of a seed nest over levels."""
     del level
-    scores = random_scores(seed.initial_params, key=key(seed.seed, "random mask", draw))
-    full = jax.tree_util.tree_map(np.ones_like, mask)
-    return seed.initial_params, prune(scores, full, sparsity=sparsity(mask))
+
+    def drawn(found: Mask) -> Mask:
+        scores = random_scores(found, key=key(seed.seed, "random mask", draw))
+        full = jax.tree_util.tree_map(np.ones_like, found)
+        return prune(scores, full, sparsity=sparsity(found))
+
+    return seed.initial_params, on_units(mask, seed.groups, drawn)
 
 
 def frozen(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:

@@ -33,12 +33,14 @@ def run(
     main: Callable[[AnyConfig], None],
     config: type[AnyConfig] = Config,  # type: ignore[assignment]
     name: str = "",
+    arguments: str | None = None,
 ) -> None:
     """Runs `main` with the settings of the command line.
 
     Args:
       main: raises `UserError` for bad input.
       name: of the command, in `UNUSED` and `DEFAULTS`.
+      arguments: the setting, of many values, that arguments without a name belong to.
     """
     logging.set_verbosity(logging.ERROR)
     with unfailing():
@@ -47,7 +49,7 @@ def run(
                 print(help_text(main, config, name))
                 return
             _check_directory()
-            settings = parse(config, sys.argv[1:], name)
+            settings = parse(config, sys.argv[1:], name, arguments)
             for note in notes(settings):
                 print(note)
             interrupt.install()
@@ -61,25 +63,35 @@ def run(
             interrupt.leave(stop.signum)
 
 
-def parse(config: type[AnyConfig], arguments: Sequence[str], name: str = "") -> AnyConfig:
+def parse(
+    config: type[AnyConfig],
+    arguments: Sequence[str],
+    name: str = "",
+    positional: str | None = None,
+) -> AnyConfig:
     """The settings that flags and flagfiles give; the last value of a flag counts.
 
     Args:
       name: of the command, in `UNUSED` and `DEFAULTS`.
+      positional: the setting that arguments without a name are values of, if there is one.
 
     Raises:
       UserError: a flag is unknown, has no such value, or means nothing here.
     """
     settings = settings_of(config)
     given = _flags(settings, DEFAULTS.get(name, {}))
+    given.set_gnu_getopt(positional is not None)  # flags may stand after arguments, too
     arguments = with_flagfiles(arguments)
     try:
         rest = given(["command", *arguments])[1:]
     except (flags.Error, ValueError) as error:  # ValueError: of --noprogress=true
         raise UserError(f"{error}; --help lists the flags and their values") from None
-    if rest:
+    if rest and positional is None:
         raise UserError(f"unexpected argument {rest[0]!r}: expected only flags, as --name=value")
     values: dict[str, Any] = {name: given[name].value for name in settings}
+    if positional is not None:
+        # A value is one line; an argument of a shell may be several.
+        values[positional] = (*values[positional], *(" ".join(one.splitlines()) for one in rest))
     present = frozenset(name for name in settings if given[name].present)
     found = config(**values, given=present)
     refuse_unused(found, name)

@@ -458,6 +458,19 @@ class Pruning:
         choices="lth_flax.pruning.scores:SCORES",
         open=True,
     )
+    structure: tuple[str, ...] = _training(
+        (),
+        "Prune as a whole: units of the layers, features of the word vectors, or units,features; "
+        "levels are shares of these. Default: single weights.",
+        choices="lth_flax.pruning.units:KINDS",
+    )
+    unit_norm: float = _training(
+        1.0,
+        "Score of a unit: the p-norm of the scores of its weights; 1 is their sum. --score=random "
+        "draws one number per unit.",
+        low=0.1,
+        high=1000,
+    )
     arms: tuple[str, ...] = _setting(
         ("ticket", "reinit"),
         "What the mask of a level is put on, or compared with; dense is always there.",
@@ -661,6 +674,38 @@ class Config(
                 "this command trains one configuration"
             )
         return values[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """What is written for other programs."""
+
+    format: str = _setting("torch", "Of the files.", choices="lth_flax.tickets.export:FORMATS")
+    out: str | None = _machine(None, "Directory to write to; it is made if need be.")
+    weights: str = _setting(
+        "trained",
+        "As trained, or where the ticket's training starts.",
+        choices="lth_flax.tickets.export:WEIGHTS",
+    )
+    compact: bool = _setting(False, "Without units and features that nothing reads.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig(Config, Export):
+    """The settings of the command that exports a ticket."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """Texts in, labels out."""
+
+    texts: tuple[str, ...] = _setting((), "A text; also as arguments.", repeated=True)
+    output: str = _setting("text", "Lines for people, or a table.", choices=("text", "csv"))
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig(Config, Prediction):
+    """The settings of the command that classifies texts with a ticket."""
 
 
 EXPERIMENTS = ("winning_ticket", "prune_after_training", "post_prune_training")

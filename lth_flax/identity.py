@@ -29,7 +29,7 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 NOT_OF_RESULTS = tuple(
     f"lth_flax.{name}"
     for name in (
-        "analysis", "benchmarks", "result", "tickets", "ticket_files", "ticket_metadata",
+        "analysis", "benchmarks", "result", "tickets",
         "errors", "quiet", "identity", "code_digest", "cli", "config", "flagfile", "interrupt",
         "runs.platforms", "runs.progress",
     )

@@ -13,7 +13,14 @@ _METHODS = (
     "method", "mask_every", "mask_start", "mask_end", "initial_sparsity", "drop", "distribution",
     "early_bird_distance", "early_bird_draws", "early_bird_start",
 )  # fmt: skip
-_MASKS = ("levels", "rounds", "prune_rate", "schedule", "scope", "criterion")
+_MASKS = (
+    "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "structure", "unit_norm",
+)  # fmt: skip
+
+
+def _all_but(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in settings_of() if name not in names)
+
 
 UNUSED: Mapping[str, tuple[str, ...]] = {
     "winning_ticket": (*_RETRAINING, "ticket"),
@@ -28,13 +35,17 @@ UNUSED: Mapping[str, tuple[str, ...]] = {
     ),
     # Each of its methods has its own.
     "compare_methods": (
-        "schedule", "mask_from", "method", "criterion", *_TICKETS, *_RETRAINING, "ticket",
+        "schedule", "mask_from", "method", "criterion", "structure", "unit_norm", *_TICKETS,
+        *_RETRAINING, "ticket",
     ),
     # A ticket has its mask, masks stay, and training starts at its beginning.
     "retrain_ticket": (
         *_MASKS, "mask_from", "score_examples", *_METHODS, "arms", "dense_only", "rewind_epoch",
         "keep_mask", *_RETRAINING,
     ),
+    # A ticket says how its network is made and its texts are read.
+    "export": _all_but("ticket", "platform"),
+    "predict": _all_but("ticket", "platform", "data_file", "text_column", "separator", "encoding"),
 }  # fmt: skip
 """Settings that mean nothing to a command. A flagfile may hold them at their defaults."""
 
@@ -78,6 +89,7 @@ _NAMED = Need("a named --optimizer: a function has its own", _named_optimizer)
 
 NEEDS: Mapping[str, Need] = {
     "prune_rate": Need("--rounds", lambda config: config.rounds is not None),
+    "unit_norm": Need("--structure", lambda config: bool(config.structure)),
     "reinit_draws": Need("reinit among --arms", _has_reinit),
     "keep": Need("--max_length: no text is cut", lambda config: config.max_length > 0),
     "dropout_between_layers": Need("--dropout and two --num_layers", _drops_between_layers),

@@ -9,13 +9,17 @@ merged give the same bytes as one run over all seeds.
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
+import re
+import types
+import typing
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from lth_flax.errors import UserError
 from lth_flax.files import write_text_atomic
@@ -31,148 +35,132 @@ def compact_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _require(ok: bool) -> None:
-    if not ok:
-        raise ValueError
+# The kinds of cells.
 
 
-def _parse_text(cell: str) -> str:
-    _require(bool(cell) and cell.isprintable())
-    return cell
-
-
-def _parse_count(cell: str) -> int:
-    _require(cell.isascii() and cell.isdecimal() and len(cell) < 19)
-    return int(cell)
-
-
-def _parse_float(cell: str) -> float:
-    _require(cell == cell.strip() and "_" not in cell)  # which float() would let through
-    return float(cell)
-
-
-def _parse_share(cell: str) -> float:
-    value = _parse_float(cell)
-    _require(0.0 <= value <= 1.0)  # also False for nan
-    return value
-
-
-def _parse_bool(cell: str) -> bool:
-    _require(cell in ("true", "false"))
-    return cell == "true"
-
-
-def _parse_settings(cell: str) -> dict[str, Any]:
-    value = json.loads(cell)
-    _require(isinstance(value, dict))
-    compact_json(value)  # refuses the NaN that json.loads lets through
-    return value
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-
-
-def _parse_shares(cell: str) -> tuple[float, ...]:
-    value = json.loads(cell)
-    _require(isinstance(value, list) and all(map(_is_share, value)))
-    return tuple(map(float, value))
-
-
-def _parse_density(cell: str) -> dict[str, float]:
-    value = json.loads(cell)
-    _require(isinstance(value, dict) and all(map(_is_share, value.values())))
-    return {key: float(share) for key, share in value.items()}
-
-
-def _format_count(value: Any) -> str:
-    _require(not isinstance(value, bool))
-    return str(value.__index__())  # refuses 3.0, takes NumPy integers
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How one type of cell is read, written, and named in an error."""
+class Kind(NamedTuple):
+    """How one kind of cell is read, checked, written, and named in an error."""
 
     expected: str
-    parse: Callable[[str], Any]
-    format: Callable[[Any], str]
+    read: Callable[[str], Any]
+    fits: Callable[[Any], bool] = lambda value: True
+    write: Callable[[Any], str] = str
+    pattern: re.Pattern[str] = re.compile(".+", re.DOTALL)
+    optional: bool = False
 
+    def parse(self, cell: str) -> Any:
+        """The value of a cell; raises ValueError where there is none."""
+        if self.optional and not cell:
+            return None
+        if self.pattern.fullmatch(cell) and self.fits(value := self.read(cell)):
+            return value
+        raise ValueError
 
-def _kind(
-    expected: str,
-    parse: Callable[[str], Any],
-    write: Callable[[Any], str],
-    *,
-    optional: bool = False,
-) -> Mapping[str, Kind]:
-    if not optional:
-        return {"kind": Kind(expected, parse, write)}
-    return {
-        "kind": Kind(
-            f"{expected} or nothing",
-            lambda cell: parse(cell) if cell else None,
-            lambda value: "" if value is None else write(value),
-        )
-    }
-
-
-def _one_of(names: tuple[str, ...]) -> Mapping[str, Kind]:
-    def parse(cell: str) -> str:
-        _require(cell in names)
+    def format(self, value: Any) -> str:
+        """The cell of a value; raises ValueError or TypeError where it could not be read."""
+        cell = "" if self.optional and value is None else self.write(value)
+        self.parse(cell)
         return cell
 
-    return _kind(" or ".join(names), parse, str)
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def _json(cell: str, kind: type) -> Any:
+    value = json.loads(cell, parse_constant=_refuse)  # NaN and the infinities
+    if not isinstance(value, kind):
+        raise ValueError
+    return value
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ValueError
+    return float(value)
+
+
+def _write_count(value: Any) -> str:
+    if isinstance(value, bool):
+        raise TypeError
+    return str(value.__index__())  # refuses 3.0, takes NumPy integers
 
 
 def _write_float(value: Any) -> str:
     return repr(float(value))
 
 
-_TEXT = _kind("text without control characters", _parse_text, str)
-_TEXT_OR_NONE = _kind("text without control characters", _parse_text, str, optional=True)
-_COUNT = _kind("a whole number from 0", _parse_count, _format_count)
-_COUNT_OR_NONE = _kind("a whole number from 0", _parse_count, _format_count, optional=True)
-_SHARE = _kind("a number from 0 to 1", _parse_share, _write_float)
-_SHARE_OR_NONE = _kind("a number from 0 to 1", _parse_share, _write_float, optional=True)
-_FLOAT = _kind("a number", _parse_float, _write_float)
-_FLOAT_OR_NONE = _kind("a number", _parse_float, _write_float, optional=True)
-_BOOL_OR_NONE = _kind(
-    "true or false",
-    _parse_bool,
-    lambda value: "true" if value else "false",
-    optional=True,
-)
-_BOOL = _kind("true or false", _parse_bool, lambda value: "true" if value else "false")
-_SETTINGS = _kind("a JSON object", _parse_settings, compact_json)
-_SHARES = _kind(
-    "a JSON list of numbers from 0 to 1",
-    _parse_shares,
-    lambda value: compact_json([float(share) for share in value]),
-)
-_DENSITY = _kind(
-    "a JSON object of numbers from 0 to 1",
-    _parse_density,
-    lambda value: compact_json({key: float(share) for key, share in value.items()}),
-)
+def _are_shares(values: Iterable[float]) -> bool:
+    return all(0 <= value <= 1 for value in values)  # False for nan
 
 
-def _parse_metrics(cell: str) -> dict[str, float]:
-    value = json.loads(cell)
-    _require(isinstance(value, dict))
+def _write_metrics(values: Mapping[str, float]) -> str:
     # No JSON has a NaN or an infinity: they are null.
-    found = {key: float("nan") if one is None else one for key, one in value.items()}
-    _require(all(isinstance(one, int | float) and type(one) is not bool for one in found.values()))
-    return {key: float(one) for key, one in found.items()}
+    return compact_json({k: float(v) if math.isfinite(v) else None for k, v in values.items()})
 
 
-_METRICS = _kind(
-    "a JSON object of numbers",
-    _parse_metrics,
-    lambda value: compact_json(
-        {key: float(one) if math.isfinite(one) else None for key, one in value.items()}
+_PLAIN = re.compile(r"[^\s_]+")  # float() lets spaces and underscores through
+Text = Annotated[str, Kind("text without control characters", str, str.isprintable)]
+Checkpoint = Annotated[str, Kind(" or ".join(CHECKPOINTS), str, CHECKPOINTS.__contains__)]
+Split = Annotated[str, Kind(" or ".join(SPLITS), str, SPLITS.__contains__)]
+Count = Annotated[
+    int, Kind("a whole number from 0", int, write=_write_count, pattern=re.compile("[0-9]{1,18}"))
+]
+Number = Annotated[float, Kind("a number", float, write=_write_float, pattern=_PLAIN)]
+Share = Annotated[
+    float,
+    Kind("a number from 0 to 1", float, lambda value: 0 <= value <= 1, _write_float, _PLAIN),
+]
+Truth = Annotated[
+    bool,
+    Kind(
+        "true or false",
+        "true".__eq__,
+        write=lambda value: "true" if value else "false",
+        pattern=re.compile("true|false"),
     ),
-)
+]
+Settings = Annotated[
+    Mapping[str, Any],
+    Kind(
+        "a JSON object",
+        lambda cell: _json(cell, dict),
+        lambda value: bool(compact_json(value)),  # refuses 1e999
+        compact_json,
+    ),
+]
+Shares = Annotated[
+    tuple[float, ...],
+    Kind(
+        "a JSON list of numbers from 0 to 1",
+        lambda cell: tuple(map(_number, _json(cell, list))),
+        _are_shares,
+        lambda values: compact_json(list(map(float, values))),
+    ),
+]
+Densities = Annotated[
+    Mapping[str, float],
+    Kind(
+        "a JSON object of numbers from 0 to 1",
+        lambda cell: {name: _number(value) for name, value in _json(cell, dict).items()},
+        lambda values: _are_shares(values.values()),
+        lambda values: compact_json({name: float(value) for name, value in values.items()}),
+    ),
+]
+Metrics = Annotated[
+    Mapping[str, float],
+    Kind(
+        "a JSON object of numbers",
+        lambda cell: {
+            name: math.nan if value is None else _number(value)
+            for name, value in _json(cell, dict).items()
+        },
+        write=_write_metrics,
+    ),
+]
+
+
+# The rows.
 
 
 @dataclass(frozen=True)
@@ -216,51 +204,49 @@ class Record:
     as the share of the weights of kernels that were in use. `search` is what a method says of
     how it found the mask, and stands where `density` does; so do `diagnostics`, which are what
     the model says of the trained network under its mask, by "what/where".
-    Records of the first edition end at `diverged_epoch`, and are read as they are.
+    Records that end before a column that has a default here are older, and are read as they are.
     """
 
-    row_id: str = field(metadata=_TEXT)
-    experiment: str = field(metadata=_TEXT)
-    dataset: str = field(metadata=_TEXT)
-    data_fingerprint: str = field(metadata=_TEXT)
-    settings: Mapping[str, Any] = field(metadata=_SETTINGS)
-    schedule: str = field(metadata=_TEXT)
-    scope: str = field(metadata=_TEXT)
-    criterion: str = field(metadata=_TEXT)
-    mask_from: str = field(metadata=_TEXT)
-    arm: str = field(metadata=_TEXT)
-    seed: int = field(metadata=_COUNT)
-    draw: int = field(metadata=_COUNT)
-    level: int = field(metadata=_COUNT)
-    target_sparsity: float = field(metadata=_SHARE)
-    achieved_sparsity: float = field(metadata=_SHARE)
-    achieved_sparsity_all: float = field(metadata=_SHARE)
-    checkpoint: str = field(metadata=_one_of(CHECKPOINTS))
-    epoch: int = field(metadata=_COUNT)
-    best_epoch: int = field(metadata=_COUNT)
-    split: str = field(metadata=_one_of(SPLITS))
-    examples: int = field(metadata=_COUNT)
-    accuracy: float | None = field(metadata=_SHARE_OR_NONE)
-    balanced_accuracy: float | None = field(metadata=_SHARE_OR_NONE)
-    loss: float = field(metadata=_FLOAT)
-    predicted_shares: tuple[float, ...] = field(metadata=_SHARES)
-    majority_accuracy: float | None = field(metadata=_SHARE_OR_NONE)
-    density: Mapping[str, float] = field(metadata=_DENSITY)
-    connected: bool = field(metadata=_BOOL)
-    mask_steps: int = field(metadata=_COUNT)
-    diverged_epoch: int | None = field(default=None, metadata=_COUNT_OR_NONE)
-    train_examples: int | None = field(default=None, metadata={**_COUNT_OR_NONE, "since": 2})
-    test_drawn: bool | None = field(default=None, metadata={**_BOOL_OR_NONE, "since": 2})
-    metrics: Mapping[str, float] = field(default_factory=dict, metadata={**_METRICS, "since": 2})
-    primary: str = field(default="accuracy", metadata={**_TEXT, "since": 2})
-    higher_is_better: bool = field(default=True, metadata={**_BOOL, "since": 2})
-    method: str | None = field(default=None, metadata={**_TEXT_OR_NONE, "since": 2})
-    train_steps: int | None = field(default=None, metadata={**_COUNT_OR_NONE, "since": 2})
-    dense_steps: float | None = field(default=None, metadata={**_FLOAT_OR_NONE, "since": 2})
-    search: Mapping[str, Any] = field(default_factory=dict, metadata={**_SETTINGS, "since": 2})
-    diagnostics: Mapping[str, float] = field(
-        default_factory=dict, metadata={**_METRICS, "since": 2}
-    )
+    row_id: Text
+    experiment: Text
+    dataset: Text
+    data_fingerprint: Text
+    settings: Settings
+    schedule: Text
+    scope: Text
+    criterion: Text
+    mask_from: Text
+    arm: Text
+    seed: Count
+    draw: Count
+    level: Count
+    target_sparsity: Share
+    achieved_sparsity: Share
+    achieved_sparsity_all: Share
+    checkpoint: Checkpoint
+    epoch: Count
+    best_epoch: Count
+    split: Split
+    examples: Count
+    accuracy: Share | None
+    balanced_accuracy: Share | None
+    loss: Number
+    predicted_shares: Shares
+    majority_accuracy: Share | None
+    density: Densities
+    connected: Truth
+    mask_steps: Count
+    diverged_epoch: Count | None = None
+    train_examples: Count | None = None
+    test_drawn: Truth | None = None
+    metrics: Metrics = field(default_factory=dict)
+    primary: Text = "accuracy"
+    higher_is_better: Truth = True
+    method: Text | None = None
+    train_steps: Count | None = None
+    dense_steps: Number | None = None
+    search: Settings = field(default_factory=dict)
+    diagnostics: Metrics = field(default_factory=dict)
 
     @property
     def score(self) -> float:
@@ -286,24 +272,62 @@ class CurvePoint:
     The score is the task's primary metric; of the first edition, which had accuracy alone, None.
     """
 
-    row_id: str = field(metadata=_TEXT)
-    arm: str = field(metadata=_TEXT)
-    seed: int = field(metadata=_COUNT)
-    draw: int = field(metadata=_COUNT)
-    target_sparsity: float = field(metadata=_SHARE)
-    epoch: int = field(metadata=_COUNT)
-    train_loss: float | None = field(metadata=_FLOAT_OR_NONE)
-    validation_loss: float | None = field(metadata=_FLOAT_OR_NONE)
-    validation_accuracy: float | None = field(metadata=_SHARE_OR_NONE)
-    validation_score: float | None = field(default=None, metadata={**_FLOAT_OR_NONE, "since": 2})
+    row_id: Text
+    arm: Text
+    seed: Count
+    draw: Count
+    target_sparsity: Share
+    epoch: Count
+    train_loss: Number | None
+    validation_loss: Number | None
+    validation_accuracy: Share | None
+    validation_score: Number | None = None
 
+
+Row = TypeVar("Row", Record, CurvePoint)
+Item = TypeVar("Item")
+Key = TypeVar("Key")
+
+
+def _kinds(row_type: type[Any]) -> dict[str, Kind]:
+    """The kind of every column, in order."""
+    found = {}
+    for name, hint in typing.get_type_hints(row_type, include_extras=True).items():
+        optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
+        kind: Kind = (typing.get_args(hint)[0] if optional else hint).__metadata__[0]
+        if optional:
+            kind = kind._replace(expected=f"{kind.expected} or nothing", optional=True)
+        found[name] = kind
+    return found
+
+
+_KINDS = {row_type: _kinds(row_type) for row_type in (Record, CurvePoint)}
 
 RUN_COLUMNS = (
     "experiment", "dataset", "data_fingerprint", "schedule", "scope", "criterion", "mask_from",
 )  # fmt: skip
 """What the rows of a run have in common, besides their settings."""
 
-Row = TypeVar("Row", Record, CurvePoint)
+
+def where(rows: Iterable[Record], **columns: Any) -> list[Record]:
+    """The rows whose columns have these values.
+
+    >>> where([], arm="dense", split="test")
+    []
+    """
+    return [row for row in rows if all(getattr(row, n) == v for n, v in columns.items())]
+
+
+def grouped(rows: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Rows by their key, keys in the order of their first row.
+
+    >>> grouped("abca", str.upper)
+    {'A': ['a', 'a'], 'B': ['b'], 'C': ['c']}
+    """
+    found: dict[Key, list[Item]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
 
 
 def arm_order(arm: str) -> tuple[int, str]:
@@ -376,61 +400,59 @@ def _write_rows(
     rows: list[Row],
     key: Callable[[Row], tuple[Any, ...]],
 ) -> None:
-    lines = [[_format_cell(row, column) for column in fields(row_type)] for row in rows]
+    kinds = _KINDS[row_type]
+    lines = [[_cell(row, name, kind) for name, kind in kinds.items()] for row in rows]
     keyed = sorted(zip(map(key, rows), lines, strict=True))
-    for (before, _), (after, line) in zip(keyed, keyed[1:], strict=False):
+    for (before, _), (after, line) in itertools.pairwise(keyed):
         if before == after:
             raise UserError(f"{path}: row {line[0]} would be written twice; each row goes in once")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(column.name for column in fields(row_type))
+    writer.writerow(kinds)
     writer.writerows(line for _, line in keyed)
     write_text_atomic(path, text.getvalue())
 
 
-def _format_cell(row: Record | CurvePoint, column: Any) -> str:
-    kind: Kind = column.metadata["kind"]
-    value = getattr(row, column.name)
+def _cell(row: Record | CurvePoint, name: str, kind: Kind) -> str:
+    value = getattr(row, name)
     try:
-        cell = kind.format(value)
-        kind.parse(cell)  # what is written can be read
+        return kind.format(value)
     except (ValueError, TypeError, AttributeError):
         raise UserError(
-            f"row {row.row_id!r}: column {column.name!r} cannot hold {value!r}; "
-            f"expected {kind.expected}"
+            f"row {row.row_id!r}: column {name!r} cannot hold {value!r}; expected {kind.expected}"
         ) from None
-    return cell
 
 
 def _read_rows(
-    path: str | os.PathLike[str],
-    row_type: type[Row],
-    key: Callable[[Row], tuple[Any, ...]],
+    path: str | os.PathLike[str], row_type: type[Row], key: Callable[[Row], tuple[Any, ...]]
 ) -> list[Row]:
-    text = _read_text(path)
-    columns: tuple[Any, ...] = fields(row_type)
-    names = [column.name for column in columns]
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    kinds, names = _KINDS[row_type], list(_KINDS[row_type])
     rows: list[Row] = []
     seen: dict[tuple[Any, ...], int] = {}
     try:
         header = next(reader, [])
-        # A file of the first edition ends before the columns of the second.
-        first = sum("since" not in column.metadata for column in columns)
-        if len(header) == first:
-            columns, names = columns[:first], names[:first]
+        least = sum(f.default is f.default_factory is MISSING for f in fields(row_type))
+        if len(header) >= least:  # an older file ends before columns that have a default
+            names = names[: len(header)]
         if header != names:
-            raise UserError(f"{path}: line 1: {_header_fault(header, names)}")
+            raise UserError(f"{path}: line 1: {_header_fault(header, list(kinds))}")
         for cells in reader:
             line = reader.line_num
             if len(cells) != len(names):
                 raise UserError(
                     f"{path}: line {line}: {len(cells)} cells where {len(names)} were expected"
                 )
-            values = {
-                column.name: _parse_cell(path, line, column, cell)
-                for column, cell in zip(columns, cells, strict=True)
-            }
+            values = {}
+            for name, cell in zip(names, cells, strict=True):
+                try:
+                    values[name] = kinds[name].parse(cell)
+                except (ValueError, RecursionError):
+                    shown = cell if len(cell) <= 40 else cell[:37] + "..."
+                    raise UserError(
+                        f"{path}: line {line}: column {name!r}: "
+                        f"expected {kinds[name].expected}, found {shown!r}"
+                    ) from None
             row = row_type(**values)
             first = seen.setdefault(key(row), line)
             if first != line:
@@ -449,18 +471,6 @@ def _header_fault(header: list[str], names: list[str]) -> str:
     if unknown:
         return f"unknown column {unknown[0][:80]!r}; is this a file that lth_flax wrote?"
     return f"columns in another order or repeated; expected {','.join(names)}"
-
-
-def _parse_cell(path: str | os.PathLike[str], line: int, column: Any, cell: str) -> Any:
-    kind: Kind = column.metadata["kind"]
-    try:
-        return kind.parse(cell)
-    except (ValueError, RecursionError):
-        shown = cell if len(cell) <= 40 else cell[:37] + "..."
-        raise UserError(
-            f"{path}: line {line}: column {column.name!r}: "
-            f"expected {kind.expected}, found {shown!r}"
-        ) from None
 
 
 def _read_text(path: str | os.PathLike[str]) -> str:

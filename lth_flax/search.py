@@ -52,6 +52,8 @@ def find_tickets(
     mask_from: float | str = "end",
     method: str | Callable[..., Any] | None = None,
     rewind: float | str = 0,
+    structure: str | Sequence[str] | None = None,
+    unit_norm: float = 1.0,
     prunable: Callable[..., bool] | None = None,
     margin: float = 0.5,
     alpha: float = 0.05,
@@ -76,6 +78,10 @@ def find_tickets(
       method: finds the mask during training instead: "early_bird", "gradual", "set", "rigl", or
         a function (`lth_flax.runs.methods`). The ticket is then the network that is trained so.
       rewind: tickets start from the dense network after so many epochs, or a share: "5%".
+      structure: "units" prunes whole units, "features" those of the word vectors, a pair of
+        both names both; levels are shares of these. The task has to say what its units are
+        (`ModelInfo.units`). Default: single weights.
+      unit_norm: p of a unit's score, the p-norm of its weights' scores; 1 is their sum.
       prunable: (path, leaf) -> whether a parameter may be pruned; default: kernels.
       margin: of equivalence, in points (of the metric's own unit, where that is no share).
       alpha: level of the tests.
@@ -114,6 +120,8 @@ def find_tickets(
         method=method,  # type: ignore[arg-type]
         given=frozenset({"schedule"} if schedule else ()),
         criterion=score,  # type: ignore[arg-type]
+        structure=structure or (),  # type: ignore[arg-type]
+        unit_norm=unit_norm,
         rewind_epoch=str(rewind),
         margin=margin,
         alpha=alpha,

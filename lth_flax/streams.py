@@ -38,8 +38,8 @@ def fail(message: str) -> NoReturn:
 def unfailing() -> Iterator[None]:
     """Inside, what cannot be printed is dropped: no reader, no room, no such character, no stream.
 
-    A disk without room is told to stderr, once. Lines are written as they end, so that a log has
-    them at once. Streams that the program around us has put in place stay.
+    A disk without room is told to stderr in the end. Lines are written as they end, so that a log
+    has them at once. Streams that the program around us has put in place stay.
     """
     for descriptor in range(3):
         # Else the next file that is opened is where the system's libraries write their words.
@@ -47,17 +47,35 @@ def unfailing() -> Iterator[None]:
             os.fstat(descriptor)
             continue
         os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, this one
-    before = sys.stdout, sys.stderr
+    before = sys.stdin, sys.stdout, sys.stderr
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
     if sys.stdout is sys.__stdout__:
-        sys.stdout = stream(1, sys.stdout, _tell)
+        sys.stdout = stream(1, sys.stdout, _lost.append)
     if sys.stderr is sys.__stderr__:
         sys.stderr = stream(2, sys.stderr)
     try:
         yield
     finally:
-        for one in (sys.stdout, sys.stderr):
-            one.flush()
-        sys.stdout, sys.stderr = before
+        if reason := lost_output():
+            print(
+                f"warning: output is lost ({reason}), nothing else; files are written as ever",
+                file=sys.stderr,
+            )
+        sys.stderr.flush()
+        sys.stdin, sys.stdout, sys.stderr = before
+
+
+_lost: list[OSError] = []
+
+
+def lost_output() -> str | None:
+    """Why some of what was printed is lost, if somebody may miss it.
+
+    For a command whose answer is what it prints. Who asked is to tell: it is not told again.
+    """
+    sys.stdout.flush()
+    return _lost.pop().strerror if _lost else None
 
 
 def stream(
@@ -97,13 +115,6 @@ class _Unfailing(io.FileIO):
             if lost and error.errno not in _GONE:
                 lost(error)
             return len(data)
-
-
-def _tell(error: OSError) -> None:
-    print(
-        f"warning: output is lost ({error.strerror}), nothing else; files are written as ever",
-        file=sys.stderr,
-    )
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from lth_flax.config import Config
 from lth_flax.data import account
+from lth_flax.data.cleaning import cleaning_of
 from lth_flax.data.dataset import Dataset, build_dataset
 from lth_flax.data.embeddings import read_vectors
 from lth_flax.data.source import Source
@@ -28,11 +29,6 @@ from lth_flax.runs.setup import Setup, build
 from lth_flax.tasks import Arrays, Examples, ModelInfo, Task
 from lth_flax.training.classification import make_loss, make_predict
 from lth_flax.types import Array, Params
-
-MODEL_FIELDS = (
-    "vocabulary_size", "embedding_size", "hidden_size", "num_layers", "num_classes", "dropout",
-    "embedding_dropout", "dropout_between_layers", "readout",
-)  # fmt: skip
 
 
 def prepare_data(
@@ -92,7 +88,7 @@ def text_task(
         make_predict(model),
         metrics=accuracy_metrics,
         model=ModelInfo(
-            settings={name: getattr(model, name) for name in MODEL_FIELDS},
+            settings=model.settings,
             words=f"{num_layers}-layer bidirectional LSTM, {model.hidden_size} units per direction",
             num_classes=model.num_classes,
             is_connected=is_connected,
@@ -172,7 +168,7 @@ def text_examples(config: Config, dataset: Dataset) -> Examples:
     """The texts of a dataset, with what is said of them."""
     seed = next(iter(dataset.members))
     unused = [f"unused_{number}" for number in range(config.unused_classes)]
-    sizes = {split: dataset.size(seed, split) for split in ("train", "validation", "test")}
+    sizes = dataset.account["sizes"]
     sentences = [
         f"{dataset.name}: {' + '.join(f'{n:,} {split}' for split, n in sizes.items())} texts, "
         f"{len(dataset.class_names)} classes, {len(dataset.vocabularies[seed]):,} words, "
@@ -189,6 +185,8 @@ def text_examples(config: Config, dataset: Dataset) -> Examples:
             "vocabulary": list(dataset.vocabularies[seed].words),
             "class_names": [*dataset.class_names, *unused],
             "split_fingerprint": dataset.split_fingerprint(seed),
+            "padded_length": dataset.edges[-1],
+            "cleaning": cleaning_of(config.dataset),
             "source": config.of_role("source"),
         }
 
@@ -204,7 +202,6 @@ def text_examples(config: Config, dataset: Dataset) -> Examples:
             "bucket_edges": list(dataset.edges),
             "padding_share": dataset.padding,
             **dataset.account,
-            "sizes": sizes,
         },
         sentences=(*sentences, *account.lines(dataset.account)),
         warnings=tuple(account.warnings(dataset.account)),

@@ -5,6 +5,7 @@ import numpy as np
 
 from lth_flax.config import settings_of
 from lth_flax.pruning.select import prune
+from lth_flax.pruning.units import on_units, unit_scores, units_of
 from lth_flax.randomness import key
 
 
@@ -16,11 +17,19 @@ def next_mask(scores, mask, level, *, scope="global", schedule="iterative"):
 
 
 def pruned(config, family, trained, mask, level):
-    """Scores trained weights and prunes to the level."""
+    """Scores trained weights, or whole units, and prunes to the level."""
+    groups = family.groups
+    per_unit = bool(groups) and config.criterion == "random"
     scores = settings_of()["criterion"].function(config.criterion)(
-        trained,
+        units_of(mask, groups) if per_unit else trained,
         initial_params=family.initial_params,
         key=key(family.seed, "random scores"),  # one draw for all levels: they nest
     )
-    found = next_mask(scores, mask, level, scope=config.scope, schedule=config.schedule)
+    if groups and not per_unit:
+        scores = unit_scores(scores, groups, norm=config.unit_norm)
+
+    def to_level(mask):
+        return next_mask(scores, mask, level, scope=config.scope, schedule=config.schedule)
+
+    found = on_units(mask, groups, to_level)
     return jax.tree.map(np.asarray, found)

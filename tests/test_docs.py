@@ -2,13 +2,17 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from made_tickets import make_ticket
 
 from lth_flax.arms import ARMS
 from lth_flax.pruning.scores import SCORES
 from lth_flax.runs.methods import METHODS
+from lth_flax.tickets import save_ticket
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -30,6 +34,38 @@ def test_every_file_that_a_page_names_is_there(page):
 
 
 @pytest.mark.slow
+def test_a_ticket_is_used_as_its_page_says(tmp_path, monkeypatch):
+    """Block after block, in one program; what needs an extra is skipped where it is not there."""
+    text = (ROOT / "docs" / "using_tickets.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # and taken back with what the page adds
+    save_ticket("runs/quickstart/tickets/seed_0/level_0.9", make_ticket(structured=True))
+    tokens = np.array([[2, 3, 4], [5, 1, 0], [0, 0, 0]])
+    names = {"tokens": tokens, "lengths": np.array([3, 2, 0])}
+    answers = {}
+    for number, block in enumerate(blocks):
+        needed = re.match("# needs (\\w+)", block)
+        if needed:
+            pytest.importorskip(
+                "torch" if needed[1] == "PyTorch" else needed[1], reason="of the extra export"
+            )
+        elif "onnx" in block:
+            pytest.importorskip("onnx", reason="of the extra export")
+        exec(compile(block, f"using_tickets {number}", "exec"), names)
+        if "logits" in names:
+            logits = names.pop("logits")
+            answers[number] = np.asarray(logits.detach() if hasattr(logits, "detach") else logits)
+    ticket = names["ticket"]
+    expected = ticket.model.apply({"params": ticket.trained_params}, tokens, names["lengths"])
+    assert len(answers) == 3
+    for found in answers.values():
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    sys.modules.pop("classifier", None)
+    assert names["small"].model.widths == ((2, 2), (2, 2))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "docs/own_network.md"])
 def test_a_network_of_ones_own_has_a_verdict(page, capsys):
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -39,7 +75,7 @@ def test_a_network_of_ones_own_has_a_verdict(page, capsys):
 
 
 @pytest.mark.slow
-def test_the_notebook_goes_from_data_to_a_verdict(tmp_path):
+def test_the_notebook_goes_from_data_to_a_verdict_and_a_prediction(tmp_path):
     wanted = "needs the extra notebook: pip install 'lth_flax[notebook]'"
     nbformat = pytest.importorskip("nbformat", reason=wanted)
     nbclient = pytest.importorskip("nbclient", reason=wanted)
@@ -58,6 +94,7 @@ def test_the_notebook_goes_from_data_to_a_verdict(tmp_path):
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     printed = "".join(output.get("text", "") for output in outputs)
     assert "Ticket better: ticket minus reinit is +" in printed
+    assert re.search(r"^(positive|negative) \(\d+%\): the food was good but", printed, re.M)
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 

@@ -1,6 +1,7 @@
 """Who imports whom: read off the source of every module, imports inside functions included."""
 
 import ast
+import graphlib
 import re
 from pathlib import Path
 
@@ -44,7 +45,9 @@ ALLOWED = {
         "types", "errors", "randomness", "numerics", "compat", "quiet", "files", "orbax_arrays",
         "storage", "records", "pruning", "data.batches",
     },
-    "tickets": {"errors", "types", "files", "orbax_arrays", "storage", "pruning"},
+    "tickets": {
+        "errors", "types", "files", "orbax_arrays", "storage", "data", "models", "pruning",
+    },
     "analysis": {
         "config", "errors", "files", "flagfile", "identity", "records", "predictions", "parts",
         "streams", "jax_import",
@@ -84,11 +87,21 @@ KEEPERS = {
     "tensorflow_datasets": ("data",),
     "tqdm": ("data", "runs", "benchmarks"),
     "torch": ("benchmarks",),
+    "safetensors": ("tickets", "benchmarks"),
+    "onnx": ("tickets",),
+    "onnxruntime": (),
     "tensorboardX": ("runs.log",),
     "ray": ("experiments.sweep_ray",),
     "tensorflow": (),
     "keras": (),
 }
+
+# Imports inside functions: what is heavy, is not there everywhere, or may only come after a step.
+LATE = {
+    "ray", "torch", "safetensors", "tensorflow_datasets", "orbax", "fcntl", "resource", "flax",
+    "jax",
+    "lth_flax.runs.workdir",  # by a sweep's task: NumPy and JAX count cores, which it takes before
+}  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -114,10 +127,25 @@ def imports(source):
     return found
 
 
+def late_imports(source):
+    """What a source text imports inside of functions."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    bodies = [ast.unparse(n) for n in ast.walk(ast.parse(source)) if isinstance(n, functions)]
+    return {name for body in bodies for name in imports(body)}
+
+
+def circle(graph):
+    """Modules that import each other in a circle, the first one again at the end; or nothing."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
 def part_of(module):
-    """The part that a module belongs to; `ticket_*` modules are inside of `tickets`."""
-    top = module.partition(".")[0]
-    return "tickets" if top.startswith("ticket") else top
+    """The part that a module belongs to."""
+    return module.partition(".")[0]
 
 
 def within(name, part):
@@ -170,6 +198,28 @@ def test_the_rule_has_no_cycle():
         assert free
         order += free
     assert {part_of(module) for module in MODULES - {""}} == set(ALLOWED)
+
+
+def test_no_modules_import_each_other():
+    """Nor inside a folder, nor by an import in a function."""
+    sources = {module_name(path): path.read_text(encoding="utf-8") for path in FILES}
+    assert circle({name: set(our_imports(text)) - {name} for name, text in sources.items()}) == []
+
+
+def test_imports_in_functions_have_a_reason():
+    for path in FILES:
+        found = late_imports(path.read_text(encoding="utf-8"))
+        odd = {name for name in found if not any(within(name, allowed) for allowed in LATE)}
+        assert odd == set(), path
+
+
+def test_circles_and_late_imports_would_be_found():
+    source = "def f():\n    from lth_flax.analysis.page import g\n    import ray"
+    assert late_imports(source) == {"lth_flax.analysis.page.g", "ray"}
+    assert late_imports("import ray") == set()
+    graph = {"a": {"b"}, "b": set(our_imports(source)), "analysis.page": {"a"}}
+    assert set(circle(graph)) == {"a", "b", "analysis.page"}
+    assert circle({"a": {"b"}, "b": set()}) == []
 
 
 @pytest.mark.parametrize(

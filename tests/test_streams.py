@@ -36,7 +36,7 @@ def run(place, shell, code=PROGRAM, **variables):
     ("shell", "said"),
     [
         ("PYTHON >/dev/null", ["a warning ±"]),
-        ("PYTHON >/dev/full", [FULL, "a warning ±"]),  # once, however much is lost
+        ("PYTHON >/dev/full", ["a warning ±", FULL]),  # once, however much is lost
         ("PYTHON 2>/dev/full >/dev/null", []),
         ("PYTHON >/dev/full 2>&1", []),
         ("PYTHON >&-", ["a warning ±"]),
@@ -91,6 +91,24 @@ with unfailing():
 """
     done = run(tmp_path, "PYTHON | (sleep 1; wc -c)", code)
     assert done.stdout.split() == [b"300001"], done.stderr
+
+
+def test_a_command_whose_answer_is_what_it_prints_can_ask_what_was_lost(tmp_path):
+    code = """
+import sys
+from lth_flax.streams import fail, lost_output, unfailing
+with unfailing():
+    print("answer")
+    if reason := lost_output():
+        fail(f"the answers cannot be written ({reason})")
+    print(sys.stdin.read(), file=sys.stderr, end="")
+"""
+    done = run(tmp_path, "PYTHON >/dev/full", code)
+    assert done.returncode == 2
+    assert done.stderr == b"error: the answers cannot be written (No space left on device)\n"
+    for shell in ("PYTHON <&- >&-", "set -o pipefail; PYTHON </dev/null | true"):
+        done = run(tmp_path, shell, code)
+        assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_streams_that_others_put_in_place_stay(capsys):

@@ -5,12 +5,15 @@ ends with the records and the figure that it leaves without them, or with one li
 before anything is written.
 """
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from lth_flax.records import read_records
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = [
@@ -90,7 +93,6 @@ SHELL = {
     "few files": "ulimit -n 64; COMMAND",
     "a mask": "umask 077; COMMAND",
     "a small stack": "ulimit -s 512; COMMAND",
-    "JAX has started": None,
 }
 STARTED = (
     "import sys; import jax; jax.config.update('jax_platforms', 'cpu'); jax.devices(); "
@@ -165,10 +167,23 @@ def test_variables(place, expected, name):
 @pytest.mark.exhaustive(sample=2)
 @pytest.mark.parametrize("name", SHELL)
 def test_streams_and_limits(place, expected, name):
-    done, work = run(
-        place, name, shell=SHELL[name] or "COMMAND", code=None if SHELL[name] else STARTED
-    )
+    done, work = run(place, name, shell=SHELL[name])
     check(done, work, expected)
+
+
+@pytest.mark.slow
+def test_where_jax_has_started_it_uses_what_is_there_and_says_so(place, expected):
+    done, work = run(place, "started", code=STARTED)
+    assert (done.returncode, done.stderr) == (0, "")
+    # The same networks; in other last bits, as XLA was started with other flags.
+    rows = [
+        {record.row_id for record in read_records(p / "records.csv")}
+        for p in (work, place / "plain" / "run")
+    ]
+    assert rows[0] == rows[1]
+    machine = json.loads((work / "provenance.json").read_text(encoding="utf-8"))["machine"]
+    assert machine["xla_flags"] == ""
+    assert len(machine["devices"]) == 1
 
 
 @pytest.mark.exhaustive(sample=2)

@@ -12,18 +12,19 @@ and how many broke.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 
-from lth_flax.analysis.pairing import percent
 from lth_flax.analysis.result import CrossingGap, Crossings, CrossingTable
-from lth_flax.analysis.statistics import Design, estimate
+from lth_flax.analysis.statistics import Design, estimate, mean_by_seed
 from lth_flax.records import Record, arm_order
 
 BREAKDOWN_POINTS = 1.0
 _ROUNDING = 1e-9
 
 Score = Callable[[Record], float]
+_primary: Score = attrgetter("score")
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,13 @@ def breakdowns(records: Iterable[Record], allowed_points: float = BREAKDOWN_POIN
     """
 
     def allowed(dense: Record) -> float:
-        learned = percent(dense) - dense.majority > allowed_points
+        learned = dense.score - dense.majority > allowed_points
         return allowed_points if learned else 0.0
 
-    return _crossings(records, percent, allowed)
+    return _crossings(records, _primary, allowed)
 
 
-def craters(records: Iterable[Record], score: Score = percent) -> Runs:
+def craters(records: Iterable[Record], score: Score = _primary) -> Runs:
     """Crater sparsity per arm, seed and draw; records of one split and checkpoint.
 
     Half of what the dense network has over the majority class is lost, or, with
@@ -97,15 +98,9 @@ def craters(records: Iterable[Record], score: Score = percent) -> Runs:
 
 def by_seed(runs: dict[tuple[int, int], Crossing]) -> dict[int, Crossing]:
     """Draws averaged within a seed; censored where any draw is."""
-    grouped: dict[int, list[Crossing]] = {}
-    for (seed, _), one in sorted(runs.items()):
-        grouped.setdefault(seed, []).append(one)
-    return {
-        seed: Crossing(
-            float(np.mean([one.sparsity for one in some])), any(one.censored for one in some)
-        )
-        for seed, some in grouped.items()
-    }
+    means = mean_by_seed((seed, runs[seed, draw].sparsity) for seed, draw in sorted(runs))
+    bounds = {seed for (seed, _), one in runs.items() if one.censored}
+    return {seed: Crossing(mean, seed in bounds) for seed, mean in means.items()}
 
 
 def crossing_table(

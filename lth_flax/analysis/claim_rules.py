@@ -8,6 +8,7 @@ arm and level at its own.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 
@@ -25,12 +26,13 @@ from lth_flax.analysis.evidence import (
     scored,
 )
 from lth_flax.analysis.grid import slope
-from lth_flax.analysis.pairing import Pairs, pair, percent
+from lth_flax.analysis.pairing import Pairs, pair
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.retraining import gains, minus
-from lth_flax.analysis.statistics import Estimate, equivalence, estimate, level_name
+from lth_flax.analysis.statistics import Estimate, equivalence, estimate
 from lth_flax.analysis.tables import cells_of, predicts_one_class, scores_by_seed
-from lth_flax.records import Record
+from lth_flax.analysis.words import level_name
+from lth_flax.records import Record, grouped, where
 
 HOLDS, FAILS, UNKNOWN, REPORTED = "holds", "does not hold", "cannot tell", "reported"
 ALPHA = 0.05
@@ -68,13 +70,11 @@ def craters_past(run: Run, *, level: float, networks: int, learned: float) -> Fi
 
 def one_class_floor(run: Run) -> Finding:
     """C2: nine in ten of the networks that fall below 45% predict one class there."""
-    low: dict[tuple[int, int], list[bool]] = {}
-    for number, group in enumerate(run.groups):
-        for row in scored(group):
-            if percent(row) < 45:
-                low.setdefault((number, row.seed), []).append(predicts_one_class(row))
+    rows = [(number, row) for number, group in enumerate(run.groups) for row in scored(group)]
+    fallen = ((number, row) for number, row in rows if row.score < 45)
+    low = grouped(fallen, lambda one: (one[0], one[1].seed))
     need(len(low), 5, "networks below 45%")
-    one_class = sum(all(levels) for levels in low.values())
+    one_class = sum(all(predicts_one_class(row) for _, row in levels) for levels in low.values())
     holds = one_class >= 0.9 * len(low)
     effect = f"{one_class} of {len(low)} networks below 45% predict one class wherever they are"
     return Finding(verdict_of(holds, not holds), effect, len(low))
@@ -85,7 +85,7 @@ def six_over_two(run: Run) -> Finding:
     depths = run.at_best_rates()
     if not {2, 6} <= depths.keys():
         raise TooFew("networks of 2 and 6 layers are needed")
-    dense = {d: scores_by_seed(r for r in depths[d] if r.arm == "dense") for d in (2, 6)}
+    dense = {depth: scores_by_seed(where(depths[depth], arm="dense")) for depth in (2, 6)}
     found = estimate(minus(dense[6], dense[2]), design=run.design)
     need(found.n_seeds, 8, "seeds")
     verdict = verdict_of(found.above(0), found.below(0))
@@ -115,9 +115,9 @@ def no_resistance(run: Run) -> Finding:
 def never_below_chance(run: Run) -> Finding:
     """C4b: the lowest test accuracy of any network at any level."""
     rows = [row for group in run.groups for row in scored(group)]
-    low = min(rows, key=percent)
-    holds = percent(low) >= 49
-    effect = f"lowest test accuracy {percent(low):.2f}%, at {level_name(low.target_sparsity)}"
+    low = min(rows, key=attrgetter("score"))
+    holds = low.score >= 49
+    effect = f"lowest test accuracy {low.score:.2f}%, at {level_name(low.target_sparsity)}"
     return Finding(verdict_of(holds, not holds), effect, len({row.seed for row in rows}))
 
 
@@ -218,7 +218,7 @@ def ticket_holds(run: Run) -> Finding:
 def ticket_is_better(run: Run) -> Finding:
     """C6d: the primary test, each arm at its own best rate."""
     rows = run.one_depth()
-    found = compared(rows, "reinit", run.design, Options(), predictions=run.predictions)
+    found = compared(rows, "reinit", Options(), predictions=run.predictions)
     need(len(found.seeds), 8, "seeds")
     levels = [level.target_sparsity for level in found.levels if level.target_sparsity > 0]
     for bound in (0.5, 0.95):
@@ -237,11 +237,10 @@ def iterative_over_oneshot(iterative: Run, oneshot: Run) -> Finding:
     rows: list[Record] = [
         replace(row, arm=name)
         for name, run in (("iterative", iterative), ("oneshot", oneshot))
-        for row in run.one_depth()
-        if row.arm == "ticket"
+        for row in where(run.one_depth(), arm="ticket")
     ]
     options = Options(treatment="iterative")
-    found = compared(rows, "oneshot", iterative.design, options)
+    found = compared(rows, "oneshot", options)
     need(len(found.seeds), 8, "seeds")
     assert found.verdict is not None
     return Finding(REPORTED, f"{found.verdict.sentence} {found.verdict.story}", len(found.seeds))
@@ -330,7 +329,7 @@ def cost_of_cutting(short: Run, long: Run) -> Finding:
     """C10: the same network on the first (or last) 32 and the first (or last) 400 tokens."""
     same_but(short, long, "max_length")
     scores = [
-        scores_by_seed(row for group in run.groups for row in scored(group) if row.arm == "dense")
+        scores_by_seed(row for group in run.groups for row in where(scored(group), arm="dense"))
         for run in (short, long)
     ]
     lost = estimate(minus(scores[1], scores[0]), design=long.design)

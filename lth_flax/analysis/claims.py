@@ -18,6 +18,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jinja2
+
 from lth_flax.analysis import claim_rules as rules
 from lth_flax.analysis.evidence import FIRST_SEED, Evidence, Finding, Missing, TooFew
 from lth_flax.analysis.page import templates
@@ -104,16 +106,23 @@ def claims_page(directory: Path, judged: Sequence[Judged]) -> str:
     Raises:
       UserError: the summary of a run cannot be read.
     """
-    summaries = sorted(directory.glob("*/summary.json"))
-    return templates().get_template("claims.md").render(
-        judged=[(one, [_found(directory, names) for names in one.runs]) for one in judged],
-        claims=CLAIMS,
-        first_edition=first_edition,
-        firsts=FIRST_EDITION,
-        first_seed=FIRST_SEED,
-        not_recorded=NOT_RECORDED,
-        runs=[(file.parent.name, _read(file)) for file in summaries],
-    )  # fmt: skip
+    page = templates().get_template("claims.md")
+    runs = [(file.parent.name, _read(file)) for file in sorted(directory.glob("*/summary.json"))]
+    try:
+        return page.render(
+            judged=[(one, [_found(directory, names) for names in one.runs]) for one in judged],
+            claims=CLAIMS,
+            first_edition=first_edition,
+            firsts=FIRST_EDITION,
+            first_seed=FIRST_SEED,
+            not_recorded=NOT_RECORDED,
+            runs=runs,
+        )
+    except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"a summary.json below {directory} does not say what the page needs ({error}): make it "
+            "again with python -m lth_flax.analysis.report"
+        ) from None
 
 
 def _found(directory: Path, names: Sequence[str]) -> tuple[str, bool, bool]:

@@ -12,7 +12,7 @@ from lth_flax.analysis.statistics import Design, Estimate, equivalence, seeds_ne
 from lth_flax.analysis.tables import idle_arms, nothing_learned
 from lth_flax.analysis.verdict import decide
 from lth_flax.predictions import Predictions
-from lth_flax.records import Record
+from lth_flax.records import Record, where
 
 
 def design_of(records: Sequence[Record]) -> Design:
@@ -42,7 +42,6 @@ _SHARES = ("validation", "test")
 def compared(
     rows: Sequence[Record],
     control: str,
-    design: Design,
     options: Options,
     *,
     checkpoint: str = "last",
@@ -52,13 +51,13 @@ def compared(
     """Treatment against one control, from rows that differ in learning rate at most."""
     arms = (options.treatment, control)
     pairs = pair(rows, *arms, checkpoint=checkpoint, incomplete="drop")
-    scored = [row for row in rows if row.checkpoint == checkpoint and row.split == "test"]
-    found = measure(pairs.levels, options.primary_sparsity)
-    inside = [] if found is None else [v for v in pairs.levels if found.range[0] <= v]
+    scored = where(rows, checkpoint=checkpoint, split="test")
+    measured = measure(pairs.levels, options.primary_sparsity)
+    inside = [] if measured is None else [v for v in pairs.levels if measured.range[0] <= v]
     notes = [text for text in (idle_arms(scored, arms), note) if text]
     return compare(
         pairs,
-        design,
+        design_of(rows),
         options,
         predictions=predictions,
         nothing_learned=nothing_learned(scored, arms, inside),
@@ -86,26 +85,26 @@ def compare(
     def gap(weights: np.ndarray) -> Estimate:
         return pairs.gap(weights, options.confidence, design, predictions)
 
-    found = measure(pairs.levels, options.primary_sparsity) if pairs.seeds else None
-    levels = _levels(pairs, found, options, [gap(unit) for unit in np.eye(len(pairs.levels))])
+    measured = measure(pairs.levels, options.primary_sparsity) if pairs.seeds else None
+    levels = _levels(pairs, measured, options, [gap(unit) for unit in np.eye(len(pairs.levels))])
     primary, close, without, needed = None, None, [], None
-    if found is not None:
-        test = permutation_test(pairs.relabelled, found.weights)
+    if measured is not None:
+        test = permutation_test(pairs.relabelled, measured.weights)
         primary = Primary(
-            gap(found.weights),
+            gap(measured.weights),
             test.p,
             test.p_greater,
             test.p_less,
             pairs.relabelled.smallest_p,
             len(pairs.relabelled.gaps),
             pairs.relabelled.exact,
-            [(v, float(w)) for v, w in zip(pairs.levels, found.weights, strict=True) if w],
+            [(v, float(w)) for v, w in zip(pairs.levels, measured.weights, strict=True) if w],
         )
         # Between levels the gap is a mean of its neighbours: to test those and the ends is enough.
         inside = [level.gap for level in levels if level.in_range]
-        ends = [gap(end) for end in found.ends if np.count_nonzero(end) > 1]
+        ends = [gap(end) for end in measured.ends if np.count_nonzero(end) > 1]
         close = equivalence([*inside, *ends], options.margin_points, options.alpha)
-        without = _without(pairs, found, options, gap)
+        without = _without(pairs, measured, options, gap)
         if primary.gap.sd is not None:
             needed = seeds_needed(
                 primary.gap.sd, options.margin_points, options.alpha, draws=pairs.draws
@@ -115,7 +114,7 @@ def compare(
         seeds=list(pairs.seeds),
         draws=pairs.draws,
         seeds_left_out=list(pairs.dropped),
-        range=found.range if found else None,
+        range=measured.range if measured else None,
         primary=primary,
         without=without,
         equivalence=close,
@@ -131,17 +130,17 @@ def directions(
 ) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
     """(p, adjusted p) of the columns `tested`, for each direction; 1 elsewhere."""
     some = replace(relabelled, gaps=relabelled.gaps[:, tested])
-    found = {}
+    tests = {}
     for name in ("better", "worse"):
         p, adjusted = np.ones((2, relabelled.gaps.shape[1]))
         test = step_down_max_t(some, worse=name == "worse")
         p[tested], adjusted[tested] = test.p, test.p_adjusted
-        found[name] = (p, adjusted)
-    return found
+        tests[name] = (p, adjusted)
+    return tests
 
 
 def _levels(
-    pairs: Pairs, found: Measure | None, options: Options, gaps: list[Estimate]
+    pairs: Pairs, measured: Measure | None, options: Options, gaps: list[Estimate]
 ) -> list[LevelGap]:
     """Per level: the gap, and max-T over the levels that prune anything.
 
@@ -154,7 +153,7 @@ def _levels(
     tests = directions(pairs.relabelled, tested)
     (better, better_adjusted), (worse, worse_adjusted) = tests["better"], tests["worse"]
     several = len(pairs.rates) > 1
-    low, high = found.range if found else (1.0, 0.0)
+    low, high = measured.range if measured else (1.0, 0.0)
     result = []
     for n, level in enumerate(pairs.levels):
         direction = None
@@ -173,11 +172,11 @@ def _levels(
 
 
 def _without(
-    pairs: Pairs, found: Measure, options: Options, gap: Callable[[np.ndarray], Estimate]
+    pairs: Pairs, measured: Measure, options: Options, gap: Callable[[np.ndarray], Estimate]
 ) -> list[Without]:
     """The measure again without each of the levels that count in it."""
     result = []
-    for left_out in np.flatnonzero(found.weights):
+    for left_out in np.flatnonzero(measured.weights):
         keep = [n for n in range(len(pairs.levels)) if n != left_out]
         rest = measure([pairs.levels[n] for n in keep], options.primary_sparsity)
         if rest is not None:

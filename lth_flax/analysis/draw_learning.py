@@ -11,16 +11,16 @@ from lth_flax.analysis.plot_style import (
     COLUMN_MM,
     PAGE_MM,
     arm_styles,
+    factor_looks,
     finish,
     new_figure,
-    ordered_styles,
     style,
     what_ran,
     wrapped,
 )
-from lth_flax.analysis.words import arm_name, factor_value, factor_values, percent, score_label
+from lth_flax.analysis.terminal import Summary
+from lth_flax.analysis.words import arm_name, factor_value, factor_values, level_name, score_label
 
-Summary = Mapping[str, Any]
 Line = tuple[dict[str, Any], Mapping[str, Any]]
 """(style, learning curve)."""
 
@@ -91,7 +91,7 @@ def _levels(summary: Summary, few: bool) -> tuple[dict[str, list[Line]], list[An
     dense = [(styles["dense"] | {"marker": ""}, c) for c in curves if c["arm"] == "dense"]
     others = [c for c in curves if c["arm"] != "dense"]
     columns = {
-        f"{percent(level)}% sparsity": dense
+        f"{level_name(level)} sparsity": dense
         + [(styles[c["arm"]], c) for c in others if c["target_sparsity"] == level]
         for level in _chosen({c["target_sparsity"] for c in others}, few)
     }
@@ -104,9 +104,8 @@ def _levels(summary: Summary, few: bool) -> tuple[dict[str, list[Line]], list[An
 
 
 def _grid_columns(summary: Summary) -> tuple[dict[str, list[Line]], list[Any]]:
-    first, *rest = summary["factors"]
-    values = summary["factors"][first]
-    looks = dict(zip(values, ordered_styles(values), strict=True))
+    first, looks = factor_looks(summary)
+    _, *rest = summary["factors"]
     columns: dict[str, list[Line]] = {}
     for one in summary["configurations"]:
         title = factor_values(one["factors"], rest)

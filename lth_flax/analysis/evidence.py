@@ -14,10 +14,10 @@ from lth_flax.analysis.breakdown import Crossing
 from lth_flax.analysis.compare import design_of
 from lth_flax.analysis.grid import best_rates
 from lth_flax.analysis.merge import differing, split_groups
-from lth_flax.analysis.pairing import percent, rate_of
+from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.statistics import Design, Estimate, estimate
 from lth_flax.predictions import Predictions
-from lth_flax.records import Record
+from lth_flax.records import Record, grouped, where
 
 FIRST_SEED = 100
 """Seeds from here on were unseen when the rules were fixed."""
@@ -99,25 +99,25 @@ class Evidence:
 
 def scored(rows: Sequence[Record]) -> list[Record]:
     """The test rows at the last epoch."""
-    return [row for row in rows if row.split == "test" and row.checkpoint == "last"]
+    return where(rows, split="test", checkpoint="last")
 
 
 def at_own_rates(rows: Sequence[Record]) -> list[Record]:
     """Of every arm and level the test rows at the rate of its best mean validation accuracy."""
-    validation: dict[tuple[str, float], dict[float, list[float]]] = {}
-    for row in rows:
-        if row.split == "validation" and row.checkpoint == "last":
-            rates = validation.setdefault((row.arm, row.target_sparsity), {})
-            rates.setdefault(rate_of(row), []).append(percent(row))
-    best = {
-        cell: max(sorted(rates), key=lambda rate: round(float(np.mean(sorted(rates[rate]))), 9))
-        for cell, rates in validation.items()
-    }
-    return [
-        row
-        for row in scored(rows)
-        if best.get((row.arm, row.target_sparsity), rate_of(row)) == rate_of(row)
-    ]
+    best: dict[tuple[str, float], float] = {}
+    chooses = where(rows, split="validation", checkpoint="last")
+    for cell, of_cell in grouped(chooses, _cell).items():
+        rates = grouped(of_cell, rate_of)
+        means = {
+            rate: round(float(np.mean(sorted(row.score for row in rates[rate]))), 9)
+            for rate in sorted(rates)
+        }
+        best[cell] = max(means, key=means.__getitem__)
+    return [row for row in scored(rows) if best.get(_cell(row), rate_of(row)) == rate_of(row)]
+
+
+def _cell(row: Record) -> tuple[str, float]:
+    return row.arm, row.target_sparsity
 
 
 def same_but(one: Run, other: Run, *names: str) -> None:
@@ -131,10 +131,10 @@ def same_but(one: Run, other: Run, *names: str) -> None:
         raise TooFew(f"{one.name} and {other.name} differ in {', '.join(more)}")
 
 
-def need(found: int, least: int, what: str) -> None:
+def need(number: int, least: int, what: str) -> None:
     """Raises `TooFew` where there are fewer."""
-    if found < least:
-        raise TooFew(f"{least} {what} are needed, {found} are here")
+    if number < least:
+        raise TooFew(f"{least} {what} are needed, {number} are here")
 
 
 @dataclass(frozen=True)
@@ -171,13 +171,13 @@ class Bound:
         return text
 
 
-def said(found: Estimate, unit: str = "points") -> str:
+def said(over_seeds: Estimate, unit: str = "points") -> str:
     """A mean with its interval and n: points as they are, "%" of a share."""
     scale, digits, sign, end = (100, 1, "", "%") if unit == "%" else (1, 2, "+", f" {unit}")
-    if found.mean is None:
+    if over_seeds.mean is None:
         return "nothing"
-    text = f"{scale * found.mean:{sign}.{digits}f}{end}"
-    if found.interval is None:
-        return f"{text} (n = {found.n_seeds})"
-    low, high = (scale * bound for bound in found.interval)
-    return f"{text} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f}, n = {found.n_seeds})"
+    text = f"{scale * over_seeds.mean:{sign}.{digits}f}{end}"
+    if over_seeds.interval is None:
+        return f"{text} (n = {over_seeds.n_seeds})"
+    low, high = (scale * bound for bound in over_seeds.interval)
+    return f"{text} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f}, n = {over_seeds.n_seeds})"

@@ -5,32 +5,21 @@
 
 import io
 from collections.abc import Mapping
-from typing import Any
 
 from matplotlib.figure import Figure
 
-from lth_flax.analysis.draw_accuracy import accuracy_figure
-from lth_flax.analysis.draw_breakdown import breakdown_figure, has_breakdown
 from lth_flax.analysis.draw_density import density_figure, masks_of
-from lth_flax.analysis.draw_gap import gap_figure, retraining_figure
 from lth_flax.analysis.draw_learning import learning_figure
+from lth_flax.analysis.draw_scores import (
+    accuracy_figure,
+    breakdown_figure,
+    breakdown_rows,
+    gap_figure,
+    retraining_figure,
+)
 from lth_flax.analysis.paper import Curve
-from lth_flax.analysis.plot_style import COLUMN_MM, PAGE_MM, style
-
-__all__ = [
-    "COLUMN_MM",
-    "PAGE_MM",
-    "accuracy_figure",
-    "breakdown_figure",
-    "density_figure",
-    "figure_bytes",
-    "figures_of",
-    "gap_figure",
-    "learning_figure",
-    "retraining_figure",
-]
-
-Summary = Mapping[str, Any]
+from lth_flax.analysis.plot_style import PAGE_MM, style
+from lth_flax.analysis.terminal import Summary, scored
 
 
 def figures_of(
@@ -57,15 +46,15 @@ def _figures(
     summary: Summary, paper: Mapping[str, Curve] | None, width_mm: float
 ) -> dict[str, Figure]:
     ones = summary["configurations"]
-    found = [one["checkpoints"][one["primary_checkpoint"]] for one in ones]
+    at = [scored(one) for one in ones]
     figures = {"accuracy": accuracy_figure(summary, paper, width_mm)}
-    if any(gaps["levels"] for one in found for gaps in one["comparisons"].values()):
+    if any(gaps["levels"] for one in at for gaps in one["comparisons"].values()):
         figures["gap"] = gap_figure(summary, width_mm)
     if any(one["learning_curves"] for one in ones):
         figures["learning"] = learning_figure(summary, width_mm)
-    if any(one["retraining"] for one in found):
+    if any(one["retraining"] for one in at):
         figures["retraining"] = retraining_figure(summary, width_mm)
-    if has_breakdown(summary):
+    if breakdown_rows(summary):
         figures["breakdown"] = breakdown_figure(summary, width_mm)
     with_masks = next((one for one in ones if masks_of(one)), None)
     if with_masks:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from lth_flax.analysis.compare import compared, design_of
 from lth_flax.analysis.learning import unfinished
 from lth_flax.analysis.merge import FACTORS, Values, values_of
+from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.permutation import FactorPermutation
 from lth_flax.analysis.result import (
     ChosenRates,
@@ -23,10 +24,10 @@ from lth_flax.analysis.result import (
     Options,
     OwnRates,
 )
-from lth_flax.analysis.statistics import Design, Estimate, estimate, holm
+from lth_flax.analysis.statistics import Design, Estimate, estimate, holm, mean_by_seed
 from lth_flax.analysis.tables import scores_by_seed
 from lth_flax.predictions import Predictions
-from lth_flax.records import CurvePoint, Record, arm_order
+from lth_flax.records import CurvePoint, Record, arm_order, grouped, where
 
 Group = Sequence[Record]
 """The records of one configuration."""
@@ -52,17 +53,21 @@ def best_rates(groups: Sequence[Group]) -> dict[float, Group]:
     Depths without a validation score are left out.
     """
     found: dict[float, tuple[float, Group]] = {}
-    for group in sorted(groups, key=lambda group: values_of(group[0]) or ()):
-        scores = scores_by_seed(
-            row
-            for row in group
-            if (row.arm, row.split, row.checkpoint) == ("dense", "validation", "last")
-        )
-        depth = (values_of(group[0]) or (0.0,))[0]
-        mean = round(float(np.mean(list(scores.values()))), 9) if scores else -1.0
+    for group in sorted(groups, key=_values):
+        scores = _dense(group, "validation").values()
+        mean = round(float(np.mean(list(scores))), 9) if scores else -1.0
+        depth = _values(group)[0]
         if scores and (depth not in found or mean > found[depth][0]):
             found[depth] = (mean, group)
     return {depth: found[depth][1] for depth in sorted(found)}
+
+
+def _values(group: Group) -> Values:
+    return values_of(group[0]) or (0.0,)
+
+
+def _dense(group: Group, split: str) -> BySeed:
+    return scores_by_seed(where(group, arm="dense", split=split, checkpoint="last"))
 
 
 def own_rates(
@@ -79,45 +84,32 @@ def own_rates(
     if "learning_rate" not in varying:
         return []
     at = FACTORS.index("learning_rate")
-    families: dict[Values, list[Record]] = {}
-    for group in groups:
-        values = values_of(group[0]) or ()
-        families.setdefault(values[:at] + values[at + 1 :], []).extend(group)
+    others = {name: values for name, values in varying.items() if name != "learning_rate"}
+    families = grouped(groups, lambda group: _values(group)[:at] + _values(group)[at + 1 :])
     result = []
-    for rest, rows in sorted(families.items()):
-        rates = sorted({float(row.settings["learning_rate"]) for row in rows})
+    for _, family in sorted(families.items()):
+        rows = [row for group in family for row in group]
+        rates = sorted({rate_of(row) for row in rows})
         arms = {row.arm for row in rows}
         controls = sorted(arms - {"dense", options.treatment}, key=arm_order)
-        scored = {split: {r.row_id for r in rows if r.split == split} for split in _SPLITS}
-        if len(rates) < 2 or options.treatment not in arms or not controls:
+        test, validation = (where(rows, split=split) for split in ("test", "validation"))
+        chosen = {row.row_id for row in test} <= {row.row_id for row in validation}
+        if len(rates) < 2 or options.treatment not in arms or not controls or not chosen:
             continue
-        if not scored["test"] <= scored["validation"]:  # nothing to choose by
-            continue
-        others = {n: v for n, v in varying.items() if n != "learning_rate"}
-        values = (*rest[:at], rates[0], *rest[at:])
-        note = unfinished([r for r in rows if r.split == "test"], curves, options.margin_points)
+        values = _values(family[0])
+        note = unfinished(test, curves, options.margin_points)
         result.append(
             OwnRates(
                 name=name_of(values, others),
                 factors={n: v for n, v in zip(FACTORS, values, strict=True) if n in others},
                 rates=rates,
                 comparisons={
-                    control: compared(
-                        rows,
-                        control,
-                        design_of(rows),
-                        options,
-                        predictions=predictions,
-                        note=note,
-                    )
+                    control: compared(rows, control, options, predictions=predictions, note=note)
                     for control in controls
                 },
             )
         )
     return result
-
-
-_SPLITS = ("test", "validation")
 
 
 def average(configurations: Sequence[Configuration]) -> dict[str, list[dict[str, float]]]:
@@ -157,54 +149,39 @@ def factor_tests(
     tables = {
         tuple(one.factors[name] for name in FACTORS): _outcomes(one) for one in configurations
     }
-    names = [n for n in next(iter(tables.values())) if all(n in t for t in tables.values())]
-    tests = []
-    for factor, levels in varying.items():
-        for outcome in names:
-            matrix, seeds = _matrix(tables, factor, levels, outcome)
-            if seeds:
-                censored = any(table[outcome][1] for table in tables.values())
-                test = _test(matrix, seeds, levels, factor, outcome, options, design, censored)
-                tests.append(test)
+    first, *others = tables.values()
+    tests = [
+        _test(_by_value(tables, factor, levels, outcome), factor, outcome, options, design,
+              censored=any(table[outcome][1] for table in tables.values()))
+        for factor, levels in varying.items()
+        for outcome in (name for name in first if all(name in table for table in others))
+    ]  # fmt: skip
     at_best = best_rates(groups)
-    by_depth = {
-        depth: scores_by_seed(
-            row
-            for row in group
-            if (row.arm, row.split, row.checkpoint) == ("dense", "test", "last")
-        )
-        for depth, group in at_best.items()
-    }
-    shared = sorted(set.intersection(*map(set, by_depth.values()))) if by_depth else []
-    if "num_layers" in varying and len(varying) > 1 and len(by_depth) > 1 and shared:
-        matrix = np.array([[by_depth[depth][seed] for depth in by_depth] for seed in shared])
-        tests.append(
-            _test(
-                matrix,
-                shared,
-                list(by_depth),
-                "num_layers",
-                "dense accuracy at the rate chosen on validation",
-                options,
-                design,
-                False,
-            )
-        )
-        adjusted = _adjusted(tests, options)
-        chosen = [
-            dict(zip(FACTORS, values_of(group[0]) or (), strict=True)) for group in at_best.values()
-        ]
-        return adjusted[:-1], ChosenRates(chosen, adjusted[-1])
-    return _adjusted(tests, options), None
+    if "num_layers" in varying and len(varying) > 1 and len(at_best) > 1:
+        by_depth = {depth: _dense(group, "test") for depth, group in at_best.items()}
+        name = "dense accuracy at the rate chosen on validation"
+        last = _test(by_depth, "num_layers", name, options, design)
+    else:
+        last = None
+    made = [test for test in (*tests, last) if test is not None]
+    adjusted = [
+        replace(test, sentence=_sentence(test, options))
+        for test, p in zip(made, holm([test.p for test in made]), strict=True)
+        for test in [replace(test, p_adjusted=p)]
+    ]
+    if last is None:
+        return adjusted, None
+    chosen = [dict(zip(FACTORS, _values(group), strict=True)) for group in at_best.values()]
+    return adjusted[:-1], ChosenRates(chosen, adjusted[-1])
 
 
 def _outcomes(one: Configuration) -> Outcomes:
     """What a factor may move, by seed; sparsities in points, so that all read alike."""
     found = one.checkpoints[one.primary_checkpoint]
     outcomes: Outcomes = {}
-    for cell in found.table:
-        if cell.arm == "dense":
-            outcomes["dense accuracy"] = (dict(cell.score.by_seed), False)
+    dense = next((cell for cell in found.table if cell.arm == "dense"), None)
+    if dense is not None:
+        outcomes["dense accuracy"] = (dict(dense.score.by_seed), False)
     for kind, table in (("breakdown", found.breakdown), ("crater", found.crater)):
         for arm, crossings in table.arms.items():
             outcomes[f"{kind} sparsity of {arm}"] = (_points(crossings), crossings.sparsity is None)
@@ -216,16 +193,13 @@ def _outcomes(one: Configuration) -> Outcomes:
 
 
 def _points(crossings: Crossings) -> BySeed:
-    by_seed: dict[int, list[float]] = {}
-    for run in crossings.runs:
-        by_seed.setdefault(run["seed"], []).append(100 * run["sparsity"])
-    return {seed: float(np.mean(values)) for seed, values in by_seed.items()}
+    return mean_by_seed((run["seed"], 100 * run["sparsity"]) for run in crossings.runs)
 
 
-def _matrix(
+def _by_value(
     tables: Mapping[Values, Outcomes], factor: str, levels: Sequence[float], outcome: str
-) -> tuple[Float[np.ndarray, "seeds values"], list[int]]:
-    """Averaged over the other factors.
+) -> dict[float, BySeed]:
+    """The outcome by value of the factor and by seed, averaged over the other factors.
 
     Only those combinations of the others count that have every value of the
     factor, and only seeds that have an outcome in all of them.
@@ -236,13 +210,16 @@ def _matrix(
         rest = values[:index] + values[index + 1 :]
         blocks.setdefault(rest, {})[values[index]] = table[outcome][0]
     whole = [block for block in blocks.values() if len(block) == len(levels)]
-    parts = [part for block in whole for part in block.values()]
-    seeds = sorted(set.intersection(*map(set, parts))) if parts else []
-    rows = [
-        [float(np.mean([block[level][seed] for block in whole])) for level in levels]
-        for seed in seeds
-    ]
-    return np.array(rows).reshape(len(seeds), len(levels)), seeds
+    seeds = _shared([part for block in whole for part in block.values()])
+    return {
+        level: {seed: float(np.mean([block[level][seed] for block in whole])) for seed in seeds}
+        for level in levels
+    }
+
+
+def _shared(parts: Sequence[BySeed]) -> list[int]:
+    """The seeds that all have."""
+    return sorted(set.intersection(*map(set, parts))) if parts else []
 
 
 def slope(
@@ -266,41 +243,37 @@ def slope(
 
 
 def _test(
-    matrix: Float[np.ndarray, "seeds values"],
-    seeds: Sequence[int],
-    values: Sequence[float],
+    by_value: Mapping[float, BySeed],
     factor: str,
     outcome: str,
     options: Options,
     design: Design,
-    censored: bool,
-) -> FactorTest:
-    """One test, not adjusted yet; with values that are only bounds there is no slope."""
+    censored: bool = False,
+) -> FactorTest | None:
+    """One test, not adjusted yet; none without a seed that has all values.
+
+    censored: some are only bounds, so that there is no slope.
+    """
+    seeds, values = _shared(list(by_value.values())), list(by_value)
+    if not seeds:
+        return None
+    matrix = np.array([[by_value[value][seed] for value in values] for seed in seeds])
     permuted = FactorPermutation(matrix)
-    args = (seeds, values, factor, options.confidence, design)
+    steepness = slope(matrix, seeds, values, factor, options.confidence, design)
     return FactorTest(
         factor=factor,
         outcome=outcome,
-        seeds=list(seeds),
+        seeds=seeds,
         values=[float(value) for value in values],
         means=[float(mean) for mean in matrix.mean(axis=0)],
         p=permuted.p,
         p_adjusted=math.nan,
         relabellings=permuted.relabellings,
         exact=permuted.exact,
-        slope=None if censored else slope(matrix, *args),
+        slope=None if censored else steepness,
         per=_PER[factor],
         sentence="",
     )
-
-
-def _adjusted(tests: Sequence[FactorTest], options: Options) -> list[FactorTest]:
-    """With Holm's p-values, and the sentences that follow from them."""
-    result = []
-    for test, p in zip(tests, holm([test.p for test in tests]), strict=True):
-        test = replace(test, p_adjusted=p)
-        result.append(replace(test, sentence=_sentence(test, options)))
-    return result
 
 
 def _sentence(test: FactorTest, options: Options) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from lth_flax.analysis.result import LearningCurve, finite
 from lth_flax.analysis.statistics import estimate
-from lth_flax.records import CurvePoint, Record, arm_order
+from lth_flax.records import CurvePoint, Record, arm_order, grouped, where
 
 Runs = list[list[CurvePoint]]
 
@@ -48,7 +48,7 @@ def unfinished(records: Sequence[Record], points: Sequence[CurvePoint], margin: 
     So it is where validation accuracy still rose by more than `margin` points over the last
     fifth of the epochs, on average and beyond the noise of seeds.
     """
-    dense = _runs([row for row in records if row.arm == "dense"], points).get(("dense", 0.0), [])
+    dense = _runs(where(records, arm="dense"), points).get(("dense", 0.0), [])
     gains: dict[int, float] = {}
     last = span = 0
     for run in dense:
@@ -70,14 +70,9 @@ def unfinished(records: Sequence[Record], points: Sequence[CurvePoint], margin: 
 def _runs(records: Sequence[Record], points: Sequence[CurvePoint]) -> dict[tuple[str, float], Runs]:
     """The points of the named runs by arm and level, epochs rising."""
     names = {row.row_id for row in records}
-    runs: dict[str, list[CurvePoint]] = {}
-    for point in sorted(points, key=lambda point: (point.row_id, point.epoch)):
-        if point.row_id in names:
-            runs.setdefault(point.row_id, []).append(point)
-    grouped: dict[tuple[str, float], Runs] = {}
-    for run in runs.values():
-        grouped.setdefault((run[0].arm, run[0].target_sparsity), []).append(run)
-    return grouped
+    ordered = sorted(points, key=lambda point: (point.row_id, point.epoch))
+    runs = grouped((p for p in ordered if p.row_id in names), lambda point: point.row_id)
+    return grouped(runs.values(), lambda run: (run[0].arm, run[0].target_sparsity))
 
 
 def _values(points: Sequence[CurvePoint], name: str, scale: float = 1.0) -> list[float]:

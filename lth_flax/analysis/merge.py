@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lth_flax.errors import UserError
-from lth_flax.records import RUN_COLUMNS, Record, run_key, sort_records
+from lth_flax.records import RUN_COLUMNS, Record, grouped, run_key, sort_records
 
 FACTORS = ("num_layers", "learning_rate", "epochs")
 """Settings in which the configurations of one grid may differ."""
@@ -49,10 +49,7 @@ def comparable(records: Iterable[Record]) -> bool:
 
 def split_groups(records: Iterable[Record]) -> list[list[Record]]:
     """Records of the same experiment, dataset and settings, each group in canonical order."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in sort_records(records):
-        groups.setdefault(run_key(record), []).append(record)
-    return list(groups.values())
+    return list(grouped(sort_records(records), run_key).values())
 
 
 def join_records(

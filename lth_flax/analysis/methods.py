@@ -20,8 +20,9 @@ from lth_flax.analysis.plot_style import (
     style,
     what_ran,
 )
-from lth_flax.analysis.statistics import holm, level_name
-from lth_flax.analysis.words import score_label
+from lth_flax.analysis.statistics import holm
+from lth_flax.analysis.terminal import aligned
+from lth_flax.analysis.words import level_name, score_label
 from lth_flax.files import write_bytes_atomic, write_text_atomic
 from lth_flax.records import Record
 
@@ -117,14 +118,7 @@ def table(lines: Sequence[Line], treatment: str) -> str:
                 "" if last.p_adjusted is None else f"{last.p_adjusted:.2g}",
             ]
         )  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        ).rstrip()
-        for row in rows
-    )
+    return aligned(rows)
 
 
 def methods_figure(summary: Summary, lines: Sequence[Line], width_mm: float = PAGE_MM) -> Figure:

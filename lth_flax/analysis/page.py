@@ -14,7 +14,6 @@ from typing import Any
 import jinja2
 
 from lth_flax.analysis import terminal, words
-from lth_flax.analysis.statistics import level_name
 from lth_flax.analysis.terminal import Rows, Summary, scored
 
 
@@ -63,7 +62,12 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
         extensions=["jinja2.ext.do"],
     )
-    found.globals |= {"words": words, "terminal": terminal, "scored": scored, "level": level_name}
+    found.globals |= {
+        "words": words,
+        "terminal": terminal,
+        "scored": scored,
+        "level": words.level_name,
+    }
     found.filters |= {"mean": terminal.plus_minus, "p": _p, "digit": _one_digit, "points": _points}
     found.filters |= {
         "scored": scored,
@@ -89,7 +93,7 @@ def _comparisons(summary: Summary) -> list[tuple[str, str, Mapping[str, Any]]]:
         name = words.configuration_name(summary, one)
         for checkpoint, at in one["checkpoints"].items():
             primary = checkpoint == one["primary_checkpoint"]
-            epoch = "" if primary else terminal.CHECKPOINT_NAMES[checkpoint]
+            epoch = "" if primary else words.CHECKPOINTS[checkpoint]
             place = ", ".join(part for part in (name, epoch) if part)
             (found if primary else others).extend(
                 (place, epoch, comparison) for comparison in at["comparisons"].values()

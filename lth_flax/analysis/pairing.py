@@ -5,7 +5,8 @@ sparsity of curves that are linear between levels in log density: linear in
 every run's curve, and exact on piecewise linear curves whatever the grid.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,18 +20,14 @@ from lth_flax.analysis.permutation import (
     relabel,
     split_means,
 )
-from lth_flax.analysis.statistics import Design, Estimate, estimate, level_name
+from lth_flax.analysis.statistics import Design, Estimate, estimate
+from lth_flax.analysis.words import level_name
 from lth_flax.errors import UserError
 from lth_flax.predictions import Predictions
-from lth_flax.records import Metric, Record
+from lth_flax.records import Metric, Record, where
 
 PRIMARY_SPARSITY = (0.5, 0.96)
 _SAME_LEVEL = 1e-9
-
-
-def percent(record: Record) -> float:
-    """The score of a record that is compared."""
-    return record.score
 
 
 def rate_of(record: Record) -> float:
@@ -208,50 +205,47 @@ def pair(
     A missing cell is a `UserError` that names it; with `incomplete="drop"`
     that seed is left out instead, and named in the result.
     """
-    found: dict[str, dict[Cell, Record]] = {"test": {}, "validation": {}}
-    for record in records:
-        if record.checkpoint == checkpoint and record.arm in (treatment, control):
-            run = 0 if record.arm == treatment else 1 + record.draw
-            level = round(record.target_sparsity, 9)
-            cell = (record.seed, run, rate_of(record), level)
-            if record.arm == treatment and record.draw or cell in found[record.split]:
-                raise UserError(
-                    f"seed {record.seed} has several {record.arm} rows at {level_name(level)}; "
-                    "one was expected (are these records of several experiments?)"
-                )
-            found[record.split][cell] = record
-    cells = found["test"]
-    both = [{(r, v) for _, run, r, v in cells if (run == 0) == first} for first in (True, False)]
-    levels = sorted({level for _, level in both[0]} & {level for _, level in both[1]})
-    rates = sorted({rate for rate, _ in both[0]} & {rate for rate, _ in both[1]})
+    by_split: dict[str, dict[Cell, Record]] = {"test": {}, "validation": {}}
+    for record in where(records, checkpoint=checkpoint):
+        if record.arm not in (treatment, control):
+            continue
+        run = 0 if record.arm == treatment else 1 + record.draw
+        level = round(record.target_sparsity, 9)
+        cell = (record.seed, run, rate_of(record), level)
+        if record.arm == treatment and record.draw or cell in by_split[record.split]:
+            raise UserError(
+                f"seed {record.seed} has several {record.arm} rows at {level_name(level)}; "
+                "one was expected (are these records of several experiments?)"
+            )
+        by_split[record.split][cell] = record
+    cells, chooses = by_split["test"], by_split["validation"]
+    both = [[cell for cell in cells if (cell[1] == 0) == first] for first in (True, False)]
+    rates, levels = (sorted(set.intersection(*({cell[axis] for cell in arm} for arm in both)))
+                     for axis in (2, 3))  # fmt: skip
     runs = [0, *sorted({run for _, run, _, _ in cells if run})]
     seeds, dropped = [], []
     for seed in sorted({seed for seed, *_ in cells}):
-        missing = next(
-            (
-                f"seed {seed} has no "
-                + (treatment if run == 0 else f"{control} draw {run - 1}")
-                + f" at {level_name(level)}"
-                for level in levels
-                for rate in rates
-                for run in runs
-                if (seed, run, rate, level) not in cells
-            ),
-            None,
-        )
+        of_seed = ((seed, run, rate, v) for v in levels for rate in rates for run in runs)
+        missing = next((cell for cell in of_seed if cell not in cells), None)
         if missing is None:
             seeds.append(seed)
-        elif incomplete == "drop":
-            dropped.append(missing)
-        else:
-            raise UserError(f"{missing}; finish the run, or leave that seed out")
+            continue
+        _, run, _, level = missing
+        who = f"{control} draw {run - 1}" if run else treatment
+        said = f"seed {seed} has no {who} at {level_name(level)}"
+        if incomplete != "drop":
+            raise UserError(f"{said}; finish the run, or leave that seed out")
+        dropped.append(said)
 
     shape = (len(seeds), len(runs), len(rates), len(levels))
-    grid = [(s, run, r, v) for s in seeds for run in runs for r in rates for v in levels]
-    chooses = found["validation"]
-    complete = len(rates) > 1 and all(cell in chooses for cell in grid)
+    grid = list(itertools.product(seeds, runs, rates, levels))
     metric = next((record.metric for record in cells.values()), Metric())
     sign = 1 if metric.higher_is_better else -1
+
+    def scores(of: Mapping[Cell, Record]) -> Float[np.ndarray, "seeds runs rates levels"]:
+        return np.array([sign * of[cell].score for cell in grid], float).reshape(shape)
+
+    complete = len(rates) > 1 and all(cell in chooses for cell in grid)
     row_ids = np.array([f"{cells[cell].row_id}/{checkpoint}" for cell in grid], object)
     return Pairs(
         treatment,
@@ -259,10 +253,8 @@ def pair(
         tuple(levels),
         tuple(seeds),
         tuple(rates),
-        np.array([sign * percent(cells[cell]) for cell in grid], float).reshape(shape),
-        np.array([sign * percent(chooses[cell]) for cell in grid], float).reshape(shape)
-        if complete
-        else None,
+        scores(cells),
+        scores(chooses) if complete else None,
         row_ids.reshape(shape),
         tuple(dropped),
         metric,

@@ -72,11 +72,6 @@ class MaxTTest:
     p_adjusted: Float[np.ndarray, " levels"]
 
 
-def is_exact(seeds: int, runs: int, exact_limit: int = EXACT_LIMIT) -> bool:
-    """Whether all relabellings of so many seeds and runs are enumerated."""
-    return runs**seeds <= exact_limit
-
-
 def chosen_rates(
     treated: Float[np.ndarray, "*some rates levels"],
 ) -> Int[np.ndarray, "*some levels"]:
@@ -110,7 +105,7 @@ def relabel(
     `validation` chooses each arm's rate at each level; it is needed where there are several.
     """
     seeds, runs, rates, _ = test.shape
-    exact = is_exact(seeds, runs, exact_limit)
+    exact = runs**seeds <= exact_limit
     treated = _means(test, exact, rng_seed)
     controls = (test.sum(axis=1).mean(axis=0) - treated) / (runs - 1)
     slack = _ROUNDING * float(np.abs(test).max(initial=0.0))

@@ -140,6 +140,13 @@ def ordered_styles(values: Sequence[float]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def factor_looks(summary: Mapping[str, Any]) -> tuple[Any, dict[Any, dict[str, Any]]]:
+    """The first factor of a grid and the style of each of its values; None and one without any."""
+    first = next(iter(summary["factors"]), None)
+    values = summary["factors"].get(first, [None])
+    return first, dict(zip(values, ordered_styles(values), strict=True))
+
+
 class SparsityScale:
     """Where a level stands on the axis: the negative logarithm of what remains.
 

@@ -7,10 +7,10 @@ python -m lth_flax.analysis.report --out=NEW DIR...  join blocks of seeds, or co
 
 import argparse
 import json
-import math
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,7 +21,7 @@ from lth_flax.analysis.paper import Curve, paper_curves
 from lth_flax.analysis.result import Options, summary_text
 from lth_flax.analysis.summary import summarize
 from lth_flax.analysis.terminal import terminal_text
-from lth_flax.config import Config
+from lth_flax.config import Config, Setting, home_expanded, settings_of
 from lth_flax.errors import UserError
 from lth_flax.files import make_directory, write_bytes_atomic, write_text_atomic
 from lth_flax.flagfile import value_of
@@ -34,18 +34,17 @@ REPORT = "report"
 def write_report(
     directory: Path,
     block: Block,
+    options: Options,
     *,
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-    margin: float,
-    alpha: float,
+    settings: Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
     paper: Mapping[str, Curve] | None = None,
     draw: bool = True,
 ) -> tuple[dict[str, Any], str]:
     """Writes summary.json, report/report.html and its figures as report/*.png and *.svg.
 
     Args:
-      margin: of equivalence, in points.
+      settings, provenance: for the page, where they are not those of the block.
       paper: curves of the paper, to be drawn beside ours.
       draw: whether figures and page are written.
 
@@ -57,36 +56,35 @@ def write_report(
             f"records.csv of {directory} has no rows, so there is nothing to report: remove the "
             "directory and run again"
         )
-    if is_identity(provenance.get("identity")):  # the file has it all, a page what stands for it
-        provenance = {**provenance, "identity": digest(provenance["identity"])}
+    if settings is None:
+        settings = {name: value_of(line) for name, line in (block.flags or {}).items()}
     # Of several methods, the first that was named is compared with each other one.
-    treatment = str(settings.get("methods", Options.treatment)).partition(",")[0]
-    options = Options(margin_points=margin, alpha=alpha, treatment=treatment)
+    treatment = str(settings.get("methods", options.treatment)).partition(",")[0]
+    options = replace(options, treatment=treatment)
+    # The file has it all, a page what stands for it.
+    shown = dict((provenance is None and block.provenance) or provenance or {})
+    if is_identity(shown.get("identity")):
+        shown["identity"] = digest(shown["identity"])
+    if isinstance(shown.get("blocks"), dict):
+        shown["blocks"] = ", ".join(shown["blocks"])
     summary = summary_of(block, options)
+    if draw:
+        _make(directory / REPORT)
     write_text_atomic(directory / "summary.json", summary_text(summary))
     if draw:
-        _draw(directory, summary, settings, provenance, paper)
+        images = _write_figures(directory / REPORT, summary, paper)
+        page = report_html(summary, images, settings, shown, Config().texts())
+        write_text_atomic(page_of(directory), page)
     return summary, terminal_text(summary)
 
 
-def _draw(
-    directory: Path,
-    summary: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-    paper: Mapping[str, Curve] | None,
-) -> None:
-    """Writes figures and page."""
-    folder = directory / REPORT
+def _make(folder: Path) -> None:
     try:
         make_directory(folder)
     except OSError as error:
         raise UserError(
             f"cannot make {folder} ({error.strerror}): give another directory for the report"
         ) from None
-    images = _write_figures(folder, summary, paper)
-    page = report_html(summary, images, settings, provenance, Config().texts())
-    write_text_atomic(page_of(directory), page)
 
 
 def _write_figures(
@@ -111,6 +109,23 @@ def summary_of(block: Block, options: Options) -> dict[str, Any]:
     )
 
 
+def write_merged(
+    directory: Path,
+    block: Block,
+    options: Options,
+    *,
+    paper: Mapping[str, Curve] | None = None,
+    flags: bool = True,
+) -> str:
+    """Writes joined blocks with their report; returns the terminal's answer.
+
+    With `flags` off, flags.txt is left as it is.
+    """
+    _make(directory)
+    write_block(directory, block, flags=flags)
+    return write_report(directory, block, options, paper=paper)[1]
+
+
 def recorded_options(directory: Path) -> Options:
     """The margin and alpha that a directory's summary was made with; else the defaults.
 
@@ -128,18 +143,14 @@ def page_of(directory: Path) -> Path:
     return directory / REPORT / "report.html"
 
 
-def _margin(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < math.inf:  # also False for nan
-        raise argparse.ArgumentTypeError(f"{text} is no margin: expected points, from 0")
-    return value
+def _reader(setting: Setting) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return setting.read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-
-def _alpha(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 0.5:
-        raise argparse.ArgumentTypeError(f"{text} is no level: expected above 0 and at most 0.5")
-    return value
+    return read
 
 
 class _Parser(argparse.ArgumentParser):
@@ -150,93 +161,47 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def write_merged(
-    directory: Path,
-    block: Block,
-    *,
-    margin: float,
-    alpha: float,
-    paper: Mapping[str, Curve] | None = None,
-    flags: bool = True,
-) -> str:
-    """Writes joined blocks with their report; returns the terminal's answer.
-
-    With `flags` off, flags.txt is left as it is.
-    """
-    try:
-        make_directory(directory)
-    except OSError as error:
-        raise UserError(
-            f"cannot make {directory} ({error.strerror}): give another directory"
-        ) from None
-    write_block(directory, block, flags=flags)
-    return _report(directory, block, margin=margin, alpha=alpha, paper=paper)
-
-
-def _report(
-    directory: Path,
-    block: Block,
-    *,
-    margin: float,
-    alpha: float,
-    paper: Mapping[str, Curve] | None,
-) -> str:
-    provenance = dict(block.provenance or {})
-    if isinstance(provenance.get("blocks"), dict):  # the page names them, the file has it all
-        provenance["blocks"] = ", ".join(provenance["blocks"])
-    _, answer = write_report(
-        directory,
-        block,
-        settings={name: value_of(line) for name, line in (block.flags or {}).items()},
-        provenance=provenance,
-        margin=margin,
-        alpha=alpha,
-        paper=paper,
-    )
-    return answer
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns the exit status."""
     parser = _Parser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("directories", nargs="+", metavar="DIR", help="work directories")
-    parser.add_argument("--out", help="a new directory, for what is merged; or for the report")
     parser.add_argument(
-        "--margin",
-        type=_margin,
-        help="equivalence margin in points, from 0; default: that of DIR's summary.json, or 0.5",
+        "--out", type=home_expanded, help="a new directory, for what is merged; or for the report"
     )
     parser.add_argument(
         "--paper", type=int, metavar="N", help="draw the curves of the paper's figure N too"
     )
-    parser.add_argument(
-        "--alpha",
-        type=_alpha,
-        help="level of the tests, above 0 and at most 0.5; default: likewise, or 0.05",
-    )
+    for name in ("margin", "alpha"):
+        setting = settings_of()[name]
+        text = f"{setting.help} Default: that of DIR's summary.json, or {setting.default}."
+        parser.add_argument(f"--{name}", type=_reader(setting), help=text)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    options = parser.parse_args(given)
+    chosen = parser.parse_args(given)
     try:
-        directories = [Path(name) for name in options.directories]
+        directories = [Path(name) for name in chosen.directories]
         merged = len(directories) > 1
-        if merged and not options.out:
+        if merged and not chosen.out:
             raise UserError(
                 f"{len(directories)} directories are merged into a new one: say which, as "
                 f"python -m lth_flax.analysis.report --out=NEW {shlex.join(given)}"
             )
-        out = Path(options.out) if options.out else directories[0]
+        out = Path(chosen.out) if chosen.out else directories[0]
         if merged:
             _check_new(out)
         blocks = [read_block(directory) for directory in directories]
         block = join_blocks(blocks) if merged else blocks[0]
         if not block.records:  # before anything is written
-            raise UserError(f"{', '.join(options.directories)}: no rows, so nothing to report")
-        paper = None if options.paper is None else paper_curves(options.paper)
-        write = write_merged if merged else _report
-        before = recorded_options(directories[0])
-        margin = before.margin_points if options.margin is None else options.margin
-        alpha = before.alpha if options.alpha is None else options.alpha
-        answer = write(out, block, margin=margin, alpha=alpha, paper=paper)
+            raise UserError(f"{', '.join(chosen.directories)}: no rows, so nothing to report")
+        paper = None if chosen.paper is None else paper_curves(chosen.paper)
+        options = recorded_options(directories[0])
+        if chosen.margin is not None:
+            options = replace(options, margin_points=chosen.margin)
+        if chosen.alpha is not None:
+            options = replace(options, alpha=chosen.alpha)
+        if merged:
+            answer = write_merged(out, block, options, paper=paper)
+        else:
+            answer = write_report(out, block, options, paper=paper)[1]
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

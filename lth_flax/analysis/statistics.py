@@ -6,13 +6,14 @@ unit of every interval is the seed; draws of a control are averaged within one.
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special  # not stats: it takes as long to import as all of ours
 
 from lth_flax.analysis.permutation import EXACT_LIMIT, MONTE_CARLO_DRAWS
+from lth_flax.records import grouped
 
 POWER = 0.8
 MOST_SEEDS = 10_000
@@ -114,13 +115,10 @@ class Reach:
         return self.smallest_p <= self.alpha
 
 
-def level_name(sparsity: float) -> str:
-    """A level as people say it.
-
-    >>> level_name(0.488)
-    '48.8%'
-    """
-    return f"{round(100 * sparsity, 1):g}%" if sparsity < 0.99 else f"{round(100 * sparsity, 2):g}%"
+def mean_by_seed(values: Iterable[tuple[int, float]]) -> dict[int, float]:
+    """(seed, value of a draw) averaged within each seed, seeds rising."""
+    seeds = grouped(values, lambda pair: pair[0])
+    return {seed: float(np.mean([value for _, value in seeds[seed]])) for seed in sorted(seeds)}
 
 
 def estimate(

@@ -5,6 +5,7 @@ The same records give the same bytes, in whatever order they come.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,6 @@ from lth_flax.analysis.result import (
     to_json,
 )
 from lth_flax.analysis.retraining import retraining
-from lth_flax.analysis.statistics import Design
 from lth_flax.analysis.tables import (
     arm_table,
     collapsed,
@@ -32,7 +32,7 @@ from lth_flax.analysis.tables import (
 )
 from lth_flax.errors import UserError
 from lth_flax.predictions import Predictions
-from lth_flax.records import CHECKPOINTS, RUN_COLUMNS, CurvePoint, Record, arm_order
+from lth_flax.records import CHECKPOINTS, RUN_COLUMNS, CurvePoint, Record, arm_order, where
 
 
 def summarize(
@@ -54,7 +54,7 @@ def summarize(
       UserError: there is no row of the test split, or a row is there twice.
     """
     options = options or Options()
-    groups = [g for g in split_groups(records) if any(row.split == "test" for row in g)]
+    groups = [group for group in split_groups(records) if where(group, split="test")]
     if not groups:
         raise UserError("no record of the test split; nothing to analyze")
     metric = groups[0][0].metric
@@ -94,25 +94,43 @@ def _configuration(
     predictions: Predictions | None,
 ) -> Configuration:
     """Tables, tests and verdicts of one setting."""
-    design = design_of(records)
-    test = [row for row in records if row.split == "test"]
-    primary = next(one for one in CHECKPOINTS if any(row.checkpoint == one for row in test))
-    scored = [row for row in test if row.checkpoint == primary]
+    design, treatment = design_of(records), options.treatment
+    test = where(records, split="test")
+    primary, *others = (one for one in CHECKPOINTS if where(test, checkpoint=one))
+    scored = where(test, checkpoint=primary)
     present = {row.arm for row in test}
     note = unfinished(scored, curves, options.margin_points)
-    controls = sorted(present - {"dense", options.treatment}, key=arm_order)
-    checkpoints = {
-        one: _checkpoint(
-            [row for row in records if row.checkpoint == one],
-            controls if options.treatment in present else [],
-            design,
-            options,
-            predictions,
-            note,
+    controls = sorted(present - {"dense", treatment}, key=arm_order) * (treatment in present)
+
+    def at(checkpoint: str) -> Checkpoint:
+        rows = where(test, checkpoint=checkpoint)
+        crossings = partial(
+            breakdown.crossing_table,
+            treatment=treatment,
+            controls=controls,
+            confidence=options.confidence,
+            design=design,
         )
-        for one in CHECKPOINTS
-        if any(row.checkpoint == one for row in test)
-    }
+        return Checkpoint(
+            table=arm_table(rows, options.confidence, design, predictions),
+            comparisons={
+                control: compared(
+                    where(records, checkpoint=checkpoint),
+                    control,
+                    options,
+                    checkpoint=checkpoint,
+                    predictions=predictions,
+                    note=note,
+                )
+                for control in controls
+                if where(rows, arm=control)
+            },
+            breakdown=crossings(breakdown.breakdowns(rows, options.breakdown_points)),
+            crater=crossings(breakdown.craters(rows)),
+            collapsed=collapsed(rows),
+            retraining=retraining(rows, options.confidence, design),
+        )
+
     values = values_of(records[0])
     return Configuration(
         name=name,
@@ -131,48 +149,11 @@ def _configuration(
         majority_accuracy=_majority(scored),
         primary_checkpoint=primary,
         unfinished=note,
-        checkpoints=checkpoints,
+        checkpoints={one: at(one) for one in (primary, *others)},
         density=density_table(scored),
         diagnostics=diagnostics_table(scored),
         diverged=diverged(scored),
         learning_curves=curves_of(scored, curves),
-    )
-
-
-def _checkpoint(
-    records: Sequence[Record],
-    controls: Sequence[str],
-    design: Design,
-    options: Options,
-    predictions: Predictions | None,
-    note: str,
-) -> Checkpoint:
-    rows = [row for row in records if row.split == "test"]
-
-    def crossings(runs: breakdown.Runs) -> Any:
-        return breakdown.crossing_table(
-            runs, options.treatment, controls, options.confidence, design
-        )
-
-    return Checkpoint(
-        table=arm_table(rows, options.confidence, design, predictions),
-        comparisons={
-            control: compared(
-                records,
-                control,
-                design,
-                options,
-                checkpoint=rows[0].checkpoint,
-                predictions=predictions,
-                note=note,
-            )
-            for control in controls
-            if any(row.arm == control for row in rows)
-        },
-        breakdown=crossings(breakdown.breakdowns(rows, options.breakdown_points)),
-        crater=crossings(breakdown.craters(rows)),
-        collapsed=collapsed(rows),
-        retraining=retraining(rows, options.confidence, design),
     )
 
 
@@ -205,30 +186,25 @@ def _headline(
     options: Options,
 ) -> Headline | None:
     """The main finding: tickets at their own rates, or in each configuration, or a factor."""
-    wanted = options.headline_control
-    places = [(" at its own learning rate", one.name, one.comparisons) for one in own_rates] or [
-        ("", one.name, one.checkpoints[one.primary_checkpoint].comparisons)
-        for one in configurations
+    places = [(f"{one.name} at its own learning rate", one.comparisons) for one in own_rates] or [
+        (one.name, one.checkpoints[one.primary_checkpoint].comparisons) for one in configurations
     ]
-    found = [
-        (f"{name}{words}".strip(), comparisons.get(wanted) or next(iter(comparisons.values())))
-        for words, name, comparisons in places
-        if comparisons
+    verdicts = [
+        (name.strip(), one.control, one.verdict)
+        for name, found in places
+        for one in [found.get(options.headline_control) or next(iter(found.values()), None)]
+        if one is not None
     ]
-    if found:
-        (where, first), *others = found
-        assert first.verdict is not None
-        story = first.verdict.story
+    if verdicts:
+        (place, control, verdict), *others = verdicts
+        story = verdict.story
         if others:  # what it is elsewhere belongs to the main finding
-            also = "; ".join(f"{w}: {one.verdict.verdict}" for w, one in others if one.verdict)
+            also = "; ".join(f"{where}: {one.verdict}" for where, _, one in others)
             story = f"{story} {also[0].upper()}{also[1:]}."
-        verdict = first.verdict
-        return Headline(
-            where, first.control, verdict.verdict, verdict.kind, verdict.sentence, story
-        )
+        return Headline(place, control, verdict.verdict, verdict.kind, verdict.sentence, story)
     if not tests:
         return None
     test = min(tests, key=lambda test: test.p_adjusted)
     shown = test.p_adjusted <= options.alpha
-    verdict = f"{grid.WORDS[test.factor]} moves {test.outcome}" if shown else "no effect shown"
-    return Headline("", None, verdict, "factor" if shown else "unknown", test.sentence, "")
+    text = f"{grid.WORDS[test.factor]} moves {test.outcome}" if shown else "no effect shown"
+    return Headline("", None, text, "factor" if shown else "unknown", test.sentence, "")

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from lth_flax.analysis.breakdown import balanced, chance
-from lth_flax.analysis.pairing import percent
 from lth_flax.analysis.result import Cell, Classes, finite
-from lth_flax.analysis.statistics import Design, estimate, level_name
+from lth_flax.analysis.statistics import Design, estimate, mean_by_seed
+from lth_flax.analysis.words import level_name
 from lth_flax.predictions import Predictions, labels_name
-from lth_flax.records import Record, arm_order
+from lth_flax.records import Record, arm_order, grouped
 
 ONE_CLASS_SHARE = 0.999
 
@@ -22,19 +22,15 @@ Cells = dict[tuple[str, float], list[Record]]
 
 def cells_of(records: Iterable[Record]) -> Cells:
     """Records grouped by arm and level, arms in reading order, levels rising."""
-    cells: Cells = {}
-    for record in records:
-        cells.setdefault((record.arm, round(record.target_sparsity, 9)), []).append(record)
+    cells = grouped(records, lambda record: (record.arm, round(record.target_sparsity, 9)))
     ordered = sorted(cells, key=lambda cell: (arm_order(cell[0]), cell[1]))
     return {cell: cells[cell] for cell in ordered}
 
 
 def scores_by_seed(rows: Iterable[Record]) -> dict[int, float]:
     """Percent by seed, draws averaged."""
-    values: dict[int, list[float]] = {}
-    for row in sorted(rows, key=lambda row: (row.seed, row.draw)):
-        values.setdefault(row.seed, []).append(percent(row))
-    return {seed: float(np.mean(of_seed)) for seed, of_seed in sorted(values.items())}
+    ordered = sorted(rows, key=lambda row: (row.seed, row.draw))
+    return mean_by_seed((row.seed, row.score) for row in ordered)
 
 
 def arm_table(
@@ -131,20 +127,16 @@ def density_table(records: Iterable[Record]) -> dict[str, Any]:
     An arm with the masks of another (reinit has the ticket's) only names it.
     """
     tables: dict[str, list[dict[str, Any]]] = {}
-    for (arm, level), rows in cells_of(records).items():
+    for (arm, level), rows in cells_of(row for row in records if row.arm != "dense").items():
         names = sorted({name for row in rows for name in row.density})
-        if not names or arm == "dense":
-            continue
-        values = {
-            name: sorted(r.density[name] for r in rows if name in r.density) for name in names
-        }
-        tables.setdefault(arm, []).append(
-            {
+        kept = {name: sorted(r.density[name] for r in rows if name in r.density) for name in names}
+        if kept:
+            entry = {
                 "target_sparsity": level,
-                "mean": {name: float(np.mean(values[name])) for name in names},
-                "min": {name: values[name][0] for name in names},
+                "mean": {name: float(np.mean(shares)) for name, shares in kept.items()},
+                "min": {name: shares[0] for name, shares in kept.items()},
             }
-        )
+            tables.setdefault(arm, []).append(entry)
     shown: dict[str, Any] = {}
     for arm, table in tables.items():
         twin = next((other for other in shown if shown[other] == table), None)
@@ -170,17 +162,13 @@ def diagnostics_table(records: Iterable[Record]) -> list[dict[str, Any]]:
 # What failed.
 
 
-def name_rows(rows: Iterable[Record]) -> list[dict[str, Any]]:
-    """What a reader needs to find a row again."""
+def name_rows(rows: Iterable[Record], *more: str) -> list[dict[str, Any]]:
+    """What a reader needs to find a row again, and `more` of its columns."""
+    names = ("row_id", "arm", "seed", "draw", "target_sparsity")
     return [
-        {
-            "row_id": row.row_id,
-            "arm": row.arm,
-            "seed": row.seed,
-            "draw": row.draw,
-            "target_sparsity": row.target_sparsity,
-            "accuracy": percent(row),
-        }
+        {name: getattr(row, name) for name in names}
+        | {"accuracy": row.score}
+        | {name: getattr(row, name) for name in more}
         for row in rows
     ]
 
@@ -229,24 +217,24 @@ def nothing_learned(records: Sequence[Record], arms: Sequence[str], levels: Sequ
 
 def idle_arms(records: Sequence[Record], arms: Sequence[str]) -> str:
     """Which of these arms have learned nothing at which levels, in words; nothing where all did."""
-    found: dict[str, list[str]] = {}
-    for (arm, level), rows in cells_of(records).items():
-        if arm in arms and level > 0 and not any(map(learned, rows)):
-            found.setdefault(arm, []).append(level_name(level))
-    said = [f"no {arm} learned anything at {', '.join(names)}" for arm, names in found.items()]
-    text = "; ".join(said)
+    idle = [
+        (arm, level_name(level))
+        for (arm, level), rows in cells_of(records).items()
+        if arm in arms and level > 0 and not any(map(learned, rows))
+    ]
+    text = "; ".join(
+        f"no {arm} learned anything at {', '.join(level for _, level in levels)}"
+        for arm, levels in grouped(idle, lambda one: one[0]).items()
+    )
     return text[:1].upper() + text[1:]
 
 
 def diverged(records: Sequence[Record]) -> dict[str, Any]:
     """Runs whose loss became infinite or nan, and how the statistics treat them."""
     rows = [row for row in records if row.diverged_epoch is not None]
-    named = name_rows(rows)
-    for entry, row in zip(named, rows, strict=True):
-        entry["diverged_epoch"] = row.diverged_epoch
     return {
         "count": len(rows),
-        "rows": named,
+        "rows": name_rows(rows, "diverged_epoch"),
         "treatment": (
             "kept in every table and test with the accuracy they have: leaving out "
             "runs that failed would flatter the arm that fails more"

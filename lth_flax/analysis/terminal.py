@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lth_flax.analysis.statistics import level_name, reach
+from lth_flax.analysis.statistics import reach
+from lth_flax.analysis.words import CHECKPOINTS, count, level_name, plain
 
-CHECKPOINT_NAMES = {"last": "last epoch", "best": "epoch with the best validation score"}
 _WIDTH = 100
 
 Summary = Mapping[str, Any]
@@ -19,26 +19,23 @@ def scored(one: Configuration) -> dict[str, Any]:
     return one["checkpoints"][one["primary_checkpoint"]]
 
 
-def terminal_text(summary: Mapping[str, Any]) -> str:
+def terminal_text(summary: Summary) -> str:
     """The whole answer: every configuration's table, the main finding, factors, what failed."""
     configurations = summary["configurations"]
-    parts = []
-    if len(configurations) > 1:
-        parts.append("\n".join(_aligned(overview_rows(summary))))
+    several = len(configurations) > 1
+    parts = [aligned(overview_rows(summary))] if several else []
     for one in configurations:
-        if len(configurations) > 1 and not one["levels"]:
+        if several and not one["levels"]:
             continue
         title = f"{one['name']}:\n" if one["name"] else ""
-        parts.append(title + "\n".join(_table_lines(summary, one)))
-        if one["checkpoints"][one["primary_checkpoint"]]["retraining"]:
-            parts.append("\n".join(_aligned(retraining_rows(one))))
-        diverged = diverged_sentence(one)
-        parts += [diverged] if diverged else []
-    parts.append("\n".join(_caption(summary, configurations[0])))
-    return "\n\n".join([*parts, *sentences(summary)])
+        parts.append(title + _table(summary, one))
+        if scored(one)["retraining"]:
+            parts.append(aligned(retraining_rows(one)))
+        parts += filter(None, [diverged_sentence(one)])
+    return "\n\n".join([*parts, _caption(summary, configurations[0]), *sentences(summary)])
 
 
-def sentences(summary: Mapping[str, Any]) -> list[str]:
+def sentences(summary: Summary) -> list[str]:
     """The main finding and its story, then what the factors do."""
     found = [verdict_sentence(summary)]
     if summary["headline"] and summary["headline"]["story"]:
@@ -49,7 +46,7 @@ def sentences(summary: Mapping[str, Any]) -> list[str]:
     return found + [test for test in tests if test not in found]
 
 
-def verdict_sentence(summary: Mapping[str, Any]) -> str:
+def verdict_sentence(summary: Summary) -> str:
     """The main finding, with its numbers, in one sentence."""
     headline = summary["headline"]
     if headline:
@@ -63,60 +60,58 @@ def verdict_sentence(summary: Mapping[str, Any]) -> str:
     return ". ".join([said, *unfinished[:1]]) + "."
 
 
-def terminal_table(summary: Mapping[str, Any], configuration: Configuration | None = None) -> str:
+def terminal_table(summary: Summary, configuration: Configuration | None = None) -> str:
     """Test accuracy (%) with half the interval, arms as columns, at most 100 characters wide."""
     one = configuration or summary["configurations"][0]
-    return "\n".join([*_table_lines(summary, one), "", *_caption(summary, one)])
+    return f"{_table(summary, one)}\n\n{_caption(summary, one)}"
 
 
-def _table_lines(summary: Mapping[str, Any], one: Configuration) -> list[str]:
-    rows = accuracy_rows(summary, one)
+def _table(summary: Summary, one: Configuration) -> str:
+    return aligned(accuracy_rows(summary, one), left=False, width=_WIDTH)
+
+
+def aligned(rows: Rows, *, left: bool = True, width: int | None = None) -> str:
+    """Columns of text, all to the right but, with `left`, the first.
+
+    Columns that do not fit into `width` go below, after the first one again.
+    """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines: list[str] = []
-    for block in _fit(widths):
-        for row in rows:
-            cells = (row[column].rjust(widths[column]) for column in block)
-            lines.append("  ".join(cells).rstrip())
-        lines.append("")
-    return lines[:-1]
+    blocks = [[0]]
+    for column in range(1, len(widths)):
+        used = sum(2 + widths[other] for other in blocks[-1]) + widths[column]
+        if width and used > width and len(blocks[-1]) > 1:
+            blocks.append([0])
+        blocks[-1].append(column)
+
+    def line(row: Sequence[str], block: Sequence[int]) -> str:
+        cells = [row[column].rjust(widths[column]) for column in block]
+        if left:
+            cells[0] = row[0].ljust(widths[0])
+        return "  ".join(cells).rstrip()
+
+    return "\n\n".join("\n".join(line(row, block) for row in rows) for block in blocks)
 
 
-def _caption(summary: Mapping[str, Any], one: Configuration) -> list[str]:
+def _caption(summary: Summary, one: Configuration) -> str:
     """What the numbers of a table are."""
     n = len(one["seeds"])
     spread = f" ± half of the {confidence_name(summary)} interval" if n > 1 else ""
-    epoch = CHECKPOINT_NAMES[one["primary_checkpoint"]]
-    what = score_name(summary["metric"])
-    line = f"{what}, mean{spread}, n = {n} seed{'s' * (n != 1)}, {epoch}"
-    return [line, f"interval: {one['variance']['words']}"] if n > 1 else [line]
+    line = f"{score_name(summary['metric'])}, mean{spread}, n = {count(n, 'seed')}, "
+    line += CHECKPOINTS[one["primary_checkpoint"]]
+    return f"{line}\ninterval: {one['variance']['words']}" if n > 1 else line
 
 
 def score_name(metric: Mapping[str, Any]) -> str:
     """What a table shows."""
-    name = f"test {metric['name'].replace('_', ' ')}"
+    name = f"test {plain(metric['name'])}"
     if metric["unit"] == "points":
         return f"{name} in %"
     return name if metric["higher_is_better"] else f"{name} (lower is better)"
 
 
-def _fit(widths: Sequence[int]) -> list[list[int]]:
-    """Columns in blocks that fit the terminal, each beginning with the levels."""
-    blocks, used = [[0]], widths[0]
-    for column in range(1, len(widths)):
-        if used + 2 + widths[column] > _WIDTH and len(blocks[-1]) > 1:
-            blocks.append([0])
-            used = widths[0]
-        blocks[-1].append(column)
-        used += 2 + widths[column]
-    return blocks
-
-
-def accuracy_rows(
-    summary: Mapping[str, Any], configuration: Configuration | None = None
-) -> list[list[str]]:
+def accuracy_rows(summary: Summary, one: Configuration) -> Rows:
     """Header, then dense, then one row per level: the same table everywhere."""
-    one = configuration or summary["configurations"][0]
-    found = one["checkpoints"][one["primary_checkpoint"]]
+    found = scored(one)
     cells = {(cell["arm"], cell["target_sparsity"]): cell["score"] for cell in found["table"]}
     arms = [arm for arm in one["arms"] if arm != "dense"]
     dense = cells.get(("dense", 0.0))
@@ -144,12 +139,9 @@ def accuracy_rows(
     return rows
 
 
-def overview_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+def overview_rows(summary: Summary) -> Rows:
     """Of a grid: header, then one row for each configuration."""
-    ones = [
-        (one["name"], one["checkpoints"][one["primary_checkpoint"]])
-        for one in summary["configurations"]
-    ]
+    ones = [(one["name"], scored(one)) for one in summary["configurations"]]
     arms = sorted({arm for _, found in ones for arm in found["breakdown"]["arms"]})
     kinds = [(arm, kind) for arm in arms for kind in ("breakdown", "crater")]
     controls = sorted({control for _, found in ones for control in found["comparisons"]})
@@ -158,18 +150,12 @@ def overview_rows(summary: Mapping[str, Any]) -> list[list[str]]:
     rows = [header + [f"{treatment} − {control}" for control in controls]]
     for name, found in ones:
         dense = next((c["score"] for c in found["table"] if c["arm"] == "dense"), None)
-        primaries = [found["comparisons"].get(control) for control in controls]
-        rows.append(
-            [
-                name,
-                plus_minus(dense),
-                *(crossing_text(found[kind]["arms"].get(arm)) for arm, kind in kinds),
-                *(
-                    plus_minus(one["primary"]["gap"] if one and one["primary"] else None, sign="+")
-                    for one in primaries
-                ),
-            ]
-        )
+        row = [name, plus_minus(dense)]
+        row += [crossing_text(found[kind]["arms"].get(arm)) for arm, kind in kinds]
+        for control in controls:
+            primary = found["comparisons"].get(control, {}).get("primary")
+            row.append(plus_minus(primary and primary["gap"], sign="+"))
+        rows.append(row)
     return rows
 
 
@@ -189,7 +175,7 @@ def crossing_text(crossings: Mapping[str, Any] | None) -> str:
     return f"{100 * found['mean']:.1f}%{half}"
 
 
-def retraining_rows(configuration: Configuration) -> list[list[str]]:
+def retraining_rows(configuration: Configuration) -> Rows:
     """Per level what retraining gains."""
     kinds = {
         "gain": "retrained − pruned",
@@ -197,21 +183,10 @@ def retraining_rows(configuration: Configuration) -> list[list[str]]:
         "over_dense_retrained": "retrained − dense retrained",
     }
     rows = [["sparsity", *kinds.values()]]
-    found = configuration["checkpoints"][configuration["primary_checkpoint"]]
-    for level in found["retraining"]:
+    for level in scored(configuration)["retraining"]:
         cells = [plus_minus(level[kind]["estimate"], sign="+") for kind in kinds]
         rows.append([level_name(level["target_sparsity"]), *cells])
     return rows
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def plus_minus(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
@@ -229,7 +204,7 @@ def plus_minus(estimate: Mapping[str, Any] | None, sign: str = "") -> str:
     return f"{mean} ± {(high - low) / 2:.2f}"
 
 
-def confidence_name(summary: Mapping[str, Any]) -> str:
+def confidence_name(summary: Summary) -> str:
     """ "95%", or what the summary was made with."""
     return f"{100 * summary['options']['confidence']:g}%"
 
@@ -247,8 +222,8 @@ def reach_sentence(draws: Mapping[str, int], seeds: int, alpha: float) -> str:
             ways = [f"{found.seeds} seeds"] if found.seeds else []
             ways += [f"{found.draws} draws each"] if found.draws else []
             parts.append(
-                f"{seeds} seed{'s' * (seeds != 1)} with {number} draw{'s' * (number != 1)} of "
-                f"{control} cannot reach p = {alpha:g}, at best {found.smallest_p:.2g}: "
+                f"{count(seeds, 'seed')} with {count(number, 'draw')} of {control} cannot reach "
+                f"p = {alpha:g}, at best {found.smallest_p:.2g}: "
                 f"{' or '.join(ways) or 'no number of either'} would"
             )
     return f"note: {'; '.join(parts)} (blocks that are merged count together)" if parts else ""
@@ -263,5 +238,4 @@ def diverged_sentence(configuration: Configuration) -> str:
         f"{row['row_id']} in epoch {row['diverged_epoch']}" for row in found["rows"][:3]
     )
     more = ", ..." if found["count"] > 3 else ""
-    networks = f"{found['count']} network{'s' * (found['count'] > 1)}"
-    return f"Diverged: {networks} ({first}{more}); {found['treatment']}."
+    return f"Diverged: {count(found['count'], 'network')} ({first}{more}); {found['treatment']}."

@@ -4,19 +4,20 @@ from collections.abc import Sequence
 
 from lth_flax.analysis.pairing import Pairs
 from lth_flax.analysis.result import Comparison, LevelGap, Options, Primary, Verdict
-from lth_flax.analysis.statistics import Design, level_name, reach
+from lth_flax.analysis.statistics import Design, reach
+from lth_flax.analysis.words import count, level_name
 from lth_flax.records import Metric
 
 
 def decide(
     pairs: Pairs,
-    found: Comparison,
+    comparison: Comparison,
     design: Design,
     options: Options,
     nothing_learned: str = "",
     notes: Sequence[str] = (),
 ) -> Verdict:
-    """The verdict on treatment against control from all else that was `found`, in this order:
+    """The verdict on treatment against control from all else of the `comparison`, in this order:
 
     0. "cannot tell with n seeds" where `nothing_learned` says why no difference
        could be seen: networks that all predict one class are equal, and no evidence;
@@ -31,13 +32,13 @@ def decide(
     A gap can be real and small at once: then 2 stands, and the sentence says so.
     """
     name, other = pairs.treatment, pairs.control
-    seeds = _count(len(pairs.seeds), "seed")
+    seeds = count(len(pairs.seeds), "seed")
     unknown = f"cannot tell with {seeds}"
-    primary, close, levels = found.primary, found.equivalence, found.levels
+    primary, close, levels = comparison.primary, comparison.equivalence, comparison.levels
     story = _story(name, levels)
     better = [level for level in levels if level.direction == "better"]
     worse = [level for level in levels if level.direction == "worse"]
-    if primary is None or found.range is None:
+    if primary is None or comparison.range is None:
         low, high = map(level_name, options.primary_sparsity)
         reason = (
             f"no level has a target sparsity from {low} to {high}"
@@ -72,14 +73,14 @@ def decide(
         )
     else:
         kind, verdict = "unknown", unknown
-        reason = _why_unknown(pairs, primary, found, options)
+        reason = _why_unknown(pairs, primary, comparison, options)
     if kind in ("treatment", "control", "unknown") and (better or worse):
         reason += f"; adjusted over levels, {_shown(name, better, worse)}"
     sentence = (
         f"{verdict[0].upper()}{verdict[1:]}: {minus} is "
-        f"{_numbers(primary, design, options, metric)} over {level_name(found.range[0])} to "
-        f"{level_name(found.range[1])} sparsity ({_measured(levels)}), with {seeds} and "
-        f"{_count(pairs.draws, 'control draw')} each{_own_rates(pairs)}; {reason}"
+        f"{_numbers(primary, design, options, metric)} over {level_name(comparison.range[0])} to "
+        f"{level_name(comparison.range[1])} sparsity ({_measured(levels)}), with {seeds} and "
+        f"{count(pairs.draws, 'control draw')} each{_own_rates(pairs)}; {reason}"
     )
     return Verdict(verdict, kind, ". ".join([sentence, *notes]) + ".", story, reason)
 
@@ -106,13 +107,13 @@ def _of_test(metric: Metric) -> str:
     return "on test" if metric.higher_is_better else "on test, where lower is better"
 
 
-def _why_unknown(pairs: Pairs, primary: Primary, found: Comparison, options: Options) -> str:
-    close, needed, unit = found.equivalence, found.seeds_needed, pairs.metric.unit
+def _why_unknown(pairs: Pairs, primary: Primary, comparison: Comparison, options: Options) -> str:
+    close, needed, unit = comparison.equivalence, comparison.seeds_needed, pairs.metric.unit
     if primary.smallest_p > options.alpha:
         possible = reach(len(pairs.seeds), pairs.draws, options.alpha)
         ways = [
             f"{possible.seeds} seeds" if possible.seeds else "",
-            f"{_count(possible.draws, 'control draw')} each" if possible.draws else "",
+            f"{count(possible.draws, 'control draw')} each" if possible.draws else "",
         ]
         reason = (
             f"so few seeds and draws cannot reach p = {options.alpha:g} (their smallest p is "
@@ -147,7 +148,7 @@ def _story(name: str, levels: Sequence[LevelGap]) -> str:
     if not groups[0][1] and groups[1][1]:
         parts[0] = f"{name} {parts[0]}"
     said = ", ".join(parts)
-    return f"{said[0].upper()}{said[1:]} (adjusted over {_count(len(tested), 'level')})."
+    return f"{said[0].upper()}{said[1:]} (adjusted over {count(len(tested), 'level')})."
 
 
 def _shown(name: str, better: Sequence[LevelGap], worse: Sequence[LevelGap]) -> str:
@@ -174,7 +175,3 @@ def _own_rates(pairs: Pairs) -> str:
         f", each arm at the learning rate that its validation score chose per level, chosen "
         f"again in every relabelling{masks}"
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

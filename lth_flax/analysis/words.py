@@ -21,7 +21,7 @@ ARMS = {
 }
 DATASETS = {"imdb_reviews": "IMDB reviews", "synthetic": "synthetic sentences"}
 SCHEDULES = {"oneshot": "one-shot pruning", "iterative": "iterative pruning"}
-CHECKPOINTS = {"last": "last epoch", "best": "epoch of best validation accuracy"}
+CHECKPOINTS = {"last": "last epoch", "best": "epoch with the best validation score"}
 FACTORS = {"num_layers": "layers", "learning_rate": "learning rate", "epochs": "epochs"}
 
 
@@ -49,7 +49,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def points(number: float) -> str:
+def in_points(number: float) -> str:
     """ "1 point", "0.5 points"."""
     return f"{number:g} point{'s' * (number != 1)}"
 
@@ -90,3 +90,8 @@ def score_label(metric: Mapping[str, Any], split: str = "Test") -> str:
     return f"{split} {plain(metric['name'])}".replace("\n ", "\n") + " (%)" * (
         metric["unit"] == "points"
     )
+
+
+def level_name(sparsity: float) -> str:
+    """A level as people say it: "48.8%"."""
+    return f"{percent(sparsity)}%"

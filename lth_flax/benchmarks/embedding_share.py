@@ -7,11 +7,11 @@ of the gradient and no Adam for it; nor the gradient of the first layer's inputs
 so the share is an upper bound. The tweets shape, tables of several sizes.
 """
 
-import argparse
 from typing import Any
 
 import jax
 
+from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.benchmarks.shapes import TWEETS
 from lth_flax.benchmarks.train_step import REPLICATES, in_jax
@@ -24,9 +24,7 @@ WORDS = (1_000, 5_000, 10_000, 20_000)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", help="where the result goes")
+    parser = timing.parser(__doc__, rounds=7)
     arguments = parser.parse_args()
     prepare_cpu(cores_here())
     jax.config.update("jax_default_matmul_precision", "highest")
@@ -50,7 +48,7 @@ def main() -> None:
         found[str(words)] = {"trained_ms": ms[0], "frozen_ms": ms[1], "share": share}
         cells = [f"{m['median']:.2f}" for m in ms]
         rows.append([f"{words:,}", *cells, f"{share['median']:.0%}"])
-    print(timing.table(rows))
+    print(aligned(rows))
     timing.write_result(
         arguments.json, {"machine": timing.describe_machine(), "shape": str(TWEETS), "words": found}
     )

@@ -11,7 +11,6 @@ is timed with an empty compilation cache, so that compilation counts. PyTorch
 runs one process per core. Needs the extra `bench`.
 """
 
-import argparse
 import csv
 import json
 import os
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.config import Config
 from lth_flax.data.sources import load_source
@@ -179,11 +179,9 @@ def measure(name: str, data_file: str, *, rounds: int, cores: int) -> dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__, rounds=1)
     parser.add_argument("--data_file", help="the tweets' CSV; without it they are left out")
     parser.add_argument("--data_dir", help="TFDS with imdb_reviews; without it they are left out")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", help="where the result goes")
     arguments = parser.parse_args()
     cores = cores_here()
     found = {}
@@ -209,7 +207,7 @@ def as_table(name: str, found: dict[str, Any]) -> str:
     for who in ("ours", "torch"):
         times = f"{ratio:.2f}" if who == "torch" else ""
         rows.append([who, f"{seconds[who]['median']:.1f}", times, f"{accuracy[who]['dense']:.1%}"])
-    return timing.table(rows) + "\n"
+    return aligned(rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 
 TINY: Mapping[str, Any] = {
@@ -101,7 +102,7 @@ def main() -> None:
             cells = [one["seconds"], one["train_seconds"], one["peak_bytes"] / 1e6]
             rows.append([f"{size:,}", *(f"{cell:.1f}" for cell in cells)])
         rows.append(["exponent", *(f"{value:.2f}" for value in exponents.values())])
-        print(timing.table(rows) + "\n", flush=True)
+        print(aligned(rows) + "\n", flush=True)
     timing.write_result(arguments.json, {"machine": timing.describe_machine(), "parts": found})
 
 

@@ -8,14 +8,14 @@ lost between cores is shared memory and caches. Bytes per row are those of the
 compiled program (`training.memory`), for cores and for accelerators alike.
 """
 
-import argparse
+import os
 from typing import Any
 
 import jax
 import numpy as np
 
+from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
-from lth_flax.benchmarks.jax_worker import STEPS
 from lth_flax.benchmarks.shapes import (
     CLASSES,
     CLIP_NORM,
@@ -23,8 +23,9 @@ from lth_flax.benchmarks.shapes import (
     TWEETS,
     WORDS,
     Shape,
+    serve,
 )
-from lth_flax.benchmarks.train_step import REPLICATES
+from lth_flax.benchmarks.train_step import REPLICATES, in_jax
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import full_mask
 from lth_flax.training.classification import make_loss, make_predict
@@ -32,8 +33,10 @@ from lth_flax.training.host import cores_here, prepare_cpu
 from lth_flax.training.memory import Footprint, footprint
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
+from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import Recipe
 
+STEPS = 2
 TWEETS_IN_ALL = 5791
 
 
@@ -59,14 +62,27 @@ def bytes_of_a_row(words: int, shape: Shape = TWEETS) -> Footprint:
     return footprint(jax.devices()[0], "vmap", recipe, work, params, full_mask(params))
 
 
+def work_on(number: int) -> None:
+    """Trains rows of the tweets shape on so many devices, each pinned to a core, when told to."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:number])
+    prepare_cpu(number)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    devices = tuple(jax.devices())
+    call = in_jax(BiLSTMClassifier, TWEETS, Engine("map", devices, len(devices)), STEPS)
+    serve(call)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--json", help="where the result goes")
+    parser = timing.parser(__doc__, rounds=9)
+    parser.add_argument("--worker", type=int, metavar="CORES", help="be one, on so many cores")
     arguments = parser.parse_args()
+    if arguments.worker:
+        work_on(arguments.worker)
+        return
     prepare_cpu(1)
     numbers = sorted({1, cores_here()})
-    workers = {number: timing.Workers("jax_worker", [[str(number)]]) for number in numbers}
+    workers = {number: timing.Workers("scaling", [[f"--worker={number}"]]) for number in numbers}
     try:
         seconds = timing.interleave(
             {str(number): lambda w=worker: w.run(1) for number, worker in workers.items()},  # type: ignore[misc]
@@ -83,7 +99,7 @@ def main() -> None:
         times = "" if name == "1" else f"{scaling['median']:.2f}"
         spread = f"{rate['least']:.1f} to {rate['most']:.1f}"
         rows.append([name, f"{rate['median']:.1f}", spread, times])
-    print(timing.table(rows))
+    print(aligned(rows))
     memory: dict[str, Any] = {}
     for words in (WORDS, 10_000):
         found = bytes_of_a_row(words)

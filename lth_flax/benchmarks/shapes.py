@@ -1,5 +1,7 @@
 """What is timed: shapes of a training step, and the work in one."""
 
+import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
 
@@ -36,3 +38,11 @@ DROPOUT = 0.5
 SPARSITY = 0.8
 LEARNING_RATE = 1e-3
 CLIP_NORM = 1.0
+
+
+def serve(work: Callable[[], object]) -> None:
+    """What a worker does: as much work as each line of standard input says, then an answer."""
+    for line in sys.stdin:
+        for _ in range(int(line)):
+            work()
+        print("done", flush=True)

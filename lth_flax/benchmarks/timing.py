@@ -1,5 +1,6 @@
 """Timing several contestants in turns, so that a busy moment of the machine meets them all."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -81,6 +82,14 @@ class Workers:
             worker.communicate()
 
 
+def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
+    """What all benchmarks are asked."""
+    found = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    found.add_argument("--rounds", type=int, default=rounds)
+    found.add_argument("--json", help="where the result goes")
+    return found
+
+
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Median with the smallest and the largest, and how many."""
     return {
@@ -119,18 +128,6 @@ def describe_machine() -> dict[str, Any]:
         "jax": jax.__version__,
         "backend": jax.devices()[0].platform,
     }
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns, the first to the left and the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def write_result(path: str | None, result: Mapping[str, Any]) -> None:

@@ -1,9 +1,23 @@
-"""What a competent PyTorch user would write: the same network, masks and optimizer."""
+"""What a competent PyTorch user would write: the same network, masks and optimizer.
+
+Started by `train_step`, does training steps when told to: one process per core, or one with all.
+"""
+
+import sys
 
 import torch
 from torch import nn
 
-from lth_flax.benchmarks.shapes import CLIP_NORM
+from lth_flax.benchmarks.shapes import (
+    CLASSES,
+    CLIP_NORM,
+    DROPOUT,
+    LEARNING_RATE,
+    SHAPES,
+    SPARSITY,
+    WORDS,
+    serve,
+)
 
 
 class Classifier(nn.Module):
@@ -79,3 +93,19 @@ class Masked:
         nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
         self.optimizer.step()
         self.apply_masks()
+
+
+def main() -> None:
+    shape, threads = SHAPES[sys.argv[1]], int(sys.argv[2])
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = Classifier(WORDS, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
+    masked = Masked(model.train(), LEARNING_RATE)
+    masked.prune(SPARSITY)
+    tokens = torch.randint(WORDS, (shape.length, shape.batch))
+    labels = torch.randint(CLASSES, (shape.batch,))
+    serve(lambda: masked.step(tokens, labels))
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,6 @@ The same network, masks, dropout, gradient clipping and Adam everywhere; 8
 replicates. Contestants take turns in one run. Needs the extra `bench`.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.benchmarks.flax_model import FlaxClassifier
 from lth_flax.benchmarks.shapes import (
@@ -101,7 +101,7 @@ def in_jax(
 def torch_workers(shape: str, processes: int, threads: int) -> timing.Workers:
     """PyTorch processes that train at the same time, each with its own threads."""
     return timing.Workers(
-        "torch_worker",
+        "torch_model",
         [[shape, str(threads)]] * processes,
         env={"OMP_NUM_THREADS": str(threads)},
         needs="is the extra `bench` installed?",
@@ -153,10 +153,8 @@ def measure(name: str, *, rounds: int, cores: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__, rounds=7)
     parser.add_argument("--shapes", default=",".join(SHAPES), help="some of them, by name")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", help="where the result goes")
     parser.add_argument("--plain_xla", action="store_true", help="without our flags of XLA")
     arguments = parser.parse_args()
     cores = cores_here()
@@ -186,7 +184,7 @@ def as_table(name: str, found: dict[str, Any]) -> str:
         )
     share = found["share_of_matrix_product"]["median"]
     rate = found["matrix_product_gflops"]["median"]
-    return f"{timing.table(rows)}\n{share:.0%} of the {rate:.0f} GFLOP/s of a matrix product\n"
+    return f"{aligned(rows)}\n{share:.0%} of the {rate:.0f} GFLOP/s of a matrix product\n"
 
 
 if __name__ == "__main__":

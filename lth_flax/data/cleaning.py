@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Callable
 
 _TAGS = (
     "a abbr b big blockquote body br center cite code dd div dl dt em font footer h1 h2 h3 h4 h5 "
@@ -83,3 +84,21 @@ def _repair(match: re.Match[str]) -> str:
         except UnicodeError:
             continue
     return found
+
+
+CLEANERS: dict[str, Callable[[str], str]] = {
+    "tweet": clean_tweet,
+    "text": clean_text,
+    "none": str,
+}
+"""By the names that tickets call them."""
+
+
+def cleaning_of(dataset: str | Callable[..., object]) -> str:
+    """Which of `CLEANERS` the texts of a dataset go through before they are tokenized.
+
+    None where they are made clean, and where a function from outside the package reads them.
+    """
+    if callable(dataset) or ":" in dataset or dataset == "synthetic":
+        return "none"
+    return "tweet" if dataset == "financial_tweets" else "text"

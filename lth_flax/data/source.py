@@ -17,7 +17,7 @@ MOST_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Source:
-    """Texts and labels, before any split: what every data set is a function from settings to.
+    """Texts and labels, before any split. A data set is a function from the settings to one.
 
     Attributes:
       name: the dataset's name.

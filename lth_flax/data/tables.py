@@ -42,7 +42,7 @@ class Table(NamedTuple):
 
 def read_table(
     path: str,
-    columns: tuple[str, str],
+    columns: tuple[str, ...],
     *,
     wanted: str = "a CSV file as --data_file",
     separator: str = "auto",
@@ -55,7 +55,7 @@ def read_table(
     (pandas writes "0,1").
 
     Args:
-      columns: of the texts, and of the labels.
+      columns: of the texts, and of the labels; without that, labels are empty.
       wanted: what should be given instead, in complaints.
       separator: one character, a name in `SEPARATORS`, or "auto": the one of
         tab, comma, semicolon and bar that the columns are found with.
@@ -80,14 +80,14 @@ def read_table(
     rows = _rows(path, content, separator)
     line, first = next(rows, (1, []))
     where, has_header = _positions(path, first, columns)
-    if where[0] == where[1]:
+    if len(set(where)) < len(where):
         raise UserError(
             f"column {columns[0]!r} of {path} cannot be both text and label: give two columns as "
             "--text_column and --label_column"
         )
     found = []
     if not has_header and first:
-        found.append(Row(path, line, first[where[0]], first[where[1]]))
+        found.append(_row(path, line, first, where))
     for line, row in rows:
         if len(row) != len(first):
             raise UserError(
@@ -95,10 +95,23 @@ def read_table(
                 f"line: put a text that has line breaks or a separator ({separator!r}) in double "
                 "quotes, or give another --separator"
             )
-        found.append(Row(path, line, row[where[0]], row[where[1]]))
+        found.append(_row(path, line, row, where))
     if not found:
-        raise UserError(f"{path} has no rows: expected texts and labels below the first line")
+        needed = " and labels" * (len(columns) > 1)
+        raise UserError(f"{path} has no rows: expected texts{needed} below the first line")
     return Table(path, found, has_header)
+
+
+def read_texts(
+    path: str, column: str, *, separator: str = "auto", encoding: str | None = None
+) -> tuple[str, ...]:
+    """One column of a file, named or numbered as for `read_table`; `UserError` as there."""
+    table = read_table(path, (column,), separator=separator, encoding=encoding)
+    return tuple(row.text for row in table.rows)
+
+
+def _row(path: str, line: int, fields: Sequence[str], where: Sequence[int]) -> Row:
+    return Row(path, line, fields[where[0]], fields[where[1]] if len(where) > 1 else "")
 
 
 def _is_position(column: str) -> bool:
@@ -109,7 +122,7 @@ def _numbers_itself(first: Sequence[str], positions: Sequence[int]) -> bool:
     return all(at < len(first) and first[at] == str(at) for at in positions)
 
 
-def _positions(path: str, first: Sequence[str], columns: tuple[str, str]) -> tuple[list[int], bool]:
+def _positions(path: str, first: Sequence[str], columns: tuple[str, ...]) -> tuple[list[int], bool]:
     """Where the columns are, and whether the first line names them."""
     found = ", ".join(map(repr, (name[:40] for name in first[:20]))) or "none"
     first = [name.strip() for name in first]
@@ -131,7 +144,7 @@ def _positions(path: str, first: Sequence[str], columns: tuple[str, str]) -> tup
             how = "twice" if column in first else "no"
             raise UserError(
                 f"{path}: {how} column {column!r} in the first line; found {found}, expected "
-                f"{columns[0]!r} and {columns[1]!r}: name the columns with --text_column and "
+                f"{' and '.join(map(repr, columns))}: name the columns with --text_column and "
                 "--label_column, or number them from 0 where no line names them"
             )
     return positions, True
@@ -140,7 +153,7 @@ def _positions(path: str, first: Sequence[str], columns: tuple[str, str]) -> tup
 # Separators ---------------------------------------------------------------------------
 
 
-def _separator(content: str, columns: tuple[str, str]) -> str:
+def _separator(content: str, columns: tuple[str, ...]) -> str:
     """The one of `_GUESSED` that the columns are found with; a comma where none fits.
 
     Of several, the one with the fewest different labels: labels repeat.
@@ -152,14 +165,14 @@ def _separator(content: str, columns: tuple[str, str]) -> str:
         # Where the last of the lines is cut, what came before tells.
         with contextlib.suppress(UserError):
             rows.extend(row for _, row in _rows("", lines, separator))
-        if not rows or len(rows[0]) < 2:
+        if not rows or len(rows[0]) < len(columns):
             continue
         try:
             where, has_header = _positions("", rows[0], columns)
         except UserError:
             continue
         if has_header or len(set(map(len, rows))) == 1:
-            fitting[separator] = len({row[where[1]] for row in rows if len(row) > where[1]})
+            fitting[separator] = len({row[where[-1]] for row in rows if len(row) > where[-1]})
     return min(fitting, key=fitting.__getitem__, default=",")
 
 

@@ -13,7 +13,6 @@ weights, and the optimizer, of then. `--retrain_lr_factor` multiplies the rate
 of each: in the paper ten.
 """
 
-import itertools
 from collections.abc import Sequence
 from functools import partial
 
@@ -21,22 +20,20 @@ from lth_flax import cli
 from lth_flax.config import Config
 from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
-from lth_flax.experiments.prune_after_training import train_and_prune
+from lth_flax.experiments.prune_after_training import train_and_prune, train_shapes
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
 from lth_flax.runs.choices import chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
-from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
-from lth_flax.runs.workdir import directory_of
 from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.table import Replicate, Span, Start
 
 
 def main(config: Config) -> None:
     levels, seeds = chosen_levels(config), seed_block(config)
-    shapes, rates = grid.shapes(config), config.learning_rate
+    shapes = grid.shapes(config)
     again = config.retrain_epochs
     for shape in shapes:
         if config.retraining != "finetune" and again > shape.epochs:
@@ -45,7 +42,7 @@ def main(config: Config) -> None:
                 f"expected at most that with --retraining={config.retraining}"
             )
     source = load_source(config)
-    networks = len(seeds) * len(rates)
+    networks = len(seeds) * len(config.learning_rate)
     configure_jax(config, rows=networks)
     dataset = prepare_data(config, source, seeds)
     names = ("retraining", "retrain_epochs", "retrain_lr_factor")
@@ -55,39 +52,21 @@ def main(config: Config) -> None:
     )
     retrained = networks * (1 + len(levels))
     finetune = config.retraining == "finetune"
-    setups = text_setups(config, dataset, seeds, rows=retrained, then_constant=finetune)
-    first = next(setups)
-    per_epoch = first.steps_per_epoch
-    steps = [per_epoch * (networks * shape.epochs + retrained * again) for shape in shapes]
-    rows = networks + retrained
-    if config.plan:
-        every = zip(itertools.chain([first], setups), steps, strict=True)
-        parts = (Part(setup, rows, of_shape, masks=1) for setup, of_shape in every)
-        tell(parts, arm="retrained", draws={"dense_retrained": 1}, alpha=config.alpha)
-    run = Run.open(
-        first,
+    train_shapes(
+        config,
         method,
-        directory=directory_of(config, method),
-        rows=rows * len(shapes),
-        steps=sum(steps),
+        text_setups(config, dataset, seeds, rows=retrained, then_constant=finetune),
+        lambda run, shape: _retrain(run, shape, seeds, levels),
+        rows=networks + retrained,
+        epochs=[networks * shape.epochs + retrained * again for shape in shapes],
+        masks=1,
+        arm="retrained",
+        draws={"dense_retrained": 1},
     )
-    if not run.finished:
-        for number, shape in enumerate(shapes):
-            if number:
-                run.use(next(setups))
-            _retrain(run, shape, rates, seeds, levels, per_epoch)
-    run.finish()
 
 
-def _retrain(
-    run: Run,
-    shape: grid.Shape,
-    rates: Sequence[float],
-    seeds: Sequence[int],
-    levels: Sequence[Level],
-    per_epoch: int,
-) -> None:
-    config = run.setup.config
+def _retrain(run: Run, shape: grid.Shape, seeds: Sequence[int], levels: Sequence[Level]) -> None:
+    config, per_epoch = run.setup.config, run.setup.steps_per_epoch
     kind, again = config.retraining, config.retrain_epochs
     end = shape.epochs
     back = (end - again) * per_epoch
@@ -95,9 +74,8 @@ def _retrain(
         span = Span(start=end * per_epoch, epochs=end + again)
     else:
         span = Span(start=back, epochs=end)
-    networks = train_and_prune(
-        run, shape, rates, seeds, levels, keep=back if kind == "rewind_weights" else None
-    )
+    keep = back if kind == "rewind_weights" else None
+    networks = train_and_prune(run, shape, seeds, levels, keep=keep)
 
     def start(dense: Again, pruned: Entry | None) -> Start:
         network = dense()

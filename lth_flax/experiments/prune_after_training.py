@@ -9,9 +9,10 @@ This says how over-parametrized a network is. It is no evidence for winning tick
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from lth_flax import cli
 from lth_flax.config import Config
@@ -24,6 +25,7 @@ from lth_flax.runs.masks import Pruner, Scored, by_slices
 from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
+from lth_flax.runs.setup import Setup
 from lth_flax.runs.workdir import directory_of
 from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.table import Replicate, Span, Start
@@ -32,38 +34,59 @@ from lth_flax.types import Mask
 
 def main(config: Config) -> None:
     levels, seeds = chosen_levels(config), seed_block(config)
-    shapes, rates = grid.shapes(config), config.learning_rate
     source = load_source(config)
-    rows = len(seeds) * len(rates)
+    rows = len(seeds) * len(config.learning_rate)
     configure_jax(config, rows=rows)
     dataset = prepare_data(config, source, seeds)
     method = Method("prune_after_training", "oneshot", config.scope, config.text("criterion"))
-    setups = text_setups(config, dataset, seeds, rows=rows)
+    train_shapes(
+        config,
+        method,
+        text_setups(config, dataset, seeds, rows=rows),
+        lambda run, shape: train_and_prune(run, shape, seeds, levels),
+        rows=rows,
+        epochs=[rows * shape.epochs for shape in grid.shapes(config)],
+        masks=len(levels),
+    )
+
+
+def train_shapes(
+    config: Config,
+    method: Method,
+    setups: Iterator[Setup],
+    train: Callable[[Run, grid.Shape], object],
+    *,
+    rows: int,
+    epochs: Sequence[int],
+    masks: int,
+    **plan: Any,
+) -> None:
+    """Trains one shape of network after the other, or says with --plan what that would take.
+
+    Args:
+      rows, masks: of each shape.
+      epochs: of all rows of each shape together.
+      plan: what `tell` is told besides.
+    """
     first = next(setups)
-    steps = [rows * first.steps_per_epoch * shape.epochs for shape in shapes]
+    steps = [first.steps_per_epoch * number for number in epochs]
     if config.plan:
         every = zip(itertools.chain([first], setups), steps, strict=True)
-        parts = (Part(setup, rows, of_shape, masks=len(levels)) for setup, of_shape in every)
-        tell(parts, draws={}, alpha=config.alpha)
-    run = Run.open(
-        first,
-        method,
-        directory=directory_of(config, method),
-        rows=rows * len(shapes),
-        steps=sum(steps),
-    )
+        parts = (Part(setup, rows, of_shape, masks=masks) for setup, of_shape in every)
+        tell(parts, **{"draws": {}, **plan}, alpha=config.alpha)
+    directory, rows = directory_of(config, method), rows * len(epochs)
+    run = Run.open(first, method, directory=directory, rows=rows, steps=sum(steps))
     if not run.finished:
-        for number, shape in enumerate(shapes):
+        for number, shape in enumerate(grid.shapes(config)):
             if number:
                 run.use(next(setups))
-            train_and_prune(run, shape, rates, seeds, levels)
+            train(run, shape)
     run.finish()
 
 
 def train_and_prune(
     run: Run,
     shape: grid.Shape,
-    rates: Sequence[float],
     seeds: Sequence[int],
     levels: Sequence[Level],
     keep: int | None = None,
@@ -94,7 +117,7 @@ def train_and_prune(
     def at(level: Level, number: int) -> Start:
         return Start(trained[number]().params, mask_of(level, number))
 
-    rows = [(rate, seed) for rate in rates for seed in seeds]
+    rows = [(rate, seed) for rate in setup.config.learning_rate for seed in seeds]
     entries = [
         Entry(
             "dense", seed, 0, 0, 0.0, 0,

@@ -45,8 +45,8 @@ from lth_flax.text_tasks import (
     text_task,
     word_vectors,
 )
-from lth_flax.ticket_metadata import METADATA_FILE, read_metadata
 from lth_flax.tickets import Ticket, load_ticket
+from lth_flax.tickets.metadata import METADATA_FILE, read_metadata
 from lth_flax.training.table import Replicate, Start
 from lth_flax.types import Mask
 
@@ -60,11 +60,11 @@ def main(config: Config) -> None:
     if not path:
         raise UserError("--ticket is missing: give the directory of a saved ticket")
     # First what the ticket says, then JAX as that wants it, then the arrays.
-    found = read_metadata(Path(path).absolute() / METADATA_FILE)
-    check_found(config, found)
-    config = with_settings(config, found)
+    metadata = read_metadata(Path(path).absolute() / METADATA_FILE)
+    check_metadata(config, metadata)
+    config = with_settings(config, metadata)
     seeds = seed_block(config)
-    source = with_classes(load_source(config), used_classes(config, found))
+    source = with_classes(load_source(config), used_classes(config, metadata))
     rows = len(seeds) * (2 + config.reinit_draws)
     configure_jax(config, rows=rows)
     ticket = load_ticket(path)
@@ -74,24 +74,24 @@ def main(config: Config) -> None:
             "starts at the beginning; give a ticket without rewinding"
         )
     epochs, rate = config.one("epochs"), config.one("learning_rate")
-    dataset = prepare_data(config, source, seeds, Vocabulary(tuple(found["vocabulary"])))
-    check_vectors(config, found, dataset, ticket)
+    dataset = prepare_data(config, source, seeds, Vocabulary(tuple(metadata["vocabulary"])))
+    check_vectors(config, metadata, dataset, ticket)
     task = text_task(
         config,
         dataset,
         seeds,
         num_layers=config.one("num_layers"),
-        vocabulary_size=found["model"]["vocabulary_size"],
+        vocabulary_size=metadata["model"]["vocabulary_size"],
     )
     setup = build(config, task, text_examples(config, dataset), seeds, epochs=epochs, rows=rows)
-    origin = origin_of(found, dataset)
-    if list(seeds) != [found["seed"]]:  # else the seed of a row is that of its ticket
-        origin += f", seed {found['seed']}"
+    origin = origin_of(metadata, dataset)
+    if list(seeds) != [metadata["seed"]]:  # else the seed of a row is that of its ticket
+        origin += f", seed {metadata['seed']}"
     method = Method(
         "retrain_ticket",
-        found["schedule"],
-        found["scope"],
-        found["criterion"],
+        metadata["schedule"],
+        metadata["scope"],
+        metadata["criterion"],
         origin,
         # As rows of winning_ticket say it: here masks always stay, and training starts at 0.
         {"keep_mask": True, "rewind_epoch": "0"},
@@ -105,13 +105,13 @@ def main(config: Config) -> None:
     reach = reach_sentence(draws, len(seeds), config.alpha)
     if reach:
         print(reach)
-    for note in notes(found, source, dataset):
+    for note in notes(metadata, source, dataset):
         print(note)
 
     # Rows of other tickets, data and settings stand in the same file.
     settings = {**setup.settings, "learning_rate": rate}
     name = f"{dataset.name}-{_digest([*method, dataset.fingerprint, settings])}"
-    level, sparsity, spent = found["level"], found["target_sparsity"], found["mask_steps"]
+    level, sparsity, spent = metadata["level"], metadata["target_sparsity"], metadata["mask_steps"]
     dense = jax.tree_util.tree_map(np.ones_like, ticket.mask)
 
     def start(seed: int, draw: int | None, mask: Mask) -> Start:
@@ -131,7 +131,7 @@ def main(config: Config) -> None:
     run.finish()
 
 
-def check_found(config: Config, found: Mapping[str, Any]) -> None:
+def check_metadata(config: Config, metadata: Mapping[str, Any]) -> None:
     """Raises `UserError` unless the ticket says all that its records will say of it."""
 
     def is_text(value: Any) -> bool:
@@ -151,26 +151,26 @@ def check_found(config: Config, found: Mapping[str, Any]) -> None:
         "identity": lambda value: value is None or is_identity(value),
     }
     for name, fits in needed.items():
-        if not fits(found.get(name)):
+        if not fits(metadata.get(name)):
             raise UserError(
-                f"ticket {config.ticket} has {name} {reprlib.repr(found.get(name))}: "
+                f"ticket {config.ticket} has {name} {reprlib.repr(metadata.get(name))}: "
                 "expected a ticket that winning_ticket saved; give another"
             )
-    if found["vocabulary"][:2] != [PADDING_WORD, UNKNOWN_WORD]:
+    if metadata["vocabulary"][:2] != [PADDING_WORD, UNKNOWN_WORD]:
         raise UserError(
             f"the vocabulary of ticket {config.ticket} does not begin with {PADDING_WORD} and "
             f"{UNKNOWN_WORD}: expected a ticket that winning_ticket saved; give another"
         )
 
 
-def with_settings(config: Config, found: Mapping[str, Any]) -> Config:
+def with_settings(config: Config, metadata: Mapping[str, Any]) -> Config:
     """What was not given takes the ticket's values; the model's must be the ticket's.
 
     Raises:
       UserError: a flag asks for another model, vocabulary or mask than the
         ticket's, or a value in the ticket is none for its setting.
     """
-    settings = {**found["settings"], **{name: found["model"][name] for name in _MODEL_FLAGS}}
+    settings = {**metadata["settings"], **{name: metadata["model"][name] for name in _MODEL_FLAGS}}
     known = settings_of(type(config))
     for name in (*_MODEL_FLAGS, *_VOCABULARY_FLAGS, *_OTHER_TICKET_FLAGS):
         default = known[name].default if name in _OTHER_TICKET_FLAGS else None
@@ -193,13 +193,13 @@ def with_settings(config: Config, found: Mapping[str, Any]) -> Config:
         for name in (*names_of("task"), *names_of("training"))
         if name in settings
     }
-    theirs["dataset"] = found["dataset"]
-    texts = found.get("source")
-    ours = config.dataset if "dataset" in config.given else found["dataset"]
-    if isinstance(texts, dict) and found["dataset"] == ours:
+    theirs["dataset"] = metadata["dataset"]
+    texts = metadata.get("source")
+    ours = config.dataset if "dataset" in config.given else metadata["dataset"]
+    if isinstance(texts, dict) and metadata["dataset"] == ours:
         theirs |= {name: texts[name] for name in names_of("source") if texts.get(name) is not None}
     if not config.given & set(names_of("seeds")):
-        theirs["seeds"] = f"{found['seed']}:{found['seed'] + 1}"
+        theirs["seeds"] = f"{metadata['seed']}:{metadata['seed'] + 1}"
     new = {name: value for name, value in theirs.items() if name not in config.given}
     for name, value in new.items():
         try:
@@ -213,7 +213,7 @@ def with_settings(config: Config, found: Mapping[str, Any]) -> Config:
 
 
 def check_vectors(
-    config: Config, found: Mapping[str, Any], dataset: Dataset, ticket: Ticket
+    config: Config, metadata: Mapping[str, Any], dataset: Dataset, ticket: Ticket
 ) -> None:
     """Raises `UserError` unless controls start with the word vectors that the ticket had.
 
@@ -222,7 +222,7 @@ def check_vectors(
     now = files_that_are_read(config).get(WORD_VECTORS)
     if now is None:
         return
-    theirs = ((found.get("identity") or {}).get("files") or {}).get(WORD_VECTORS)
+    theirs = ((metadata.get("identity") or {}).get("files") or {}).get(WORD_VECTORS)
     embedding = np.asarray(ticket.initial_params["embedding"]["embedding"])
     same = all(
         np.array_equal(embedding[: len(has)][has], vectors[has])
@@ -237,9 +237,9 @@ def check_vectors(
         )
 
 
-def used_classes(config: Config, found: Mapping[str, Any]) -> list[str]:
+def used_classes(config: Config, metadata: Mapping[str, Any]) -> list[str]:
     """The classes that the ticket's data had: without those that no label uses."""
-    names: list[str] = found["class_names"]
+    names: list[str] = metadata["class_names"]
     return names[: max(0, len(names) - config.unused_classes)]
 
 
@@ -286,19 +286,21 @@ def _is_number(name: str) -> bool:
     return True
 
 
-def origin_of(found: Mapping[str, Any], dataset: Dataset) -> str:
+def origin_of(metadata: Mapping[str, Any], dataset: Dataset) -> str:
     """Where masks come from and what they meet: rows that agree in it may be compared."""
     return (
-        f"ticket of {found['dataset']} (data {found['data_fingerprint'][:12]}, settings "
-        f"{_digest(found['settings'])}), on data {dataset.fingerprint[:12]}"
+        f"ticket of {metadata['dataset']} (data {metadata['data_fingerprint'][:12]}, settings "
+        f"{_digest(metadata['settings'])}), on data {dataset.fingerprint[:12]}"
     )
 
 
-def notes(found: Mapping[str, Any], source: Source, dataset: Dataset) -> list[str]:
+def notes(metadata: Mapping[str, Any], source: Source, dataset: Dataset) -> list[str]:
     """What a reader of the result should know about the data."""
     seeds = list(dataset.members)
-    if dataset.fingerprint == found["data_fingerprint"]:
-        other = [s for s in seeds if dataset.split_fingerprint(s) != found.get("split_fingerprint")]
+    if dataset.fingerprint == metadata["data_fingerprint"]:
+        other = [
+            s for s in seeds if dataset.split_fingerprint(s) != metadata.get("split_fingerprint")
+        ]
         if not other:
             return ["The data and its split are those that the ticket was found on"]
         if "test" in source.official:

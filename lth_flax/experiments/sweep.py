@@ -29,6 +29,7 @@ from lth_flax.analysis.blocks import (
 )
 from lth_flax.analysis.merge import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
+from lth_flax.analysis.result import Options
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import Config, SweepConfig, settings_of
 from lth_flax.data.sources import load_source
@@ -69,8 +70,8 @@ def main(config: SweepConfig) -> None:
         f"({len(cells)} cell{'s' * (len(cells) > 1)} x {len(blocks)} blocks), each on {resources}; "
         f"{len(tasks) - len(todo)} done before"
     )
+    # Refused, if it must be, before there is a Ray.
     if directory.is_file() or any(directory.glob("*")):
-        # Refused, if it must be, before there is a Ray.
         open_work_dir(directory, COMMAND, config)
         check_done(config, directory, [task for task in tasks if task not in todo])
     if config.experiment == "winning_ticket" and not config.dense_only:
@@ -256,8 +257,7 @@ def _merge(config: SweepConfig, directory: Path, tasks: Sequence[Task]) -> None:
         answer = write_merged(
             out,
             join_blocks(blocks),
-            margin=config.margin,
-            alpha=config.alpha,
+            Options(margin_points=config.margin, alpha=config.alpha),
             flags=bool(name),  # those of the sweep replay the sweep
         )
         reports.append(page_of(out))

@@ -1,5 +1,9 @@
 """The text classifier: embedding, stacked bidirectional LSTM, dropout, linear head."""
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,12 +12,22 @@ from jaxtyping import Array, Float, Int
 from lth_flax.errors import UserError
 from lth_flax.models import lstm
 from lth_flax.models.whole_numbers import checked_lengths, checked_tokens
-from lth_flax.types import READOUTS
+from lth_flax.types import READOUTS, Params
+
+
+def _unless_empty(initializer):
+    """Of a kernel without rows or columns there is nothing to draw, and no fan to divide by."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return initializer(key, shape, dtype) if 0 not in shape else jnp.zeros(shape, dtype)
+
+    return init
 
 
 def _gate_initializer(initializer):
     """Draws each of the four gates of a kernel as a matrix of its own."""
 
+    @_unless_empty
     def init(key, shape, dtype=jnp.float32):
         rows, columns = shape
         keys = jax.random.split(key, 4)
@@ -48,15 +62,16 @@ class _Direction(nn.Module):
 
 
 class _Layer(nn.Module):
-    hidden_size: int
+    widths: tuple[int, int]
 
     @nn.compact
     def __call__(
         self, inputs: Float[Array, "time batch features"], lengths: Int[Array, " batch"]
-    ) -> Float[Array, "time batch 2*hidden"]:
+    ) -> Float[Array, "time batch units"]:
         features = inputs.shape[-1]
         layer_params = {
-            name: _Direction(self.hidden_size, name=name)(features) for name in lstm.DIRECTIONS
+            name: _Direction(width, name=name)(features)
+            for name, width in zip(lstm.DIRECTIONS, self.widths, strict=True)
         }
         return lstm.layer_outputs(layer_params, inputs, lengths)
 
@@ -80,17 +95,52 @@ class BiLSTMClassifier(nn.Module):
       embedding/embedding [vocabulary, embed];
       lstm_K/{forward,backward}/{input_kernel,recurrent_kernel,bias};
       head/kernel [2 * hidden, classes], head/bias [classes].
+
+    `hidden_size` is the number of units per direction; or, as `tickets.compact` leaves them, a
+    pair (forward, backward) for each layer. A width may be 0, and so may `embedding_size`.
     """
 
     vocabulary_size: int
     embedding_size: int
-    hidden_size: int
+    hidden_size: int | tuple[tuple[int, int], ...]
     num_layers: int
     num_classes: int
     dropout: float = 0.0
     embedding_dropout: float = 0.0
     dropout_between_layers: bool = True
     readout: str = "final"
+
+    @property
+    def widths(self) -> tuple[tuple[int, int], ...]:
+        """The numbers of units (forward, backward) of every layer.
+
+        Raises:
+          UserError: `hidden_size` has not one pair for each of the layers.
+        """
+        return _widths(self.hidden_size, self.num_layers)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes this model again: `BiLSTMClassifier(**settings)`; JSON values."""
+        names = [field.name for field in dataclasses.fields(self)]
+        found = {name: getattr(self, name) for name in names if name not in ("parent", "name")}
+        if isinstance(self.hidden_size, Sequence):
+            found["hidden_size"] = [list(pair) for pair in self.widths]
+        return found
+
+    def resized(self, params: Params) -> "BiLSTMClassifier":
+        """The same model with the widths of other parameters."""
+        widths = tuple(
+            tuple(
+                jnp.shape(params[f"lstm_{layer}"][direction]["recurrent_kernel"])[0]
+                for direction in lstm.DIRECTIONS
+            )
+            for layer in range(self.num_layers)
+        )
+        features = jnp.shape(params["embedding"]["embedding"])[1]
+        sizes = set(sum(widths, ()))
+        size = widths[0][0] if len(sizes) == 1 and min(*sizes, features) else widths
+        return self.clone(embedding_size=features, hidden_size=size)
 
     @nn.compact
     def __call__(
@@ -111,21 +161,68 @@ class BiLSTMClassifier(nn.Module):
             lengths = jnp.full_like(lengths, time)
         real = lstm.real_steps(time, lengths).T
         tokens = checked_tokens(tokens, vocabulary_size=self.vocabulary_size, real=real)
-        embed = nn.Embed(self.vocabulary_size, self.embedding_size, name="embedding")
+        embed = nn.Embed(
+            self.vocabulary_size,
+            self.embedding_size,
+            embedding_init=_unless_empty(nn.Embed.embedding_init),
+            name="embedding",
+        )
         states = self._held_dropout(
             embed(tokens.T), self.embedding_dropout, deterministic, "embedding_dropout"
         )
+        widths = self.widths
         for layer in range(self.num_layers):
             if layer > 0 and self.dropout_between_layers:
                 # Names decide the draws: renaming one changes every recorded run.
                 name = f"Dropout_{layer - 1}"
                 states = self._held_dropout(states, self.dropout, deterministic, name)
-            states = _Layer(self.hidden_size, name=f"lstm_{layer}")(states, lengths)
-        final = states[-1] if padded and time else lstm.final_states(states, lengths)
+            states = _Layer(widths[layer], name=f"lstm_{layer}")(states, lengths)
+        final = (
+            states[-1]
+            if padded and time
+            else lstm.final_states(states, lengths, forward=widths[-1][0])
+        )
         head_dropout = nn.Dropout(self.dropout, name=f"Dropout_{self.num_layers - 1}")
         final = head_dropout(final, deterministic=deterministic)
-        return nn.Dense(self.num_classes, name="head")(final)
+        kernel_init = _unless_empty(nn.Dense.kernel_init)
+        return nn.Dense(self.num_classes, kernel_init=kernel_init, name="head")(final)
 
     def _held_dropout(self, states: Array, rate: float, deterministic: bool, name: str) -> Array:
         dropout = nn.Dropout(rate, broadcast_dims=(0,), name=name)
         return dropout(states, deterministic=deterministic)
+
+
+def _widths(size: Any, num_layers: int) -> tuple[tuple[int, int], ...]:
+    if not isinstance(size, Sequence):
+        return ((int(size), int(size)),) * num_layers
+    try:
+        pairs = tuple((int(forward), int(backward)) for forward, backward in size)
+        if len(pairs) != num_layers:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise UserError(
+            f"hidden_size={size!r}: expected a number of units, or a pair (forward, backward) "
+            f"for each of the {num_layers} layers"
+        ) from None
+    return pairs
+
+
+def parameter_shapes(settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter, "lstm_0/forward/bias", from `BiLSTMClassifier.settings`.
+
+    Computed from the numbers alone, without building anything.
+    """
+    features, layers = settings["embedding_size"], settings["num_layers"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embedding/embedding": (settings["vocabulary_size"], features)
+    }
+    for layer, widths in enumerate(_widths(settings["hidden_size"], layers)):
+        for direction, width in zip(lstm.DIRECTIONS, widths, strict=True):
+            name = f"lstm_{layer}/{direction}"
+            shapes[f"{name}/input_kernel"] = (features, 4 * width)
+            shapes[f"{name}/recurrent_kernel"] = (width, 4 * width)
+            shapes[f"{name}/bias"] = (4 * width,)
+        features = sum(widths)
+    shapes["head/kernel"] = (features, settings["num_classes"])
+    shapes["head/bias"] = (settings["num_classes"],)
+    return shapes

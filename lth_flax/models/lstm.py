@@ -31,7 +31,9 @@ from lth_flax.errors import UserError
 from lth_flax.models.whole_numbers import checked_lengths
 
 LayerParams = Mapping[str, Mapping[str, Any]]
-"""{"forward" | "backward": {"input_kernel" [D, 4H], "recurrent_kernel" [H, 4H], "bias" [4H]}}."""
+"""{"forward" | "backward": {"input_kernel" [D, 4H], "recurrent_kernel" [H, 4H], "bias" [4H]}}.
+
+H may be another for each direction, and 0."""
 
 DIRECTIONS = ("forward", "backward")
 
@@ -43,7 +45,7 @@ def bidirectional_lstm(
     layer_params: LayerParams,
     inputs: Float[Array, "batch time features"],
     lengths: Int[Array, " batch"],
-) -> tuple[Float[Array, "batch time 2*hidden"], Float[Array, "batch 2*hidden"]]:
+) -> tuple[Float[Array, "batch time units"], Float[Array, "batch units"]]:
     """One bidirectional LSTM layer over ragged sequences.
 
     Gate order i, f, g, o (that of PyTorch), one bias:
@@ -59,7 +61,8 @@ def bidirectional_lstm(
         ones (under `jit`, `vmap`, `grad`) are clipped to [0, time].
 
     Returns:
-      outputs: both directions concatenated, zero after a text's end.
+      outputs: both directions concatenated (2 H units where they are equally wide), zero
+        after a text's end.
       final: the forward state after the last real token beside the backward
         state after the first; zero for a text of length zero.
 
@@ -73,63 +76,88 @@ def bidirectional_lstm(
     inputs = jnp.asarray(inputs)
     lengths = checked_lengths(lengths, batch=inputs.shape[0], time=inputs.shape[1])
     outputs = layer_outputs(layer_params, jnp.swapaxes(inputs, 0, 1), lengths)
-    return jnp.swapaxes(outputs, 0, 1), final_states(outputs, lengths)
+    forward = jnp.shape(layer_params["forward"]["recurrent_kernel"])[0]
+    return jnp.swapaxes(outputs, 0, 1), final_states(outputs, lengths, forward=forward)
 
 
 def layer_outputs(
     layer_params: LayerParams,
     inputs: Float[Array, "time batch features"],
     lengths: Int[Array, " batch"],
-) -> Float[Array, "time batch 2*hidden"]:
+) -> Float[Array, "time batch units"]:
     """The outputs of `bidirectional_lstm`, time first: the layout that layers pass on.
 
     `lengths` are those that `checked_lengths` returned.
     """
     time, batch, features = inputs.shape
-    hidden = _checked_hidden(layer_params, features)
+    widths = _checked_widths(layer_params, features)
+    hidden = max(widths)
     names = ("input_kernel", "recurrent_kernel", "bias")
     used = [layer_params[direction][name] for direction in DIRECTIONS for name in names]
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(inputs, *used)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise UserError(f"inputs and parameters of a layer must be floats, found {dtype}")
-    if time == 0:
-        return jnp.zeros((0, batch, 2 * hidden), dtype)
+    if time == 0 or hidden == 0:
+        return jnp.zeros((time, batch, sum(widths)), dtype)
     # Halving i, f, o turns their sigmoid into a tanh; g stays.
     halve = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5], dtype), hidden)
 
     def both(name: str) -> Array:
-        leaves = [jnp.asarray(layer_params[one][name], dtype) for one in DIRECTIONS]
+        leaves = [
+            _widened(jnp.asarray(layer_params[one][name], dtype), name, width, hidden)
+            for one, width in zip(DIRECTIONS, widths, strict=True)
+        ]
         return jnp.stack([leaf * jnp.broadcast_to(halve, leaf.shape) for leaf in leaves])
 
     real = real_steps(time, lengths)
-    return _layer(inputs.astype(dtype), *(both(name) for name in names), real)
+    outputs = _layer(inputs.astype(dtype), *(both(name) for name in names), real)
+    if min(widths) == hidden:
+        return outputs
+    forward, backward = widths
+    parts = [outputs[..., :forward], outputs[..., hidden : hidden + backward]]
+    return jnp.concatenate(parts, axis=-1)
+
+
+def _widened(leaf: Array, name: str, width: int, hidden: int) -> Array:
+    """With units of zeros, so that both directions go through one loop.
+
+    The cell of such a unit stays empty: it answers zero, and zeros read it.
+    """
+    if width == hidden:
+        return leaf
+    more = (0, hidden - width)
+    rows = [more if name == "recurrent_kernel" else (0, 0)] * (leaf.ndim - 1)
+    gates = leaf.reshape(*leaf.shape[:-1], 4, width)
+    padded = jnp.pad(gates, [*rows, (0, 0), more])
+    return padded.reshape(*padded.shape[:-2], 4 * hidden)
 
 
 def final_states(
-    outputs: Float[Array, "time batch 2*hidden"], lengths: Int[Array, " batch"]
-) -> Float[Array, "batch 2*hidden"]:
-    """Reads each direction where it has seen the whole text."""
+    outputs: Float[Array, "time batch units"], lengths: Int[Array, " batch"], *, forward: int
+) -> Float[Array, "batch units"]:
+    """Reads each direction where it has seen the whole text; the first `forward` units are its."""
     time, batch, width = outputs.shape
     if time == 0:
         return jnp.zeros((batch, width), outputs.dtype)
-    hidden = width // 2
     # A sum against an indicator: no gather, and its gradient no scatter.
     steps = jnp.arange(time, dtype=lengths.dtype)[:, None]
     last = (steps == lengths[None, :] - 1).astype(outputs.dtype)
-    forward = jnp.sum(outputs[:, :, :hidden] * last[:, :, None], axis=0)
-    return jnp.concatenate([forward, outputs[0, :, hidden:]], axis=-1)
+    ahead = jnp.sum(outputs[:, :, :forward] * last[:, :, None], axis=0)
+    return jnp.concatenate([ahead, outputs[0, :, forward:]], axis=-1)
 
 
-def _checked_hidden(layer_params: LayerParams, features: int) -> int:
-    """The number of hidden units, after a look at every shape."""
-    hidden = jnp.shape(layer_params["forward"]["recurrent_kernel"])[0]
-    expected = {
-        "input_kernel": (features, 4 * hidden),
-        "recurrent_kernel": (hidden, 4 * hidden),
-        "bias": (4 * hidden,),
-    }
+def _checked_widths(layer_params: LayerParams, features: int) -> tuple[int, ...]:
+    """The number of hidden units of each direction, after a look at every shape."""
+    widths = []
     for direction in DIRECTIONS:
+        shape = jnp.shape(layer_params[direction]["recurrent_kernel"])
+        hidden = shape[0] if shape else 0
+        expected = {
+            "input_kernel": (features, 4 * hidden),
+            "recurrent_kernel": (hidden, 4 * hidden),
+            "bias": (4 * hidden,),
+        }
         for name, shape in expected.items():
             found = jnp.shape(layer_params[direction][name])
             if found != shape:
@@ -137,7 +165,8 @@ def _checked_hidden(layer_params: LayerParams, features: int) -> int:
                     f"{direction}/{name} of a layer has the shape {found}, expected {shape}: "
                     f"{features} input features, {hidden} hidden units, 4 gates"
                 )
-    return hidden
+        widths.append(hidden)
+    return tuple(widths)
 
 
 def real_steps(time: int, lengths: Int[Array, " batch"]) -> Bool[Array, "time batch"]:

@@ -19,12 +19,14 @@ from lth_flax.config import settings_of
 from lth_flax.numerics import pinned
 from lth_flax.pruning.levels import Level, Schedule, kept_counts
 from lth_flax.pruning.masks import apply_mask
+from lth_flax.pruning.scores import random as random_scores
 from lth_flax.pruning.select import Scope, keep_highest
+from lth_flax.pruning.units import on_units, unit_scores, units_of
 from lth_flax.randomness import generator, key
 from lth_flax.runs.setup import Setup
 from lth_flax.tasks import Examples, Task
 from lth_flax.training.steps import gather
-from lth_flax.types import Batch, Mask, Params
+from lth_flax.types import Batch, Mask, Params, UnitGroup
 
 SLICES = 16
 """Whose masks are in memory: a level's masks start from those of the levels before."""
@@ -90,6 +92,10 @@ class Pruner:
         return int(getattr(self._score, "rounds", 1))
 
     @cached_property
+    def _groups(self) -> tuple[UnitGroup, ...]:
+        return self.setup.groups(self.setup.initialize(self.setup.seeds[0]))
+
+    @cached_property
     def _reads_data(self) -> bool:
         return bool({"loss_fn", "batches"} & set(_named(self._score)))
 
@@ -102,6 +108,8 @@ class Pruner:
     def _kept(self, mask: Mask, level: Level) -> Int[np.ndarray, "rounds groups"]:
         config = self.setup.config
         scope, schedule = cast(Scope, config.scope), cast(Schedule, config.schedule)
+        if self._groups:
+            mask = jax.device_get(units_of(mask, self._groups))
         return kept_counts(mask, level, scope=scope, schedule=schedule, rounds=self._rounds)
 
     def _drawn(self, seed: int) -> tuple[Int[np.ndarray, " examples"], ...]:
@@ -112,6 +120,9 @@ class Pruner:
     @cached_property
     def _program(self) -> Any:
         task, score, scope = self.setup.task, self._score, cast(Scope, self.setup.config.scope)
+        groups, norm = self._groups, self.setup.config.unit_norm
+        # One number per unit: a sum over its weights would tell wide layers from narrow ones.
+        per_unit = bool(groups) and score is random_scores
 
         def found(
             params: Params,
@@ -137,8 +148,15 @@ class Pruner:
             keywords = {name: given[name] for name in _named(score)}
 
             def prune(number: Any, mask: Mask) -> Mask:
-                scores = score(apply_mask(params, mask), **keywords)
-                return keep_highest(scores, mask, kept[number], scope=scope)
+                scored = units_of(mask, groups) if per_unit else apply_mask(params, mask)
+                scores = score(scored, **keywords)
+                if groups and not per_unit:
+                    scores = unit_scores(scores, groups, norm=norm)
+
+                def keep(mask: Mask) -> Mask:
+                    return keep_highest(scores, mask, kept[number], scope=scope)
+
+                return on_units(mask, groups, keep)
 
             if kept.shape[0] == 1:
                 return prune(0, mask)

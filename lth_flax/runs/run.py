@@ -343,6 +343,7 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Statistics, and with a directory figures, the page and the terminal's answer."""
         config, directory = self.setup.config, self.directory
+        options = Options(margin_points=config.margin, alpha=config.alpha)
         if not self.finished:
             self._progress.close()
             if self._checkpoints:
@@ -350,7 +351,7 @@ class Run:
         if directory is None:
             self.provenance = self._provenance(finished=True)
             block = Block("run", self.records, self.curves, self.predictions)
-            return summary_of(block, Options(margin_points=config.margin, alpha=config.alpha))
+            return summary_of(block, options)
         if not self.finished:
             write_rows(directory, read_rows(directory))
             remove_parts(directory)
@@ -360,10 +361,9 @@ class Run:
         summary, answer = write_report(
             directory,
             block,
+            options,
             settings=config.texts(),
             provenance=self.provenance,
-            margin=config.margin,
-            alpha=config.alpha,
             draw=config.report,
         )
         if not self.finished:

@@ -14,6 +14,7 @@ from lth_flax.data.batches import SPLITS, batch_count, evaluation_batch_size
 from lth_flax.errors import UserError
 from lth_flax.numerics import pinned
 from lth_flax.pruning.masks import full_mask
+from lth_flax.pruning.units import chosen_groups
 from lth_flax.randomness import key
 from lth_flax.runs.devices import make_engine
 from lth_flax.runs.platforms import host_device
@@ -28,7 +29,7 @@ from lth_flax.training.optimizers import (
 )
 from lth_flax.training.programs import Workload
 from lth_flax.training.steps import Recipe
-from lth_flax.types import Mask, Params
+from lth_flax.types import Mask, Params, UnitGroup
 
 CACHE_BYTES = 2**26
 """Of networks that were drawn, for the levels to come; what is more is drawn again."""
@@ -93,11 +94,36 @@ class Setup:
 
     def seed(self, seed: int) -> Family:
         """What the arms of a seed share."""
+        params = self.initialize(seed)
         return Family(
             seed,
-            self.initialize(seed),
+            params,
             lambda draw: self.initialize(seed, draw),
             model=self.task.model,
+            groups=self.groups(params),
+        )
+
+    def groups(self, params: Params) -> tuple[UnitGroup, ...]:
+        """The units that are pruned as a whole; none where single weights are.
+
+        Raises:
+          UserError: the network has none of the kind, or its task does not say; or a method
+            finds the mask in training, of single weights.
+        """
+        if not self.config.structure:
+            return ()
+        if self.config.method is not None:
+            raise UserError(
+                f"method={self.config.text('method')} prunes single weights: expected it without "
+                f"structure={','.join(self.config.structure)}; leave one of them out"
+            )
+        if self.task.model is None or self.task.model.units is None:
+            raise UserError(
+                f"structure={','.join(self.config.structure)} needs a network that says what its "
+                "units are: give Task(model=ModelInfo(..., units=...)), or leave structure out"
+            )
+        return chosen_groups(
+            self.task.model.units(params), self.config.structure, self.full_mask(params)
         )
 
     def full_mask(self, params: Params) -> Mask:
@@ -147,7 +173,7 @@ def build(
     def score(seed: int, outputs: Mapping[str, np.ndarray]) -> float:
         return task.measure(outputs, validation(seed))[task.primary]
 
-    return Setup(
+    setup = Setup(
         config=config,
         task=task,
         examples=examples,
@@ -156,6 +182,9 @@ def build(
         settings={**training_settings(config), **task.settings, "epochs": epochs},
         initialize=initialize,
     )
+    if config.structure:  # before anything is trained
+        setup.groups(initialize(seeds[0]))
+    return setup
 
 
 def training_settings(config: Config) -> dict[str, Any]:
@@ -165,6 +194,8 @@ def training_settings(config: Config) -> dict[str, Any]:
         name: names[name].text(value) if callable(value) else value
         for name, value in config.of_role("training").items()
     }
+    if not config.structure:
+        del found["structure"], found["unit_norm"]
     if config.optimizer in OPTIMIZERS:
         found["weight_decay"] = weight_decay_of(config.optimizer, config.weight_decay)
     return found

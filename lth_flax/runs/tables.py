@@ -283,7 +283,7 @@ class Search:
         """(mask to begin with, no state of the optimizer, what is the row's own)."""
         assert self._rule is not None
         with jax.default_device(host_device()):
-            mask, own = self._rule.begin(full, level, key(row[1], "changing mask", level.index))
+            mask, own = self._rule.begin(full, level, key(row[1], "changing mask"))
         return jax.tree_util.tree_map(np.asarray, mask), None, own
 
     def _read_early(self, row: Row) -> list[tuple[Mask, dict[str, Any]]]:
@@ -336,7 +336,7 @@ class Search:
 
     def _mean_in_use(self, number: int) -> float:
         """The mean share of weights in use while the mask of a level changes."""
-        assert self._rule is not None
+        assert self._rule
         steps, sparsity = self.setup.steps_per_replicate, self.levels[number].target_sparsity
         return self._costs.in_use(float(np.mean(self._rule.sparsities(sparsity, steps))))
 

@@ -39,7 +39,6 @@ SHARE = 0.01
 
 _FILE = "checkpoint.json"
 _RUNNING = re.compile(r"(\d{3,})_(\d{4,})_(\d{6,})")  # table, slice, number of the save
-_FIRST_EDITION = ("training", "tables")
 
 
 class Position(NamedTuple):
@@ -84,9 +83,6 @@ class Checkpoints:
         try:
             make_directory(self._running)
             make_directory(self._finished)
-            for name in _FIRST_EDITION:
-                if (self._directory / name).is_dir():
-                    say(f"ignored {self._directory / name}: an earlier version saved it")
             for entry in self._running.iterdir():  # saves that were killed
                 if _RUNNING.fullmatch(entry.name) and not (entry / _FILE).exists():
                     shutil.rmtree(entry, ignore_errors=True)

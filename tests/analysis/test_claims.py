@@ -556,7 +556,12 @@ def test_other_seeds_are_judged_without_a_page(recorded, capsys):
     assert "Page" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"configurations": []}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"configurations": []}', '{"configurations": [{}]}', '{"configurations": 3}',
+     '{"configurations": [{"settings": {}, "levels": 3, "seeds": [], "arms": 1, "schedule": 2}], '
+     '"headline": null, "experiment": "a", "dataset": "b", "factors": {}}'],
+)  # fmt: skip
 def test_a_damaged_summary_is_one_line(recorded, capsys, text):
     (recorded.directory / "imdb_prune_after").mkdir()
     (recorded.directory / "imdb_prune_after" / "summary.json").write_text(text)

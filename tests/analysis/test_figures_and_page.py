@@ -14,8 +14,6 @@ import pytest
 from analysis_fakes import plausible_run, record
 
 from lth_flax.analysis.figures import (
-    COLUMN_MM,
-    PAGE_MM,
     accuracy_figure,
     breakdown_figure,
     figure_bytes,
@@ -25,7 +23,7 @@ from lth_flax.analysis.figures import (
     retraining_figure,
 )
 from lth_flax.analysis.page import pairs, report_html
-from lth_flax.analysis.plot_style import SparsityScale, ordered_styles
+from lth_flax.analysis.plot_style import COLUMN_MM, PAGE_MM, SparsityScale, ordered_styles
 from lth_flax.analysis.summary import summarize
 from lth_flax.records import CurvePoint
 

@@ -254,3 +254,11 @@ def test_a_damaged_file_is_one_line(tmp_path, capsys):
     assert said.err.startswith(f"error: {runs[1] / 'predictions.npz'} cannot be read")
     assert said.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_the_place_of_a_report_may_begin_at_home(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("mine")
+    assert report.main(["a", "b", "--out=~/taken"]) == 2
+    assert f"--out={tmp_path / 'taken'} is there already" in capsys.readouterr().err

@@ -176,15 +176,15 @@ def learned_rows(idle):
 )
 def test_networks_that_learned_nothing_are_no_evidence(idle, words):
     """All at the accuracy of the majority class: equal, and no sign of equivalence."""
-    found = compared(learned_rows(idle), "reinit", SEEDS_ALONE, Options()).verdict
+    found = compared(learned_rows(idle), "reinit", Options()).verdict
     assert (found.verdict, found.kind) == ("cannot tell with 4 seeds", "unknown")
     assert words in found.sentence
 
 
 def test_an_arm_that_learned_nothing_is_named():
-    found = compared(learned_rows(("reinit",)), "reinit", SEEDS_ALONE, Options()).verdict
+    found = compared(learned_rows(("reinit",)), "reinit", Options()).verdict
     assert "No reinit learned anything at 50%." in found.sentence
-    other = compared(learned_rows(("shuffled",)), "reinit", SEEDS_ALONE, Options()).verdict
+    other = compared(learned_rows(("shuffled",)), "reinit", Options()).verdict
     assert "learned" not in other.sentence
 
 
@@ -196,9 +196,9 @@ def test_what_else_is_to_be_said_is_in_the_sentence():
 def test_level_zero_is_reported_and_not_tested():
     values = np.random.default_rng(0).uniform(0.6, 0.9, (4, 2, 3))
     rows = from_array(values, [0.0, 0.5, 0.9])
-    zero, *rest = compared(rows, "reinit", SEEDS_ALONE, Options()).levels
+    zero, *rest = compared(rows, "reinit", Options()).levels
     rows = from_array(values[:, :, 1:], [0.5, 0.9])
-    assert rest == compared(rows, "reinit", SEEDS_ALONE, Options()).levels
+    assert rest == compared(rows, "reinit", Options()).levels
     assert zero.gap.mean == pytest.approx(100 * (values[:, 0, 0] - values[:, 1, 0]).mean())
     assert zero.p_treatment_better is None
     assert zero.direction is None

@@ -56,7 +56,7 @@ def test_what_cannot_be_is_one_line(monkeypatch):
         main(CompareConfig(methods=("snip",)))
     with pytest.raises(UserError, match="each once"):
         main(CompareConfig(methods=("snip", "snip")))
-    with pytest.raises(UserError, match="one of ticket, random"):
+    with pytest.raises(UserError, match="one or more of ticket, random"):
         CompareConfig(methods=("no_such",))
     for flag in ("--schedule=oneshot", "--method=rigl", "--mask_from=initialization"):
         with pytest.raises(UserError, match="means nothing to this command"):

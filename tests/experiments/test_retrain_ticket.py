@@ -365,7 +365,7 @@ def test_any_metadata_is_used_or_refused_in_one_line(data, ticket_json):
         del holder[name]
     config = config_of()
     try:
-        retrain_ticket.check_found(config, found)
+        retrain_ticket.check_metadata(config, found)
         config = retrain_ticket.with_settings(config, found)
     except UserError:
         return
@@ -378,7 +378,7 @@ def test_any_metadata_is_used_or_refused_in_one_line(data, ticket_json):
 
 def source_with(*class_names: str) -> Source:
     labels = np.arange(len(class_names), dtype=np.int32)
-    return Source("other", tuple(class_names), labels, class_names, None, 0, "0" * 64)
+    return Source("other", tuple(class_names), labels, class_names)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def oracle_direction(params, sequence):
         c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
         h = sigmoid(o) * np.tanh(c)
         states.append(h)
-    return np.array(states).reshape(-1, hidden)
+    return np.array(states).reshape(len(sequence), hidden)
 
 
 def oracle(layer_params, inputs, lengths):

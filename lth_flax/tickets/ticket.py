@@ -8,7 +8,8 @@ A ticket is a directory:
 
 import hashlib
 import os
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,23 @@ import numpy as np
 from lth_flax import storage
 from lth_flax.errors import UserError
 from lth_flax.files import is_stranger
+from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.orbax_arrays import Damaged, Unusable, nested
 from lth_flax.pruning.masks import path_names
-from lth_flax.ticket_metadata import (
+from lth_flax.tickets.metadata import (
     FIRST_FORMAT,
     FORMAT_KEYS,
     FORMAT_VERSION,
     METADATA_FILE,
     OPTIONAL_TREES,
+    TEXT_TASK,
     TREES,
     check_metadata,
     expected_leaves,
+    is_text,
     read_metadata,
 )
+from lth_flax.tickets.prediction import Prediction, predict
 from lth_flax.types import Mask, Params
 
 
@@ -56,6 +61,34 @@ class Ticket:
     trained_params: Params
     metadata: Mapping[str, Any]
     rewind_params: Params | None = None
+
+    @property
+    def model(self) -> BiLSTMClassifier:
+        """The network of a ticket of text classification.
+
+        Raises:
+          UserError: it is a ticket of another task.
+        """
+        if not is_text(self.metadata):
+            raise UserError(
+                f"this is a ticket of {reprlib.repr(self.metadata.get('task'))}: expected one of "
+                f"{TEXT_TASK}, whose network is known here"
+            )
+        return BiLSTMClassifier(**self.metadata["model"])
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """The label and the probabilities of each text, by the trained weights.
+
+        Texts are cleaned, tokenized, cut and looked up as in training; see `prediction.predict`.
+
+        Example:
+          >>> ticket.predict(["a wonderful film"])[0].label  # doctest: +SKIP
+          'positive'
+
+        Raises:
+          UserError: there is no text, or it is a ticket of another task.
+        """
+        return predict(self.model, self.trained_params, self.metadata, texts)
 
     @property
     def digest(self) -> str:

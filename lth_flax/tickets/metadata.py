@@ -8,6 +8,7 @@ from typing import Any
 
 from lth_flax import storage
 from lth_flax.errors import UserError
+from lth_flax.models.classifier import parameter_shapes
 from lth_flax.orbax_arrays import Damaged, Leaves, Unusable
 from lth_flax.types import READOUTS
 
@@ -28,7 +29,7 @@ FORMAT_KEYS = ("format_version", "files", *storage.FORMAT_KEYS)
 TEXT_TASK = "text_classification"
 """The task whose model and vocabulary this module knows; those of others are what they say."""
 
-_SIZES = ("vocabulary_size", "embedding_size", "hidden_size", "num_layers", "num_classes")
+_SIZES = ("vocabulary_size", "embedding_size", "num_layers", "num_classes")
 _MOST_SIZE = 2**31 - 1
 _MOST_LAYERS = 1000
 
@@ -77,7 +78,7 @@ def check_metadata(metadata: Any, where: str) -> None:
             f"{where} has format_version {reprlib.repr(version)}: this version reads "
             f"{FIRST_FORMAT} and {FORMAT_VERSION}; update lth_flax, or save the ticket again"
         )
-    if not _is_text(metadata):
+    if not is_text(metadata):
         return
     kinds = {"model": dict, "vocabulary": list, "class_names": list}
     for name, kind in kinds.items():
@@ -94,7 +95,8 @@ def check_metadata(metadata: Any, where: str) -> None:
         raise UserError(f"{where} is damaged: class_names do not fit its model")
 
 
-def _is_text(metadata: Mapping[str, Any]) -> bool:
+def is_text(metadata: Mapping[str, Any]) -> bool:
+    """Whether it is a ticket of text classification."""
     # Tickets of the first edition do not name their task: there was one.
     return metadata.get("task", TEXT_TASK) == TEXT_TASK
 
@@ -117,8 +119,8 @@ def expected_leaves(metadata: Mapping[str, Any], where: str) -> Leaves:
     allowed = set(TREES)
     if not allowed - set(OPTIONAL_TREES) <= trees <= allowed:
         raise UserError(f"{where} is damaged: arrays must be {', '.join(TREES)}")
-    if _is_text(metadata):
-        shapes = _parameter_shapes(metadata["model"])
+    if is_text(metadata):
+        shapes = parameter_shapes(metadata["model"])
         kinds = dict.fromkeys(shapes, "float32")
     else:
         initial = {p[len(TREES[0]) + 1 :]: v for p, v in stated.items() if p.startswith(TREES[0])}
@@ -147,16 +149,29 @@ def expected_leaves(metadata: Mapping[str, Any], where: str) -> Leaves:
 
 
 def _check_model(model: Mapping[str, Any], where: str) -> None:
-    for name in _SIZES:
+    # Of a compact network: a pair of widths for each layer, any of which may be 0.
+    sized = isinstance(model.get("hidden_size"), list)
+    for name in _SIZES if sized else (*_SIZES, "hidden_size"):
         value = model.get(name)
-        if type(value) is not int or not 1 <= value <= _MOST_SIZE:
+        least = 0 if sized and name == "embedding_size" else 1
+        if not _is_size(value, least):
             raise UserError(
                 f"{where} is damaged: model setting {name} is {reprlib.repr(value)}, "
-                "expected a whole number from 1"
+                f"expected a whole number from {least}"
             )
     if model["num_layers"] > _MOST_LAYERS:
         raise UserError(
             f"{where} states {model['num_layers']} layers: at most {_MOST_LAYERS} are read"
+        )
+    pairs = model["hidden_size"]
+    if sized and not (
+        len(pairs) == model["num_layers"]
+        and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+        and all(_is_size(width, 0) for pair in pairs for width in pair)
+    ):
+        raise UserError(
+            f"{where} is damaged: model setting hidden_size is {reprlib.repr(pairs)}, expected a "
+            "whole number from 1, or two from 0 for each layer"
         )
     for name in ("dropout", "embedding_dropout"):
         rate: Any = model.get(name, 0.0)
@@ -173,24 +188,10 @@ def _check_model(model: Mapping[str, Any], where: str) -> None:
     if type(model.get("dropout_between_layers", True)) is not bool:
         raise UserError(f"{where} is damaged: dropout_between_layers must be true or false")
     rates = {"dropout", "embedding_dropout", "dropout_between_layers", "readout"}
-    unknown = model.keys() - {*_SIZES, *rates}
+    unknown = model.keys() - {*_SIZES, "hidden_size", *rates}
     if unknown:
         raise UserError(f"{where} is damaged: unknown model settings {reprlib.repr(unknown)}")
 
 
-def _parameter_shapes(model: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The public parameter layout, computed from the settings without building anything."""
-    embed, hidden = model["embedding_size"], model["hidden_size"]
-    shapes: dict[str, tuple[int, ...]] = {
-        "embedding/embedding": (model["vocabulary_size"], embed),
-        "head/kernel": (2 * hidden, model["num_classes"]),
-        "head/bias": (model["num_classes"],),
-    }
-    for layer in range(model["num_layers"]):
-        features = embed if layer == 0 else 2 * hidden
-        for direction in ("forward", "backward"):
-            name = f"lstm_{layer}/{direction}"
-            shapes[f"{name}/input_kernel"] = (features, 4 * hidden)
-            shapes[f"{name}/recurrent_kernel"] = (hidden, 4 * hidden)
-            shapes[f"{name}/bias"] = (4 * hidden,)
-    return shapes
+def _is_size(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value <= _MOST_SIZE
