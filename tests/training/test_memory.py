@@ -32,7 +32,7 @@ def test_a_program_says_what_a_row_takes():
     mine = trainer()
     one = row(0)
     device = jax.devices()[0]
-    found = footprint(device, "vmap", mine.task, mine.workload, one.params, one.mask)
+    found = footprint(device, "vmap", mine.recipe, mine.workload, one.params, one.mask)
     shared = sum(a.nbytes for part in mine.workload.buckets for a in part.values())
     assert found.shared == shared
     # At the least: parameters twice, as trained and as of the best epoch.
