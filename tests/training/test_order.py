@@ -126,7 +126,8 @@ def test_depth_and_width_change_nothing(monkeypatch, mode):
     """What the training of a classifier is given, step by step; its programs are not run."""
     seen = []
 
-    def spy(programs, state, fixed, loss_sum, indices, call):
+    def spy(programs, state, fixed, loss_sum, indices, call, step):
+        assert step == len(seen)
         batches = np.asarray(indices[call.bucket])[:, call.first : call.first + call.steps]
         seen.extend((call.bucket, batch.tolist()) for batch in np.swapaxes(batches, 0, 1))
         return state, loss_sum
@@ -147,9 +148,8 @@ def test_depth_and_width_change_nothing(monkeypatch, mode):
         mask = jax.tree.map(lambda _: np.array(True), params)
         task = TASK._replace(loss_fn=make_loss(model), predict_fn=make_predict(model))
         engine = Engine(mode, tuple(jax.devices()[:1]), 2)
-        train(
-            Trainer(engine, task, make_work(2)), [Given(params, mask, seed, 0.1) for seed in (0, 1)]
-        )
+        rows = [Given(params, mask, seed, 0.1) for seed in (0, 1)]
+        outcomes_of(Trainer(engine, task, make_work(2)), rows)
         orders.append(seen.copy())
         seen.clear()
     assert len(orders[0]) == 2 * (3 + 3)

@@ -10,7 +10,7 @@ import pytest
 from counting import row
 from counting import trainer as counting_trainer
 from tables import Given, outcomes_of
-from test_checkpoints import trainer
+from test_checkpoints import trainer as checkpoints_trainer
 
 from lth_flax.errors import UserError
 from lth_flax.training.checkpoints import RECENT, Checkpoints
@@ -19,6 +19,12 @@ from lth_flax.training.table import Replicate, Start
 
 SLICES = RECENT + 2
 MASK = {"w": np.array([True, False])}
+
+
+def trainer():
+    """One of its own: a trainer is compiled for masks of one shape, and the other has 0-d ones."""
+    shared = checkpoints_trainer()
+    return Trainer(shared.engine, shared.recipe, shared.workload)
 
 
 def table():
