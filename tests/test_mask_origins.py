@@ -67,6 +67,7 @@ def test_a_score_that_reads_data_costs_its_batches():
     assert {record.method for record in of(result, "ticket", 0.5)} == {"snip"}
 
 
+@pytest.mark.slow
 def test_masks_from_a_step_are_those_of_a_shorter_run_with_the_same_schedule():
     early = found(mask_from=1)
     for record in of(early, "ticket", 0.8):
@@ -136,6 +137,7 @@ def test_a_changing_mask_is_the_same_in_another_table_and_another_run():
 @pytest.mark.parametrize(
     "start", ["initialization", pytest.param("emergence", marks=COMPILES_MOST)]
 )
+@pytest.mark.slow
 def test_early_bird_says_what_of_dense_training_it_cost(start):
     result = found(method="early_bird", early_bird_start=start, early_bird_distance=0.5)
     for level in LEVELS:
@@ -157,6 +159,7 @@ def test_early_bird_says_what_of_dense_training_it_cost(start):
 
 
 @COMPILES_MOST
+@pytest.mark.slow
 def test_one_that_never_emerges_has_its_last_mask():
     result = found(method="early_bird", early_bird_distance=0.0, early_bird_draws=1)
     for record in of(result, "ticket", 0.8):  # three draws are too few to compare
@@ -181,6 +184,7 @@ def freezing(optimizer, mask, *, key, kept, steps):
     return changing(optimizer, mask, due=lambda step: step == steps // 2, change=change)
 
 
+@pytest.mark.slow
 def test_a_method_from_outside_the_package():
     result = search(method=freezing)
     for (_, level), ticket in result.tickets.items():

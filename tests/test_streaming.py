@@ -76,6 +76,7 @@ def test_what_an_interrupted_run_has_found_can_be_read_and_it_ends_with_the_same
     assert not (tmp_path / "pulled" / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_network_is_drawn_once_for_all_levels_where_there_is_room(monkeypatch):
     drawn, draw = [], setup.Initializer._draw
 

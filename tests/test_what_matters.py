@@ -30,6 +30,7 @@ def rows_of(run):
     }
 
 
+@pytest.mark.slow
 def test_every_arm_is_trained_at_every_level_and_nothing_else_is_recorded(run):
     rows = rows_of(run)
     assert set(rows) == {("dense", 0.0), *((arm, level) for arm in ARMS for level in (0.0, 0.5))}
@@ -37,6 +38,7 @@ def test_every_arm_is_trained_at_every_level_and_nothing_else_is_recorded(run):
         assert rows[arm, 0.5].achieved_sparsity == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_ticket_and_frozen_weights_at_level_0_are_the_dense_network(run):
     rows = rows_of(run)
     dense = rows["dense", 0.0]
@@ -47,6 +49,7 @@ def test_a_ticket_and_frozen_weights_at_level_0_are_the_dense_network(run):
     assert np.isfinite(rows["frozen", 0.5].loss)
 
 
+@pytest.mark.slow
 def test_a_permuted_mask_costs_the_dense_network_that_it_was_matched_to(run):
     rows = rows_of(run)
     steps = rows["ticket", 0.5].mask_steps

@@ -57,6 +57,7 @@ def test_a_network_has_no_barrier_to_itself_nor_to_its_permuted_copy_once_matche
     assert np.ptp(error) == barrier(error) == 0
 
 
+@pytest.mark.slow
 def test_the_ends_of_a_line_are_scored_as_networks_are(setup):
     one, other = network(setup), network(setup, 1)
     loss, error = score_line(setup, 3, one, other, 3)
@@ -73,6 +74,7 @@ def test_the_ends_of_a_line_are_scored_as_networks_are(setup):
             np.testing.assert_allclose(found[at], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_copies_share_a_split_and_part_where_they_are_told(setup):
     first, second = copies_of([3])
     assert {first, second} == {3 + COPY, 3 + 2 * COPY}

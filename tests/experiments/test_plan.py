@@ -27,6 +27,7 @@ def numbers(text, pattern):
     return [float(n.replace(",", "")) for n in re.findall(r"\d[\d,]*(?:\.\d+)?(?:e-\d+)?", line)]
 
 
+@pytest.mark.slow
 def test_a_plan_counts_rows_and_steps_and_writes_nothing(tmp_path, monkeypatch, capsys):
     # It chooses devices for the whole process; the tests have theirs.
     monkeypatch.setattr(winning_ticket, "configure_jax", lambda config, rows: None)

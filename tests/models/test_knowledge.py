@@ -96,6 +96,7 @@ def test_the_surrogate_is_a_sum_over_paths_up_to_a_factor(layers):
         np.testing.assert_allclose(slope[1, 1] / found, expected, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_deep_surrogate_stays_in_range():
     _, params = network(layers=8, hidden=16)
     sizes = jax.tree.map(lambda leaf: 1000 * jnp.abs(leaf), params)
@@ -171,6 +172,7 @@ def texts_of(params, batch, layer, direction):
     return [text if direction == "forward" else text[::-1] for text in texts if len(text)]
 
 
+@pytest.mark.slow
 def test_the_jacobian_is_the_sum_of_squared_singular_values_and_so_is_its_gradient(monkeypatch):
     # Many draws: their mean comes near its expectation, which the oracle computes.
     monkeypatch.setattr(knowledge, "JACOBIAN_DRAWS", 16_000)
@@ -196,6 +198,7 @@ def test_the_jacobian_is_the_sum_of_squared_singular_values_and_so_is_its_gradie
         assert all((leaf == 0).all() for leaf in jax.tree.leaves(gradient[name]))
 
 
+@pytest.mark.slow
 def test_the_jacobian_does_not_read_padding():
     _, params = network(1)
     batch = a_batch(time=9)

@@ -200,6 +200,7 @@ def test_rounds_keep_the_same_share_each_and_see_the_mask_of_the_round_before():
         prune_in_rounds(score, params, full_mask(params), sparsity=1.5)
 
 
+@pytest.mark.slow
 def test_scores_of_the_jacobian_are_even_over_gates_and_the_head_follows():
     params = network()
     found = jax.jit(
@@ -238,7 +239,10 @@ def test_scores_of_the_jacobian_are_even_over_gates_and_the_head_follows():
     )
 
 
-@pytest.mark.parametrize("name", ["snip", "grasp", "synflow", "jacobian"])
+@pytest.mark.parametrize(
+    "name",
+    ["snip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("grasp", "synflow", "jacobian"))],
+)
 def test_scores_are_the_same_for_a_row_of_a_table(name):
     shallow = BiLSTMClassifier(11, 4, 3, 1, 2)
     keywords = {"loss_fn": loss_of(shallow), "model": INFO, "batches": [BATCH]}

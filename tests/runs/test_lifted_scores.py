@@ -151,7 +151,7 @@ def test_masks_of_all_rows_are_those_of_the_host_one_by_one(score, scope):
             assert not (one & ~two).any()
 
 
-@pytest.mark.parametrize("mode", ["map", "vmap"])
+@pytest.mark.parametrize("mode", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_a_mask_does_not_depend_on_the_rows_beside_it(mode):
     some = setup(gradient_score, mode)
     rows = networks(some)

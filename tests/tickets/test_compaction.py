@@ -191,6 +191,7 @@ def trained(model, params, mask, steps):
     return params, first, losses
 
 
+@pytest.mark.slow
 def test_a_compact_ticket_trains_like_the_masked_one():
     model, found = ticket()
     small = compact_ticket(found)

@@ -179,6 +179,7 @@ def test_rigl_drops_the_smallest_and_grows_what_the_dense_gradient_ranks_first(d
     assert grown > 5
 
 
+@pytest.mark.slow
 def test_set_drops_the_smallest_and_grows_others_at_random():
     start, loss = problem()
     mask = sparse(start)

@@ -134,7 +134,7 @@ def falling(numbers, _seed, _outputs):
 
 
 @pytest.mark.parametrize("name", WRAPS)
-@pytest.mark.parametrize("calls", [3, 11])
+@pytest.mark.parametrize("calls", [3, pytest.param(11, marks=pytest.mark.slow)])
 def test_killed_and_resumed_it_ends_with_the_same_bytes(name, calls, tmp_path, monkeypatch):
     rows, whole = found(name)
     monkeypatch.setattr(loop, "MOST_STEPS", 1)
@@ -174,6 +174,7 @@ def test_under_vmap_an_update_of_the_mask_does_not_run_between_updates():
     assert sorted(calls) == [6, 6, 6, 13, 13, 13]
 
 
+@pytest.mark.slow
 def test_what_rigl_grows_in_the_engine_is_ranked_by_the_dense_gradient_at_masked_parameters():
     start = row("rigl", 0, 0.8)
     task = recipe(WRAPS["rigl"])

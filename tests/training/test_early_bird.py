@@ -78,6 +78,7 @@ def flat_w(mask):
     return np.ravel(mask["w"])
 
 
+@pytest.mark.slow
 def test_draws_and_distances_are_those_of_a_loop_that_keeps_every_mask():
     draws = [3, 5, 8, 11, 13, 16, 18]
     history, state = train(0.1, 20, draws, threshold=0.5, keep_start=True)

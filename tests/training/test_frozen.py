@@ -101,7 +101,7 @@ def test_a_state_goes_on_frozen_under_another_mask():
     )
 
 
-@pytest.mark.parametrize("start", [0, 4])
+@pytest.mark.parametrize("start", [0, pytest.param(4, marks=pytest.mark.slow)])
 def test_rows_of_both_kinds_share_a_table(start):
     one = REPLICATES[0]
     full = jax.tree.map(np.asarray, full_mask(one.params))
