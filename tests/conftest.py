@@ -24,11 +24,12 @@ SHARED = ROOT.parent / "shared"
 
 SEED = "LTH_FLAX_TEST_SEED"
 FIRST = (
-    "test_changing_rows.py", "test_mask_origins.py", "test_replicates.py", "test_steps.py", "test_lstm.py", "test_winning_ticket.py",
-    "test_search.py", "test_merging_blocks.py", "test_select.py", "test_figures_and_page.py", "test_rewinding.py",
-    "test_recorded_answers.py", "test_checkpoints.py", "test_full_disk.py", "test_tickets.py",
-    "test_killed_runs.py", "test_faults.py", "test_other_experiments.py", "test_retrain_ticket.py",
-    "test_sweep.py", "test_compare_methods.py", "test_surroundings.py", "test_plan.py",
+    "test_changing_rows.py", "test_mask_origins.py", "test_replicates.py", "test_steps.py",
+    "test_lstm.py", "test_winning_ticket.py", "test_search.py", "test_merging_blocks.py",
+    "test_select.py", "test_figures_and_page.py", "test_rewinding.py", "test_recorded_answers.py",
+    "test_checkpoints.py", "test_full_disk.py", "test_tickets.py", "test_killed_runs.py",
+    "test_faults.py", "test_other_experiments.py", "test_retrain_ticket.py", "test_sweep.py",
+    "test_compare_methods.py", "test_surroundings.py", "test_plan.py",
 )  # fmt: skip
 """The longest files, in the order in which they start, so that two processes end together: first
 those of the fast tier, then those of the slow one."""
