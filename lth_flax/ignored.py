@@ -72,10 +72,6 @@ def _named_optimizer(config: Config) -> bool:
     return isinstance(config.optimizer, str) and ":" not in config.optimizer
 
 
-def _drops_between_layers(config: Config) -> bool:
-    return config.dropout > 0 and max(config.num_layers) > 1
-
-
 def _method(*names: str) -> Need:
     """One of these methods finds a mask."""
 
@@ -92,7 +88,6 @@ NEEDS: Mapping[str, Need] = {
     "unit_norm": Need("--structure", lambda config: bool(config.structure)),
     "reinit_draws": Need("reinit among --arms", _has_reinit),
     "keep": Need("--max_length: no text is cut", lambda config: config.max_length > 0),
-    "dropout_between_layers": Need("--dropout and two --num_layers", _drops_between_layers),
     "clip_norm": _NAMED,
     "momentum": _NAMED,
     "weight_decay": _NAMED,

@@ -25,8 +25,6 @@ ALONE = [
     ("--reinit_draws=3 --arms=ticket,shuffled", "--arms=ticket,shuffled,reinit"),
     ("--unit_norm=2", "--structure=units"),
     ("--keep=start", "--max_length=30"),
-    ("--nodropout_between_layers --dropout=0", "--dropout=0.1"),
-    ("--nodropout_between_layers --num_layers=1", "--num_layers=1,2"),
     (f"--clip_norm=0.5 --optimizer={OPTIMIZER}", "--optimizer=adam"),
     (f"--momentum=0.5 --optimizer={OPTIMIZER}", "--optimizer=sgd"),
     (f"--weight_decay=0.5 --optimizer={OPTIMIZER}", "--optimizer=sgd"),

@@ -141,6 +141,8 @@ class Run:
         parts = _OF_ALL_ROWS if append else PARTS
         check_identity(directory, before, run.identity, parts)
         if append:
+            if (directory / "records.csv").exists():
+                read_rows(directory)  # damage is told before anything is trained or written
             write_flags(directory, command, config)
         elif before and before.get("finished"):
             run.finished = True
