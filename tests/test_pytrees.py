@@ -109,7 +109,7 @@ def test_a_registered_dataclass_with_static_parts(tmp_path):
 
 @pytest.mark.slow
 def test_an_equinox_network(tmp_path):
-    eqx = pytest.importorskip("equinox")
+    eqx = pytest.importorskip("equinox", reason="could not import equinox, which no extra brings")
 
     def network(key):
         return eqx.nn.MLP(6, 2, width_size=8, depth=1, activation=jnp.tanh, key=key)
