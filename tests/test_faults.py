@@ -54,7 +54,7 @@ def inherited(signum, handler):
     signal.signal(signum, before)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive(sample=2)  # each takes three runs
 @pytest.mark.parametrize(
     "signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU]
 )
