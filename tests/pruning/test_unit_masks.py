@@ -42,7 +42,7 @@ def network(widths, rng, features=FEATURES):
 
 
 def logits(params, tokens, lengths, readout="final"):
-    """One text after the other, one step after the other."""
+    """One text after the other, one step after the other; the readout "every" sums all steps."""
     found = []
     for text, length in zip(tokens, lengths, strict=True):
         if readout == "last_position":
@@ -67,6 +67,8 @@ def logits(params, tokens, lengths, readout="final"):
             ends = [outputs[0], outputs[1][::-1] if readout == "last_position" else outputs[1]]
             if length:
                 final = np.concatenate([end[-1] for end in ends])
+                if readout == "every":
+                    final = states.sum(axis=0)
         found.append(final @ params["head"]["kernel"] + params["head"]["bias"])
     return np.array(found)
 
@@ -237,7 +239,7 @@ def masked_networks(draw):
     """A network of random values, with random weights, units, gates and whole matrices pruned."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     depth = draw(st.integers(1, 4))
-    # Long chains of small steps end in rounding: three units per direction show all there is.
+    # Three units per direction show all there is.
     widths = [tuple(int(n) for n in rng.integers(1, 4, 2)) for _ in range(depth)]
     params = network(widths, rng)
     density = draw(st.sampled_from([0.15, 0.3, 0.5, 0.8, 1.0]))
@@ -258,35 +260,36 @@ def masked_networks(draw):
 
 
 def influences(params, group, unit, readout):
-    """Whether the logits change when nobody reads a unit any more."""
-    cut = jax.tree_util.tree_map(np.array, params)
+    """Whether the logits change with what is read of a unit.
+
+    By the derivative along an imaginary step, which nothing is subtracted for: a difference of
+    logits ends in rounding after four layers of small weights.
+    """
+    moved = jax.tree_util.tree_map(lambda leaf: np.array(leaf, complex), params)
     for part in group.readers:
-        leaf = cut
+        leaf = moved
         for name in part.path:
             leaf = leaf[name]
         for start in part.starts:
             index = [slice(None)] * leaf.ndim
             index[part.axis] = start + unit
-            leaf[tuple(index)] = 0
-    return not np.array_equal(
-        logits(cut, TOKENS, LENGTHS, readout), logits(params, TOKENS, LENGTHS, readout)
-    )
+            leaf[tuple(index)] *= 1 + 1e-100j
+    return np.any(logits(moved, TOKENS, LENGTHS, readout).imag)
 
 
 @settings(deadline=None, max_examples=40)
 @given(masked_networks(), st.sampled_from(["final", "last_position"]))
-def test_a_unit_is_needed_exactly_where_cutting_it_off_changes_an_answer(params, readout):
+def test_a_unit_is_needed_exactly_where_an_answer_reads_it(params, readout):
     groups = units(params)
     needed = needed_units(groups, params)
     for group in groups:
         for unit in range(group.size):
-            found = influences(params, group, unit, readout)
-            if found:
+            if influences(params, group, unit, readout):
                 assert needed[group.name][unit], (group.name, unit)
             elif needed[group.name][unit]:
-                # Backward at the last position sees one token: what passes from step to step
-                # there is read, but never by an answer.
-                assert readout == "last_position", (group.name, unit)
+                # An answer may read of a direction only what it is after one token: what passes
+                # from step to step is needed by other positions then, which no answer reads.
+                assert influences(params, group, unit, "every"), (group.name, unit)
 
 
 def all_zero(widths=((2, 2),)):
