@@ -766,6 +766,14 @@ class Stability:
         ("0", "1%", "5%", "20%", "50%"),
         "Where the copies part: each so many epochs (0.5), or a share of training (5%).",
     )
+    mask: tuple[float, ...] = _setting(
+        (0.0,),
+        "Sparsities of the copies: 0 is dense; tickets have the mask of the largest weights at the "
+        "end of dense training, at once.",
+        low=0,
+        high=0.9999,
+        grid=True,
+    )
     line_points: int = _setting(
         11, "Networks on the line between two, ends included.", low=3, high=1000
     )

@@ -30,7 +30,8 @@ from lth_flax.types import Array, Mask
 class MaskRule(NamedTuple):
     """How the mask of a row changes.
 
-    sparsities: (level's sparsity, steps of training) -> that of some steps, evenly over training.
+    sparsities: (level's sparsity, steps of training) -> that of some steps, evenly over training;
+      a step that computes more than its mask keeps counts as less sparse.
     begin: (full mask, level, key) -> the mask to begin with, and what is the row's own: arrays
       that `wrap` gets as values of the program (host arrays).
     wrap: (optimizer, mask, the row's own) -> the optimizer under that mask.
@@ -124,7 +125,13 @@ def _sparse(name: str) -> Callable[..., MaskRule]:
                 return changing_masks.rigl(optimizer, mask, **when)
             return changing_masks.set_(optimizer, mask, key=own, **when)
 
-        return MaskRule(begin, wrap)
+        def sparsities(sparsity: float, steps: int) -> Sequence[float]:
+            at = np.arange(steps)
+            dense = (at > 0) & (at < when["end"]) & (at % config.mask_every == 0)
+            # RigL ranks what grows by the gradient of all weights: a third of a dense step.
+            return list(sparsity * np.where(dense & (name == "rigl"), 2 / 3, 1))
+
+        return MaskRule(begin, wrap, sparsities)
 
     return make
 

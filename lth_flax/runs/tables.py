@@ -248,7 +248,7 @@ class Search:
     def _spent(self, number: int, row: Row) -> tuple[int, float]:
         """Steps of training before a mask, and the same with each as the share in use."""
         if self._rule is None:
-            return self._costs.of_scores(number, self._pruner.steps)
+            return self._costs.of_scores(number, self._pruner.cost)
         whole = self.setup.steps_per_replicate
         steps = (self._said(row)[number]["step"] or whole) if self._watched else 0
         return steps, float(steps)
