@@ -390,6 +390,11 @@ class Model:
         (2,), "Stacked bidirectional LSTM layers; several make a grid.", low=1, high=1000, grid=True
     )
     dropout: float = _task(0.5, "Between layers and before the head.", low=0, high=0.99)
+    share_layers: bool = _setting(
+        False,
+        "All layers above the first have the same weights, with a mask each: of a supermask, which "
+        "trains none.",
+    )
     embedding_dropout: float = _task(0.0, "Of features of the word vectors.", low=0, high=0.99)
     embeddings_file: str | None = _machine(None, "Word vectors in GloVe's text format.", path=True)
     freeze_embeddings: bool = _task(False, "Never update the embedding.")
@@ -504,8 +509,8 @@ class MaskSearch:
     method: str | None = _setting(
         None,
         "Finds the mask during training: early_bird in the dense network's first epochs; gradual, "
-        "set and rigl change it all through the training of the ticket itself. In place of "
-        "--mask_from and --schedule.",
+        "set and rigl change it all through the training of the ticket itself; supermask trains "
+        "the mask alone. In place of --mask_from and --schedule.",
         choices="lth_flax.runs.methods:METHODS",
         open=True,
     )
@@ -756,6 +761,24 @@ class Comparison:
 @dataclasses.dataclass(frozen=True)
 class CompareConfig(Config, Comparison):
     """The settings of an experiment, and which methods it compares."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Whose tickets are tried elsewhere."""
+
+    tickets: tuple[str, ...] = _setting(
+        (),
+        "A work directory of winning_ticket, or a folder of one configuration in it: every ticket "
+        "there, each with its own seed. Once for each.",
+        repeated=True,
+        path=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferConfig(Config, Transfer):
+    """The settings of training elsewhere, and whose tickets are tried."""
 
 
 @dataclasses.dataclass(frozen=True)

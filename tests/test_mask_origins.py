@@ -221,7 +221,10 @@ def test_a_work_directory_is_read_again(tmp_path):
         ({"drop": 0.5}, "--drop=0.5 means nothing without --method=set or rigl"),
         ({"method": "rigl", "mask_start": 0.5}, "means nothing without --method=gradual"),
         ({"method": "rigl", "scope": "tensor"}, "share weights among tensors by --distribution"),
-        ({"method": "snip"}, "expected one of early_bird, gradual, set, rigl, or module:function"),
+        (
+            {"method": "snip"},
+            "expected one of early_bird, gradual, set, rigl, supermask, or module:function",
+        ),
         ({"method": "gradual", "mask_end": 1.0}, "expected mask_start <= mask_end < 1"),
         ({"mask_from": "initialization", "score": "magnitude_increase"}, "compares trained with"),
         ({"no_such": 1}, r"find_tickets\(no_such=...\)"),

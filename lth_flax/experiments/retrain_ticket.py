@@ -110,7 +110,7 @@ def main(config: Config) -> None:
 
     # Rows of other tickets, data and settings stand in the same file.
     settings = {**setup.settings, "learning_rate": rate}
-    name = f"{dataset.name}-{_digest([*method, dataset.fingerprint, settings])}"
+    name = f"{dataset.name}-{digest([*method, dataset.fingerprint, settings])}"
     level, sparsity, spent = metadata["level"], metadata["target_sparsity"], metadata["mask_steps"]
     dense = jax.tree_util.tree_map(np.ones_like, ticket.mask)
 
@@ -290,7 +290,7 @@ def origin_of(metadata: Mapping[str, Any], dataset: Dataset) -> str:
     """Where masks come from and what they meet: rows that agree in it may be compared."""
     return (
         f"ticket of {metadata['dataset']} (data {metadata['data_fingerprint'][:12]}, settings "
-        f"{_digest(metadata['settings'])}), on data {dataset.fingerprint[:12]}"
+        f"{digest(metadata['settings'])}), on data {dataset.fingerprint[:12]}"
     )
 
 
@@ -317,7 +317,7 @@ def notes(metadata: Mapping[str, Any], source: Source, dataset: Dataset) -> list
     ]
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
     return hashlib.sha256(compact_json(value).encode()).hexdigest()[:10]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from lth_flax.config import Config
 from lth_flax.pruning.levels import Level
+from lth_flax.runs.methods import MaskRule
 from lth_flax.runs.origin import Origin
 from lth_flax.runs.results import weights_in_use
 from lth_flax.runs.setup import Setup
@@ -52,6 +53,11 @@ class Costs:
             dense += own * self.in_use(sparsity)
             dense += scoring.dense * sum(self.in_use(max(sparsity, 1 - share)) for share in kept)
         return steps, dense
+
+    def of_changing(self, number: int, rule: MaskRule) -> float:
+        """The mean share of weights in use while the mask of a level changes."""
+        steps, sparsity = self.setup.steps_per_replicate, self.levels[number].target_sparsity
+        return self.in_use(float(np.mean(rule.sparsities(sparsity, steps))))
 
     def in_use(self, sparsity: float) -> float:
         """The share of the weights of kernels that a network of this sparsity uses."""
