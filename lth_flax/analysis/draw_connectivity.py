@@ -25,21 +25,21 @@ STABLE_POINTS = 2.0
 
 def connectivity_figure(lines: Sequence[Line], note: str, width_mm: float = PAGE_MM) -> Figure:
     """Rows: training loss, test error. Columns: rates, sparsities. Points: seeds; lines: means."""
-    rates = list(dict.fromkeys((line.learning_rate, line.sparsity) for line in lines))
+    families = list(dict.fromkeys((line.learning_rate, line.sparsity) for line in lines))
     points = list(dict.fromkeys((line.rewind_step, line.rewind_point) for line in lines))
     with style():
         figure = new_figure()
-        grid = figure.subplots(2, len(rates), squeeze=False, sharex=True, sharey="row")
+        grid = figure.subplots(2, len(families), squeeze=False, sharex=True, sharey="row")
         for row, (measure, label) in enumerate(_LABELS.items()):
             grid[row, 0].set_ylabel(label)
-            for column, rate in enumerate(rates):
+            for column, family in enumerate(families):
                 axes = grid[row, column]
                 for matched, (_, look) in _LOOKS.items():
                     found = [
                         [
                             barrier(getattr(line, measure))
                             for line in lines
-                            if (line.learning_rate, line.sparsity) == rate
+                            if (line.learning_rate, line.sparsity) == family
                             and (line.rewind_step, line.matched) == (step, matched)
                         ]
                         for step, _ in points
@@ -55,7 +55,7 @@ def connectivity_figure(lines: Sequence[Line], note: str, width_mm: float = PAGE
                 if measure == "test_error":
                     axes.axhline(STABLE_POINTS, color="#444444", linewidth=0.6, linestyle=":")
                 axes.set_xticks(range(len(points)), [name for _, name in points])
-        for column, (rate, sparsity) in enumerate(rates):
+        for column, (rate, sparsity) in enumerate(families):
             tickets = f", tickets of {percent(sparsity)}%" if sparsity else ""
             grid[0, column].set_title(f"learning rate {rate:g}{tickets}")
             grid[-1, column].set_xlabel("Copies part after (epochs, or share of training)")

@@ -118,7 +118,7 @@ def read_lines(path: Path) -> list[Line]:
                 scores.append([float(row[name]) for name in MEASURES])
         return [
             Line(float(rate), point, int(step), int(seed), matched == "true",
-                 *(tuple(values) for values in zip(*scores, strict=True)),
+                 tuple(loss for loss, _ in scores), tuple(error for _, error in scores),
                  float(sparsity), float(control) if control else None)
             for (rate, point, step, seed, matched, sparsity, control), scores in found.items()
         ]  # fmt: skip

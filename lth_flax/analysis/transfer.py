@@ -4,13 +4,13 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lth_flax.analysis.compare import compared
 from lth_flax.analysis.merge import split_groups
-from lth_flax.analysis.result import Options
+from lth_flax.analysis.result import Comparison, Options
 from lth_flax.analysis.statistics import holm
 from lth_flax.analysis.terminal import aligned
 from lth_flax.files import write_text_atomic
@@ -72,18 +72,22 @@ def lines_of(records: Sequence[Record], options: Options | None = None) -> list[
         for control in dict.fromkeys(row.arm for row in rows):
             if control in ("dense", options.treatment):
                 continue
-            found = asdict(compared(rows, control, options))
-            primary = found["primary"] or {"gap": {"mean": None, "interval": None}, "p": None}
-            low, high = primary["gap"]["interval"] or (None, None)
-            lines.append(
-                Line(source, target, control, len(found["seeds"]), primary["gap"]["mean"], low,
-                     high, primary["p"], None, found["verdict"]["verdict"])
-            )  # fmt: skip
+            lines.append(_line(source, target, compared(rows, control, options)))
     for control in {line.control for line in lines}:
-        tested = [n for n, one in enumerate(lines) if one.control == control and one.p is not None]
-        for n, adjusted in zip(tested, holm([lines[n].p for n in tested]), strict=True):
+        tested = {n: one.p for n, one in enumerate(lines) if one.control == control and one.p}
+        for n, adjusted in zip(tested, holm(list(tested.values())), strict=True):
             lines[n] = lines[n]._replace(p_adjusted=adjusted)
     return lines
+
+
+def _line(source: str, target: str, found: Comparison) -> Line:
+    primary, verdict = found.primary, found.verdict
+    gap = primary.gap if primary else None
+    low, high = (gap and gap.interval) or (None, None)
+    return Line(
+        source, target, found.control, len(found.seeds), gap.mean if gap else None, low, high,
+        primary.p if primary else None, None, verdict.verdict if verdict else "",
+    )  # fmt: skip
 
 
 def table(lines: Sequence[Line]) -> str:

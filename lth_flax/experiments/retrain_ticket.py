@@ -17,7 +17,7 @@ import reprlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -49,6 +49,8 @@ from lth_flax.tickets import Ticket, load_ticket
 from lth_flax.tickets.metadata import METADATA_FILE, read_metadata
 from lth_flax.training.table import Replicate, Start
 from lth_flax.types import Mask
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
@@ -163,7 +165,7 @@ def check_metadata(config: Config, metadata: Mapping[str, Any]) -> None:
         )
 
 
-def with_settings(config: Config, metadata: Mapping[str, Any]) -> Config:
+def with_settings(config: AnyConfig, metadata: Mapping[str, Any]) -> AnyConfig:
     """What was not given takes the ticket's values; the model's must be the ticket's.
 
     Raises:

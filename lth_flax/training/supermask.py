@@ -1,8 +1,8 @@
 """Supermasks: the mask is trained, and the weights never are (Ramanujan et al., arXiv 1911.13299).
 
 Every weight has a score, and the mask keeps those of each tensor with the largest |score|. The
-gradient goes straight through that choice (edge-popup): a score's is the gradient of the masked
-weight times the weight, for the pruned ones too. As an optax transformation, in any loop:
+gradient goes straight through that choice (edge-popup): that of |score| is the gradient of the
+masked weight times the weight, for the pruned ones too. As an optax transformation, in any loop:
 
     scores = initial_scores(full, key)
     optimizer = supermask(optax.sgd(0.1), full, weights=weights, scores=scores, kept=[100, 20])
@@ -73,10 +73,7 @@ def supermask(
     ) -> tuple[Params, SupermaskState]:
         del params  # what they are is known: the weights under the mask
         before = checked_mask(state.pruned.mask, grads, of="gradients")
-        slopes = jax.tree_util.tree_map(
-            lambda grad, weight, score: grad * weight if jnp.ndim(score) else jnp.zeros_like(score),
-            grads, weights, state.scores,
-        )  # fmt: skip
+        slopes = jax.tree_util.tree_map(_slope, grads, weights, state.scores)
         steps, inner_state = inner.update(slopes, state.pruned.inner, state.scores, **extra)
         new = optax.apply_updates(state.scores, steps)
         after = chosen(new)
@@ -92,6 +89,12 @@ def supermask(
         return updates, SupermaskState(PrunedState(after, inner_state), new)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _slope(grad: Array, weight: Array, score: Array) -> Array:
+    if not jnp.ndim(score):
+        return jnp.zeros_like(score)
+    return jnp.where(score < 0, -grad, grad) * weight  # it is |score| that is compared
 
 
 def initial_scores(mask: Mask, key: Array) -> Params:

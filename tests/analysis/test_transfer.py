@@ -59,7 +59,7 @@ def test_every_source_at_every_target_against_every_control():
     assert lines[HERE, HERE, "reinit"].p == pytest.approx(2 / 2**8)
     assert lines[HERE, HERE, "reinit"].p_adjusted == pytest.approx(3 * 2 / 2**8)
     assert lines[HERE, THERE, "native"].p_adjusted == pytest.approx(2 / 2**8)
-    assert lines[HERE, THERE, "native"].verdict == "native better"
+    assert lines[HERE, THERE, "native"].verdict == "control better"
 
 
 def test_the_table_has_sources_below_and_targets_beside_each_other(tmp_path):
