@@ -152,6 +152,11 @@ class Model:
         (2,), "Stacked bidirectional LSTM layers; several make a grid.", low=1, high=1000, grid=True
     )
     dropout: float = _task(0.5, "Between layers and before the head.", low=0, high=0.99)
+    share_layers: bool = _setting(
+        False,
+        "All layers above the first have the same weights, with a mask each: of a supermask, which "
+        "trains none.",
+    )
     embedding_dropout: float = _task(0.0, "Of features of the word vectors.", low=0, high=0.99)
     embeddings_file: str | None = _machine(None, "Word vectors in GloVe's text format.", path=True)
     freeze_embeddings: bool = _task(False, "Never update the embedding.")
@@ -266,8 +271,8 @@ class MaskSearch:
     method: str | None = _setting(
         None,
         "Finds the mask during training: early_bird in the dense network's first epochs; gradual, "
-        "set and rigl change it all through the training of the ticket itself. In place of "
-        "--mask_from and --schedule.",
+        "set and rigl change it all through the training of the ticket itself; supermask trains "
+        "the mask alone. In place of --mask_from and --schedule.",
         choices="lth_flax.runs.methods:METHODS",
         open=True,
     )
@@ -521,12 +526,38 @@ class CompareConfig(Config, Comparison):
 
 
 @dataclasses.dataclass(frozen=True)
+class Transfer:
+    """Whose tickets are tried elsewhere."""
+
+    tickets: tuple[str, ...] = _setting(
+        (),
+        "A work directory of winning_ticket, or a folder of one configuration in it: every ticket "
+        "there, each with its own seed. Once for each.",
+        repeated=True,
+        path=True,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferConfig(Config, Transfer):
+    """The settings of training elsewhere, and whose tickets are tried."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Stability:
     """How stable training is to its noise, for connectivity."""
 
     rewind_points: tuple[str, ...] = _setting(
         ("0", "1%", "5%", "20%", "50%"),
         "Where the copies part: each so many epochs (0.5), or a share of training (5%).",
+    )
+    mask: tuple[float, ...] = _setting(
+        (0.0,),
+        "Sparsities of the copies: 0 is dense; tickets have the mask of the largest weights at the "
+        "end of dense training, at once.",
+        low=0,
+        high=0.9999,
+        grid=True,
     )
     line_points: int = _setting(
         11, "Networks on the line between two, ends included.", low=3, high=1000
