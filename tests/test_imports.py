@@ -70,11 +70,13 @@ ALLOWED = {
         "runs", "tasks",
     },
     "experiments": {
+        "jax_import",
         "settings", "config", "cli", "errors", "types", "files", "randomness", "identity",
         "flagfile", "records", "data", "pruning", "training", "tickets", "analysis", "arms",
         "runs", "search", "text_tasks", "ignored", "interrupt", "streams",
     },
     "benchmarks": {
+        "jax_import",
         "config", "errors", "types", "files", "randomness", "records", "data", "models", "pruning",
         "training", "tickets", "analysis", "experiments",
     },
@@ -248,3 +250,16 @@ def test_only_cli_knows_flags():
     for path in FILES:
         if module_name(path) != "cli":
             assert not re.search(r"\bFLAGS\b", path.read_text(encoding="utf-8")), path
+
+
+def test_a_benchmark_says_in_one_line_that_jax_refuses_a_variable():
+    # The packages of commands and analysis see to it; of benchmarks each module, as some of them
+    # run without JAX.
+    for path in sorted((PACKAGE / "benchmarks").glob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        names = [name for name in imports(source) if name.split(".")[0] in ("jax", "lth_flax")]
+        if '"__main__"' in source and "jax" in names:
+            assert names[0] == "lth_flax.jax_import", path
+    for package in ("experiments", "analysis"):
+        source = (PACKAGE / package / "__init__.py").read_text(encoding="utf-8")
+        assert imports(source)[0] == "lth_flax.jax_import", package
