@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from lth_flax.config import LARGEST, Config, settings_of
+from lth_flax.config import Config, settings_of
 from lth_flax.data.account import (
     Account,
     copies_across,
@@ -30,6 +30,7 @@ from lth_flax.data.source import Source
 from lth_flax.data.split_classes import check_classes
 from lth_flax.data.text import TokenizedTexts, Vocabulary, build_vocabulary, encode, intern
 from lth_flax.errors import UserError
+from lth_flax.settings import LARGEST
 
 REFERENCE_SEEDS = range(8)
 """Where each seed has a vocabulary of its own, the largest of these seeds is the size of all."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from lth_flax import cli
 from lth_flax.analysis.terminal import reach_sentence
-from lth_flax.config import LARGEST, Config, names_of, settings_of
+from lth_flax.config import Config, names_of, settings_of
 from lth_flax.data.dataset import Dataset
 from lth_flax.data.sources import Source, load_source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
@@ -38,6 +38,7 @@ from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.setup import build
 from lth_flax.runs.workdir import directory_of
+from lth_flax.settings import LARGEST
 from lth_flax.text_tasks import (
     files_that_are_read,
     prepare_data,
