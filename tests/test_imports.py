@@ -14,6 +14,7 @@ ALLOWED = {
     "errors": set(),
     "types": set(),
     "compat": set(),
+    "cores": set(),
     "quiet": set(),
     "streams": set(),
     "__main__": {"streams"},
@@ -42,8 +43,8 @@ ALLOWED = {
     "models": {"types", "errors"},
     "pruning": {"types", "errors"},
     "training": {
-        "types", "errors", "randomness", "numerics", "compat", "quiet", "files", "orbax_arrays",
-        "storage", "records", "pruning", "data.batches",
+        "cores", "types", "errors", "randomness", "numerics", "compat", "quiet", "files",
+        "orbax_arrays", "storage", "records", "pruning", "data.batches",
     },
     "tickets": {
         "errors", "types", "files", "orbax_arrays", "storage", "data", "models", "pruning",
@@ -53,27 +54,27 @@ ALLOWED = {
         "streams", "jax_import",
     },
     "runs": {
-        "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
-        "flagfile", "records", "predictions", "parts", "tasks", "arms", "matching", "pruning",
-        "training", "tickets", "analysis", "data.batches", "data.sources", "streams",
+        "config", "cores", "interrupt", "errors", "types", "files", "randomness", "numerics",
+        "identity", "flagfile", "records", "predictions", "parts", "tasks", "arms", "matching",
+        "pruning", "training", "tickets", "analysis", "data.batches", "data.sources", "streams",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
-        "analysis", "config", "errors", "ignored", "types", "arms", "pruning", "training", "runs",
-        "tasks", "result",
+        "analysis", "config", "cores", "errors", "ignored", "types", "arms", "pruning", "training",
+        "runs", "tasks", "result",
     },
     "text_tasks": {
         "config", "errors", "ignored", "types", "identity", "data", "models", "pruning", "training",
         "runs", "tasks",
     },
     "experiments": {
-        "config", "cli", "errors", "types", "files", "randomness", "identity", "flagfile",
+        "config", "cli", "cores", "errors", "types", "files", "randomness", "identity", "flagfile",
         "records", "data", "pruning", "training", "tickets", "analysis", "arms", "runs", "search",
         "text_tasks", "ignored", "interrupt", "streams",
     },
     "benchmarks": {
-        "config", "errors", "types", "files", "randomness", "records", "data", "models", "pruning",
-        "training", "tickets", "analysis", "experiments",
+        "config", "cores", "errors", "types", "files", "randomness", "records", "data", "models",
+        "pruning", "training", "tickets", "analysis", "experiments",
     },
 }  # fmt: skip
 

@@ -27,8 +27,8 @@ import numpy as np
 from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.config import Config
+from lth_flax.cores import cores_here
 from lth_flax.data.sources import load_source
-from lth_flax.training.host import cores_here
 
 REVIEWS = 2000
 

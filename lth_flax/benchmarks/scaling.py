@@ -26,10 +26,11 @@ from lth_flax.benchmarks.shapes import (
     serve,
 )
 from lth_flax.benchmarks.train_step import REPLICATES, in_jax
+from lth_flax.cores import cores_here
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import full_mask
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.host import cores_here, prepare_cpu
+from lth_flax.training.host import prepare_cpu
 from lth_flax.training.memory import Footprint, footprint
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload

@@ -26,12 +26,13 @@ from lth_flax.benchmarks.shapes import (
     WORDS,
     Shape,
 )
+from lth_flax.cores import cores_here
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import full_mask
 from lth_flax.pruning.scores import magnitude
 from lth_flax.pruning.select import prune
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.host import cores_here, prepare_cpu
+from lth_flax.training.host import prepare_cpu
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import Recipe, Row, initial_state, train_steps

@@ -13,11 +13,12 @@ from typing import Any
 import jax
 
 from lth_flax.config import Config, settings_of
+from lth_flax.cores import cores_here
 from lth_flax.errors import UserError
 from lth_flax.numerics import pin_process
 from lth_flax.pruning.masks import full_mask
 from lth_flax.runs import platforms
-from lth_flax.training.host import cores_here, prepare_cpu
+from lth_flax.training.host import prepare_cpu
 from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine, choose_mode
@@ -120,6 +121,6 @@ def machine(config: Config) -> dict[str, Any]:
         "devices": [str(device.device_kind) for device in devices],
         "system": f"{host.system()} {host.machine()}",
         "python": host.python_version(),
-        "cores": os.cpu_count(),
+        "cores": cores_here(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }

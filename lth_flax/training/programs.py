@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lth_flax.cores import cores_here
 from lth_flax.data.batches import (
     Call,
     Epoch,
@@ -219,7 +220,7 @@ class Programs:
                 program = predict.lower(state.params, (indices,), (examples, step))
                 yield ("predict", bucket), program
 
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(cores_here()) as pool:
             futures = {name: pool.submit(program.compile) for name, program in lowered()}
             self._compiled = {name: future.result() for name, future in futures.items()}
         self.clock.compile += perf_counter() - started
