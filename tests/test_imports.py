@@ -74,7 +74,7 @@ ALLOWED = {
     },
     "benchmarks": {
         "config", "cores", "errors", "types", "files", "randomness", "records", "data", "models",
-        "pruning", "training", "tickets", "analysis", "experiments",
+        "pruning", "training", "tickets", "analysis", "experiments", "runs",
     },
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ The same network, masks, dropout, gradient clipping and Adam everywhere; 8
 replicates. Contestants take turns in one run. Needs the extra `bench`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,7 +51,7 @@ def in_jax(
 ) -> Callable[[], None]:
     """A call that trains `REPLICATES` rows for `steps` steps, with the project's own engine.
 
-    `frozen` embeddings get no gradient and no update.
+    An engine of more rows trains all of them. `frozen` embeddings get no gradient and no update.
     """
     model = model_type(words, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
     rng = np.random.default_rng(0)
@@ -91,7 +91,7 @@ def in_jax(
     shared = (examples, np.int32(0), np.int32(steps))
 
     def call() -> None:
-        for _ in range(REPLICATES // rows):
+        for _ in range(max(1, REPLICATES // rows)):
             state[0], loss = train(state[0], (fixed, zero, indices), shared)
             loss.block_until_ready()
 
@@ -99,11 +99,16 @@ def in_jax(
     return call
 
 
-def torch_workers(shape: str, processes: int, threads: int) -> timing.Workers:
-    """PyTorch processes that train at the same time, each with its own threads."""
+def torch_workers(
+    shape: str, processes: int, threads: int, more: Sequence[str] = ()
+) -> timing.Workers:
+    """PyTorch processes that train at the same time, each with its own threads.
+
+    `more` are the arguments of `torch_model` that may be left out.
+    """
     return timing.Workers(
         "torch_model",
-        [[shape, str(threads)]] * processes,
+        [[shape, str(threads), *more]] * processes,
         env={"OMP_NUM_THREADS": str(threads)},
         needs="is the extra `bench` installed?",
     )
@@ -155,7 +160,7 @@ def measure(name: str, *, rounds: int, cores: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = timing.parser(__doc__, rounds=7)
-    parser.add_argument("--shapes", default=",".join(SHAPES), help="some of them, by name")
+    parser.add_argument("--shapes", default="tweets,small,large", help="some of them, by name")
     parser.add_argument("--plain_xla", action="store_true", help="without our flags of XLA")
     arguments = parser.parse_args()
     cores = cores_here()

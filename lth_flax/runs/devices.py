@@ -29,11 +29,11 @@ ROWS_UNKNOWN = 64
 """Rows of a slice where the device does not say how much memory it has."""
 
 
-def configure_jax(config: Config, rows: int) -> str:
-    """Chooses the backend, one CPU device per core, numeric settings and the compilation cache.
+def configure_jax(config: Config, devices: int | None = None) -> str:
+    """Chooses the backend, the CPU's devices, numeric settings and the compilation cache.
 
     Args:
-      rows: of the smallest table; no more CPU devices are made than that.
+      devices: of the CPU; one per core if not given.
 
     Returns:
       which backend it is, and why.
@@ -42,7 +42,7 @@ def configure_jax(config: Config, rows: int) -> str:
       UserError: it is not there.
     """
     platforms.choose(config.platform)
-    prepare_cpu(max(1, min(cores_here(), rows)))
+    prepare_cpu(devices or cores_here())
     pin_process()
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     if directory := _cache_directory(config):
@@ -82,9 +82,9 @@ def make_engine(
     """The engine for tables of up to `rows` rows on the devices that are there.
 
     On a CPU a slice has one row per device. On an accelerator it has as many as
-    the memory takes that is free there.
+    the memory takes that is free there. Of the devices at most one for each row is used.
     """
-    devices = tuple(jax.devices())
+    devices = tuple(jax.devices())[:rows]
     mode = choose_mode(config.replicates, devices[0].platform)
     wanted = config.rows_per_program
     if not wanted and mode == "map":

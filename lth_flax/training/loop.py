@@ -13,7 +13,7 @@ import numpy as np
 from lth_flax.data.batches import batch_count, training_calls, training_epoch
 from lth_flax.numerics import pinned
 from lth_flax.randomness import key
-from lth_flax.training.checkpoints import Checkpoints, Position, flatten, unflatten
+from lth_flax.training.checkpoints import Checkpoints, Position, named, unflatten
 from lth_flax.training.mask_state import current_mask
 from lth_flax.training.programs import Clock, Programs, Workload
 from lth_flax.training.replicates import Engine
@@ -88,15 +88,16 @@ class _Slice:
     step: int
     validation: Mapping[str, np.ndarray] | None = None
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def leaves(self) -> dict[str, Any]:
+        """By name, where they are: on the devices, for the most part."""
         return {
-            **flatten(jax.device_get(self.state), "state"),
-            **flatten(jax.device_get(self.kept), "kept"),
-            **flatten(jax.device_get(self.best), "best"),
+            **named(self.state, "state"),
+            **named(self.kept, "kept"),
+            **named(self.best, "best"),
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
             "history": self.history,
-            "loss_sum": np.asarray(self.loss_sum),
+            "loss_sum": self.loss_sum,
         }
 
 
@@ -307,7 +308,7 @@ class Trainer:
             best_score=np.full(len(starts), np.nan),
             best_epoch=np.ones(len(starts), np.int64),
             history=np.full((span.epochs or 0, len(starts), 3), np.nan),
-            loss_sum=self._no_loss(),
+            loss_sum=self._no_loss(len(starts)),
             epoch=1 + span.start // per_epoch,
             step=span.start % per_epoch,
         )
@@ -317,14 +318,14 @@ class Trainer:
         changes = self.recipe.wrap is not None
         return state.params, current_mask(state.opt_state) if changes else ()
 
-    def _no_loss(self) -> jax.Array:
+    def _no_loss(self, rows: int) -> jax.Array:
         """The sum of losses before the first step of an epoch, [rows]."""
-        zeros: jax.Array = self.engine.place_stacked(np.zeros(self.engine.rows, np.float32))
+        zeros: jax.Array = self.engine.place_stacked(np.zeros(rows, np.float32))
         return zeros
 
     def _resume(self, start: _Slice, number: int, hooks: Hooks, real: int, span: Span) -> _Slice:
         assert hooks.checkpoints is not None
-        found = hooks.checkpoints.restore(hooks.table, number, start.arrays())
+        found = hooks.checkpoints.restore(hooks.table, number, start.leaves())
         if found is None:
             return start
         position, arrays = found
@@ -375,7 +376,7 @@ class Trainer:
             best=self.programs.choose(better, self._scored(now.state), now.best),
             best_score=np.where(better, scores, best),
             best_epoch=np.where(better, now.epoch, now.best_epoch),
-            loss_sum=self._no_loss(),
+            loss_sum=self._no_loss(len(seeds)),
             epoch=now.epoch + 1,
             step=0,
             validation=validation,
@@ -404,7 +405,7 @@ class Trainer:
 def _save(now: _Slice, number: int, hooks: Hooks) -> None:
     if hooks.checkpoints:
         position = Position(hooks.table, number, now.epoch, now.step)
-        hooks.checkpoints.save(position, now.arrays())
+        hooks.checkpoints.save(position, now.leaves())
 
 
 def _stacked(trees: Sequence[Any]) -> Any:
