@@ -100,6 +100,7 @@ KEEPERS = {
 # Imports inside functions: what is heavy, is not there everywhere, or may only come after a step.
 LATE = {
     "ray", "tensorflow_datasets", "orbax", "fcntl", "resource", "flax", "jax",
+    "scipy.optimize",  # a quarter of a second, for two arms and one command
     "onnx",  # of an extra, and one format of four
     "lth_flax.runs.workdir",  # by a sweep's task: NumPy and JAX count cores, which it takes before
 }  # fmt: skip

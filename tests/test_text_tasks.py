@@ -12,7 +12,7 @@ def test_word_vectors_are_read_once_for_all_depths_and_seeds(tmp_path, monkeypat
     path = tmp_path / "vectors.txt"
     path.write_text("the 1 2\nwas 3 4\n")
     config = Config(
-        dataset="synthetic", synthetic_size=60, batch_size=8, embedding_size=2, hidden_size=2,
+        dataset="synthetic", synthetic_size=100, batch_size=8, embedding_size=2, hidden_size=2,
         embeddings_file=str(path),
     )  # fmt: skip
     seeds = (0, 1)
