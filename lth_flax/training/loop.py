@@ -1,7 +1,7 @@
 """Trains a table of replicates: epochs, evaluation, the best epoch, checkpoints."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from time import perf_counter
 from typing import Any
@@ -73,8 +73,8 @@ class _Slice:
     loss_sum: [rows], over the examples of this epoch so far.
     kept: the state at `Span.keep`, once it is reached; before, any of its shapes. () without.
     epoch, step: the next to train: epochs count from 1, steps from 0 in each epoch.
-    validation: outputs after the last epoch that was trained; None where that was not in this
-      process.
+    validation: outputs after the last epoch that was trained, and after the best so far; None
+      where that was not in this process.
     """
 
     state: State
@@ -86,7 +86,7 @@ class _Slice:
     loss_sum: jax.Array
     epoch: int
     step: int
-    validation: Mapping[str, np.ndarray] | None = None
+    validation: Mapping[str, Mapping[str, np.ndarray] | None] = field(default_factory=dict)
 
     def leaves(self) -> dict[str, Any]:
         """By name, where they are: on the devices, for the most part."""
@@ -370,6 +370,11 @@ class Trainer:
         higher, best = self.higher_is_better, now.best_score
         # The first epoch is the best so far, whatever its score; one without a number never is.
         better = np.isnan(best) | (scores > best if higher else scores < best)
+        # What was scored is not scored again in the end.
+        before = now.validation.get("best")
+        of_best = validation if better.all() else None
+        if of_best is None and before is not None:
+            of_best = {name: _chosen(better, validation[name], before[name]) for name in before}
         return replace(
             now,
             history=history,
@@ -379,16 +384,18 @@ class Trainer:
             loss_sum=self._no_loss(len(seeds)),
             epoch=now.epoch + 1,
             step=0,
-            validation=validation,
+            validation={"last": validation, "best": of_best},
         )
 
     def _finish(
         self, now: _Slice, masks: Mask | None, members: Mapping[str, Any], span: Span
     ) -> dict[str, np.ndarray]:
-        # The last epoch was scored when it ended, and is often the best one too.
-        scored: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
-        if now.validation is not None:
-            scored["last", "validation"] = now.validation
+        # Epochs were scored when they ended, and the last is often the best one too.
+        scored = {
+            (checkpoint, "validation"): outputs
+            for checkpoint, outputs in now.validation.items()
+            if outputs is not None
+        }
         same = bool((now.best_epoch == span.epochs).all())
         for checkpoint, split in SCORED:
             if checkpoint == "best" and same:
@@ -400,6 +407,11 @@ class Trainer:
         best = None if self.recipe.wrap is None else now.best[1]
         params, masks, kept, best = jax.device_get((now.state.params, masks, now.kept, best))
         return finished_arrays(params, masks, kept, now.best_epoch, now.history, scored, best)
+
+
+def _chosen(better: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """Row by row."""
+    return np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
 def _save(now: _Slice, number: int, hooks: Hooks) -> None:
