@@ -61,6 +61,7 @@ def test_rows_are_made_slice_by_slice_and_let_go(tmp_path):
     kept.close()
 
 
+@pytest.mark.slow
 def test_a_table_runs_in_the_smallest_slices_that_hold_it(monkeypatch):
     """Rows that are trained, padding included, under vmap with room for eight."""
     shared = counting_trainer()
@@ -85,6 +86,7 @@ def test_a_table_runs_in_the_smallest_slices_that_hold_it(monkeypatch):
             jax.tree.map(np.testing.assert_allclose, one.outputs, other.outputs)
 
 
+@pytest.mark.slow
 def test_what_became_of_a_row_is_read_again_from_the_disk(tmp_path):
     kept = Checkpoints(tmp_path, identity="a run", minutes=60)
     replicates = [one.replicate() for one in table()]
