@@ -20,7 +20,7 @@ from lth_flax.runs.choices import chosen_arms, chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.setup import chosen_optimizer
 from lth_flax.search import search
-from lth_flax.text_tasks import prepare_data, text_examples, text_task
+from lth_flax.text_tasks import prepare_data, text_examples, text_tasks
 
 
 def main(config: Config) -> None:
@@ -28,11 +28,11 @@ def main(config: Config) -> None:
     # What cannot be is said before data is read.
     chosen_arms(config), chosen_levels(config), chosen_optimizer(config)
     source = load_source(config)
-    configure_jax(config, rows=len(seeds) * len(config.learning_rate))
+    configure_jax(config)
     dataset = prepare_data(config, source, seeds)
     run = search(
         config,
-        lambda num_layers: text_task(config, dataset, seeds, num_layers=num_layers),
+        text_tasks(config, dataset, seeds),
         text_examples(config, dataset),
         directory=Path(config.work_dir or f"runs/winning_ticket_{config.text('dataset')}"),
     )

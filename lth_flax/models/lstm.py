@@ -37,6 +37,9 @@ H may be another for each direction, and 0."""
 
 DIRECTIONS = ("forward", "backward")
 
+UNROLL = 1
+"""Steps of the time loop in one iteration: on a CPU more are slower, and compile for longer."""
+
 _SHUT = -1e4
 """A gate pre-activation whose tanh is exactly -1, and whose gate is exactly 0."""
 
@@ -295,7 +298,7 @@ def _loop(
     states = jnp.zeros((2, time, batch, hidden), dtype)
     kept = jnp.zeros((2, time, batch, 2 * hidden) if keep else (), dtype)
     _, _, local, states, kept = jax.lax.fori_loop(
-        0, time, step, (zero, zero, projected, states, kept)
+        0, time, step, (zero, zero, projected, states, kept), unroll=UNROLL
     )
     return states, local, kept
 
@@ -326,4 +329,4 @@ def _loop_backward(
         return jnp.einsum("dbk,dkh->dbh", dz, transposed), dc * f, _put(buffer, dz, t)
 
     zero = jnp.zeros((2, batch, hidden), dstates.dtype)
-    return jax.lax.fori_loop(0, time, step, (zero, zero, local))[2]
+    return jax.lax.fori_loop(0, time, step, (zero, zero, local), unroll=UNROLL)[2]
