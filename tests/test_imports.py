@@ -26,7 +26,7 @@ ALLOWED = {
     "flagfile": {"config", "errors", "files"},
     "ignored": {"config", "errors"},
     "interrupt": {"streams"},
-    "tasks": {"config", "errors", "types", "data.batches"},
+    "tasks": {"config", "errors", "types", "data.batches", "data.stretches"},
     "cli": {
         "config", "errors", "flagfile", "ignored", "interrupt", "jax_import", "quiet", "streams",
     },
@@ -43,7 +43,7 @@ ALLOWED = {
     "pruning": {"types", "errors"},
     "training": {
         "types", "errors", "randomness", "numerics", "compat", "quiet", "files", "orbax_arrays",
-        "storage", "records", "pruning", "data.batches",
+        "storage", "records", "pruning", "data.batches", "data.stretches",
     },
     "tickets": {
         "errors", "types", "files", "orbax_arrays", "storage", "data", "models", "pruning",
@@ -55,7 +55,8 @@ ALLOWED = {
     "runs": {
         "config", "interrupt", "errors", "types", "files", "randomness", "numerics", "identity",
         "flagfile", "records", "predictions", "parts", "tasks", "arms", "matching", "pruning",
-        "training", "tickets", "analysis", "data.batches", "data.sources", "streams",
+        "training", "tickets", "analysis", "data.batches", "data.sources", "data.stretches",
+        "streams",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
@@ -66,10 +67,13 @@ ALLOWED = {
         "config", "errors", "ignored", "types", "identity", "data", "models", "pruning", "training",
         "runs", "tasks",
     },
+    "language_tasks": {
+        "config", "ignored", "types", "data", "models", "pruning", "training", "tasks",
+    },
     "experiments": {
         "config", "cli", "errors", "types", "files", "randomness", "identity", "flagfile",
         "records", "data", "pruning", "training", "tickets", "analysis", "arms", "runs", "search",
-        "text_tasks", "ignored", "interrupt", "streams",
+        "text_tasks", "language_tasks", "tasks", "ignored", "interrupt", "streams",
     },
     "benchmarks": {
         "config", "errors", "types", "files", "randomness", "records", "data", "models", "pruning",

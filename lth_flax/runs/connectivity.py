@@ -50,8 +50,9 @@ def measure(
         epochs = -(-step // setup.steps_per_epoch)
         for seed, outcome in zip(seeds, _train(setup, rows, Span(0, epochs, step)), strict=True):
             assert outcome.kept is not None
+            kept = outcome.kept
             parting[seed] = partial(
-                Start, outcome.kept.params, outcome.mask, outcome.kept.opt_state
+                Start, kept.params, outcome.mask, kept.opt_state, carry=kept.carry
             )
     rows = [Replicate(parting[copy % COPY], copy, rate) for copy in copies_of(seeds)]
     ends = _train(setup, rows, Span(step))
