@@ -1,4 +1,4 @@
-"""Shared by all tests: two CPU devices, no compilation cache, strict promotion where it holds.
+"""Shared by all tests: two CPU devices, cheap compilation, strict promotion where it holds.
 
 Tiers, by mark (pyproject.toml says what each is):
 - `python -m pytest -n 2`: the fast one, no mark. At most 4 minutes on two idle cores.
@@ -10,9 +10,11 @@ The sample changes with the day; `LTH_FLAX_TEST_SEED=...` takes that of another 
 import datetime
 import os
 import random
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
@@ -23,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 SEED = "LTH_FLAX_TEST_SEED"
+PROGRAMS = "LTH_FLAX_TEST_PROGRAMS"
+CACHE = pytest.StashKey[tempfile.TemporaryDirectory]()
 FIRST = (
     "test_changing_rows.py", "test_mask_origins.py", "test_replicates.py", "test_steps.py",
     "test_lstm.py", "test_winning_ticket.py", "test_search.py", "test_merging_blocks.py",
@@ -35,9 +39,27 @@ FIRST = (
 those of the fast tier, then those of the slow one."""
 
 
-def pytest_configure():
+def pytest_configure(config):
     # In the environment: the processes of xdist have to draw the same sample.
     os.environ.setdefault(SEED, datetime.date.today().isoformat())
+    # Nearly all of the fast tier's time is compilation, much of it of the same small programs. The
+    # slow tier runs what users run.
+    if "not slow" not in config.option.markexpr:
+        return
+    hypothesis.settings.register_profile("fast", derandomize=True)  # what passed passes again
+    hypothesis.settings.load_profile("fast")
+    jax.config.update("jax_disable_most_optimizations", True)
+    if not hasattr(config, "workerinput"):  # one directory for all processes of this run
+        config.stash[CACHE] = tempfile.TemporaryDirectory(prefix="lth_flax_tests_")
+        os.environ[PROGRAMS] = config.stash[CACHE].name
+    jax.config.update("jax_compilation_cache_dir", os.environ[PROGRAMS])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def pytest_unconfigure(config):
+    if CACHE in config.stash:
+        config.stash[CACHE].cleanup()
 
 
 def pytest_report_header():

@@ -100,6 +100,7 @@ def check(task, tmp_path, *, kernels):
     return again
 
 
+@pytest.mark.slow
 def test_a_registered_dataclass_with_static_parts(tmp_path):
     again = check(task_of(init, lambda params, x: params(x)), tmp_path, kernels=6 * 8 + 8 * 2)
     # Read back, it is made of dicts.

@@ -159,13 +159,10 @@ SCORED = [
     for criterion in ("magnitude", "magnitude_increase", "random")
     for scope in ("global", "tensor")
 ]
-QUICK = [("units",), "magnitude", "global"], [("units", "features"), "random", "tensor"]
 
 
-@pytest.mark.parametrize(
-    ("kinds", "criterion", "scope"),
-    [pytest.param(*c, marks=() if list(c) in QUICK else pytest.mark.slow) for c in SCORED],
-)
+@pytest.mark.parametrize(("kinds", "criterion", "scope"), SCORED)
+@pytest.mark.slow
 def test_masks_of_units_nest_and_are_exact_for_every_score_and_arm(kinds, criterion, scope):
     seed = family(kinds)
     full = full_mask(seed.initial_params)
@@ -203,6 +200,7 @@ def test_masks_of_units_nest_and_are_exact_for_every_score_and_arm(kinds, criter
                     assert all(of_arm[n].sum() == kept[n].sum() for n in kept)
 
 
+@pytest.mark.slow
 def test_random_scores_of_units_do_not_know_how_many_weights_a_unit_has():
     """A sum over weights would keep the wide layer and empty the narrow one, every time."""
     counts = []

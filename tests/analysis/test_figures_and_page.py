@@ -116,6 +116,7 @@ def test_the_users_settings_change_no_byte_and_are_kept(summary):
     [{"MPLBACKEND": "module://no.such.backend"}, {"MATPLOTLIBRC": "matplotlibrc"}],
     ids=lambda surroundings: next(iter(surroundings)),
 )
+@pytest.mark.slow
 def test_a_backend_or_matplotlibrc_that_matplotlib_refuses_ends_nothing(tmp_path, surroundings):
     (tmp_path / "rc").mkdir()
     (tmp_path / "rc" / "matplotlibrc").write_bytes(b"\xff\xfe\x00")

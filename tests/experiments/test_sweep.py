@@ -111,6 +111,7 @@ def test_resources_are_said():
 # A task on its worker; without Ray. -------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_task_that_has_a_bug_ends_with_its_last_word(tmp_path):
     log = tmp_path / "logs" / "task.txt"
     job = Job("task", str(tmp_path / "run"), str(log), "no_such", [], str(ROOT), {})

@@ -163,8 +163,16 @@ def test_unknown_token_ids_in_a_text():
         model.apply(params, tokens[0], lengths)
 
 
-@pytest.mark.parametrize("of_params", [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize("of_inputs", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize(
+    ("of_inputs", "of_params"),
+    [
+        (jnp.float32, jnp.bfloat16),
+        (jnp.bfloat16, jnp.float32),
+        pytest.param(jnp.float16, jnp.float32, marks=pytest.mark.slow),
+        pytest.param(jnp.float16, jnp.bfloat16, marks=pytest.mark.slow),
+        pytest.param(jnp.bfloat16, jnp.bfloat16, marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_have_the_dtype_of_what_they_belong_to(of_inputs, of_params):
     params = jax.tree.map(lambda leaf: leaf.astype(of_params), layer())
     x = inputs().astype(of_inputs)

@@ -54,7 +54,7 @@ def test_the_groups_of_two_layers_are_counted_from_features_up():
     ]
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_unit_without_its_readers_has_no_influence_and_no_gradient(layers):
     model, params = network(layers)
     for group in units(params):

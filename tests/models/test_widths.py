@@ -29,7 +29,9 @@ def layer(forward, backward, features=5):
 
 
 @pytest.mark.usefixtures("strict_promotion")
-@pytest.mark.parametrize("widths", [(3, 1), (1, 4), (0, 2), (3, 0)])
+@pytest.mark.parametrize(
+    "widths", [(3, 1), pytest.param((1, 4), marks=pytest.mark.slow), (0, 2), (3, 0)]
+)
 def test_equals_the_oracle_direction_by_direction(widths):
     params, x = layer(*widths), inputs()
     outputs, final = bidirectional_lstm(params, x, jnp.asarray(LENGTHS))
@@ -47,7 +49,7 @@ def test_equals_the_oracle_direction_by_direction(widths):
         np.testing.assert_allclose(final[row], expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("widths", [(3, 1), (0, 2)])
+@pytest.mark.parametrize("widths", [pytest.param((3, 1), marks=pytest.mark.slow), (0, 2)])
 def test_gradient_equals_autodiff(widths):
     lengths = jnp.asarray(LENGTHS)
 

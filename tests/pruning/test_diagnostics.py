@@ -51,6 +51,7 @@ def reachable(params, mask):
     return closure("input", edges) & closure("output", {(b, a) for a, b in edges})
 
 
+@pytest.mark.slow
 def test_live_units_are_those_of_a_path_in_the_graph(params):
     dead = connected = 0
     for number in range(40):

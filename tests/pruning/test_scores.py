@@ -156,6 +156,7 @@ def test_the_cuts_of_synflow_each_add_up_to_the_output():
     assert abs(again / expected - 1) > 0.05
 
 
+@pytest.mark.slow
 def test_synflow_in_rounds_empties_no_cut_where_one_shot_does():
     # A head of few weights, each of which much flow passes; the law of the paper.
     model = BiLSTMClassifier(11, 12, 4, 3, 2)
@@ -243,6 +244,7 @@ def test_scores_of_the_jacobian_are_even_over_gates_and_the_head_follows():
     "name",
     ["snip", *(pytest.param(n, marks=pytest.mark.slow) for n in ("grasp", "synflow", "jacobian"))],
 )
+@pytest.mark.slow
 def test_scores_are_the_same_for_a_row_of_a_table(name):
     shallow = BiLSTMClassifier(11, 4, 3, 1, 2)
     keywords = {"loss_fn": loss_of(shallow), "model": INFO, "batches": [BATCH]}

@@ -277,7 +277,7 @@ def influences(params, group, unit, readout):
     return np.any(logits(moved, TOKENS, LENGTHS, readout).imag)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(masked_networks(), st.sampled_from(["final", "last_position"]))
 def test_a_unit_is_needed_exactly_where_an_answer_reads_it(params, readout):
     groups = units(params)

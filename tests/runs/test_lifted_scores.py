@@ -133,7 +133,7 @@ def on_the_host(some, network, level):
     return mask
 
 
-@pytest.mark.parametrize("scope", ["global", "tensor"])
+@pytest.mark.parametrize("scope", ["global", pytest.param("tensor", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "score",
     ["magnitude", "magnitude_increase", "random", gradient_score, FourRounds(), everything],

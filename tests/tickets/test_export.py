@@ -40,7 +40,10 @@ def equal_trees(one, other):
     jax.tree_util.tree_map(np.testing.assert_array_equal, one, other)
 
 
-@pytest.mark.parametrize("dead", ["", "lstm_0/backward", "lstm_1", "lstm"])
+@pytest.mark.parametrize(
+    "dead",
+    ["lstm_1", *(pytest.param(d, marks=pytest.mark.slow) for d in ("", "lstm_0/backward", "lstm"))],
+)
 def test_a_compacted_network_answers_alike_and_has_no_empty_layer(dead):
     ticket = make_ticket(structured=True, dead=dead)
     network = network_of(ticket, compacted=True)

@@ -79,7 +79,9 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", ["decay, momentum, clipping", pytest.param("adamw", marks=pytest.mark.slow)]
+)
 def test_pruned_weights_and_their_moments_are_zero_after_every_one_of_50_steps(name, optimizer):
     start, loss = problem()
     total = 6 * 8 + 8 * 5
@@ -203,6 +205,7 @@ def test_set_drops_the_smallest_and_grows_others_at_random():
 
 
 @pytest.mark.parametrize("name", ["set", "rigl"])
+@pytest.mark.slow
 def test_a_full_network_stays_full(name):
     params, loss = problem()
     method = {"set": partial(set_, key=KEY), "rigl": rigl}[name]

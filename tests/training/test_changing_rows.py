@@ -102,7 +102,7 @@ def kept(mask):
     return sum(int(leaf.sum()) for leaf in jax.tree.leaves(mask) if leaf.ndim)
 
 
-@pytest.mark.parametrize("mode", ["map", "vmap"])
+@pytest.mark.parametrize("mode", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", WRAPS)
 def test_rows_of_several_sparsities_share_a_table_and_end_exactly_as_sparse(name, mode):
     rows, outcomes = found(name, mode)

@@ -111,7 +111,9 @@ def resume(directory, identity="a run"):
 # Stopped anywhere. ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("calls", [1, 5, 6, 7, 23, 24, 25, 32, 47])
+@pytest.mark.parametrize(
+    "calls", [1, 24, 47, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 6, 7, 23, 25, 32))]
+)
 def test_stopped_after_any_call_it_ends_with_the_same_bits(tmp_path, calls):
     train_until(tmp_path, calls, minutes=60)
     outcomes, said, steps = resume(tmp_path)

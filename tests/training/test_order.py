@@ -109,7 +109,13 @@ def test_the_length_of_a_call_changes_no_bit(monkeypatch, most):
 
 
 @pytest.mark.parametrize(
-    ("mode", "devices", "rows"), [("map", 1, 1), ("map", 1, 3), ("vmap", 1, 3), ("vmap", 2, 4)]
+    ("mode", "devices", "rows"),
+    [
+        ("map", 1, 1),
+        ("vmap", 1, 3),
+        pytest.param("map", 1, 3, marks=pytest.mark.slow),
+        pytest.param("vmap", 2, 4, marks=pytest.mark.slow),
+    ],
 )
 def test_mode_devices_and_rows_change_nothing(mode, devices, rows):
     here = tapes([0, 1, 2], mode, devices, rows)
@@ -121,7 +127,7 @@ def test_which_seeds_share_a_table_changes_nothing():
     jax.tree.map(np.testing.assert_array_equal, alone, tapes([0, 1, 2]))
 
 
-@pytest.mark.parametrize("mode", ["map", "vmap"])
+@pytest.mark.parametrize("mode", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_depth_and_width_change_nothing(monkeypatch, mode):
     """What the training of a classifier is given, step by step; its programs are not run."""
     seen = []

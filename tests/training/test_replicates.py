@@ -117,7 +117,11 @@ def bits(outcome):
 
 
 @pytest.mark.parametrize(
-    ("devices", "rows"), [(2, 2), (1, 3)], ids=["a row per device", "three rows on one device"]
+    ("devices", "rows"),
+    [
+        pytest.param(2, 2, id="a row per device"),
+        pytest.param(1, 3, id="three rows on one device", marks=pytest.mark.slow),
+    ],
 )
 def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(devices, rows):
     def trained(*numbers):

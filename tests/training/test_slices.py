@@ -59,6 +59,7 @@ def test_rows_are_made_slice_by_slice_and_let_go(tmp_path):
     kept.close()
 
 
+@pytest.mark.slow
 def test_what_became_of_a_row_is_read_again_from_the_disk(tmp_path):
     kept = Checkpoints(tmp_path, identity="a run", minutes=60)
     replicates = [one.replicate() for one in table()]
