@@ -42,7 +42,8 @@ def language_task(config: Config, corpus: Corpus, *, num_layers: int) -> Task:
 
     def losses(params: Params, batch: Batch, states: States, **how: Any) -> tuple[Array, States]:
         """-log p of the next token, in nats, the mean of each stretch [B]."""
-        logits, after = model.apply({"params": params}, batch["tokens"], states, **how)
+        found: Any = model.apply({"params": params}, batch["tokens"], states, **how)
+        logits, after = found
         flat = cross_entropy(logits.reshape(-1, logits.shape[-1]), batch["targets"].reshape(-1))
         return jnp.mean(flat.reshape(batch["targets"].shape), axis=1), after
 

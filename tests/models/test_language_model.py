@@ -67,7 +67,7 @@ def test_the_handwritten_gradient_is_that_of_autodiff_also_through_both_states()
             outputs, (h, c) = function(params, inputs, state)
             return sum(jnp.sum(w * a**2) for w, a in zip(weights, (outputs, h, c), strict=True))
 
-        return jax.grad(loss, argnums=(0, 1, 2))(PARAMS, INPUTS, STATE)
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(PARAMS, INPUTS, STATE)
 
     found, expected = total(forward_lstm), total(plain)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
@@ -122,6 +122,8 @@ def test_no_logit_depends_on_a_later_token(tied):
     model, params = model_and_params(tied=tied, vocabulary_size=9)
     tokens = jnp.arange(8)[None]  # every token once: its row of the table is its input
 
+    @jax.jit
+    @jax.grad
     def of_step(table, t):
         # The output reads other vectors than the input: those of a tied one are held.
         changed = {**params, "embedding": {"embedding": table}}
@@ -132,7 +134,7 @@ def test_no_logit_depends_on_a_later_token(tied):
         return jnp.sum(jnp.square(logits[0, t]))
 
     for t in range(8):
-        grads = np.asarray(jax.grad(of_step)(params["embedding"]["embedding"], t))
+        grads = np.asarray(of_step(params["embedding"]["embedding"], t))
         assert np.abs(grads[: t + 1]).max(axis=1).min() > 0
         np.testing.assert_array_equal(grads[t + 1 :], 0)
 

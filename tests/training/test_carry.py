@@ -192,6 +192,7 @@ def test_outputs_stand_in_the_order_of_the_sequence():
             )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_stretches_with_a_state_are_one_long_pass():
     params = init(jax.random.key(3))
     x = SEQUENCES["train"]["x"][None, : 10 * LENGTH]
@@ -226,7 +227,7 @@ def test_vmap_and_map_agree():
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("calls", [1, 3, 6])
+@pytest.mark.parametrize("calls", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 3)), 6])
 def test_stopped_in_an_epoch_it_ends_with_the_same_bits(tmp_path, monkeypatch, calls):
     monkeypatch.setattr(loop, "MOST_STEPS", 1)
     some, count = setup(), itertools.count(1)
@@ -266,6 +267,7 @@ def test_late_rewinding_goes_on_with_the_memory_of_the_dense_network():
                  ticket.trained_params, expected)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_score_reads_the_first_batches_of_an_epoch_with_their_memory():
     some = setup(criterion="snip", score_examples=7)
     indices = first_batches(some.examples, 0, 7, BATCH)
