@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from lth_flax.config import LARGEST, Config, settings_of
+from lth_flax.config import Config, settings_of
 from lth_flax.data.account import (
     Account,
     copies_across,
@@ -28,8 +28,18 @@ from lth_flax.data.batches import (
 from lth_flax.data.duplicates import Units, first_copies, grouped_units, left_out
 from lth_flax.data.source import Source
 from lth_flax.data.split_classes import check_classes
-from lth_flax.data.text import TokenizedTexts, Vocabulary, build_vocabulary, encode, intern
+from lth_flax.data.text import (
+    TokenizedTexts,
+    Vocabulary,
+    build_vocabulary,
+    common_ids,
+    ids_of,
+    intern,
+    padded,
+)
+from lth_flax.data.views import Views
 from lth_flax.errors import UserError
+from lth_flax.settings import LARGEST
 
 REFERENCE_SEEDS = range(8)
 """Where each seed has a vocabulary of its own, the largest of these seeds is the size of all."""
@@ -39,7 +49,8 @@ REFERENCE_SEEDS = range(8)
 class Dataset:
     """Resident arrays per length bucket, and who reads what.
 
-    buckets: per bucket, tokens [M, edge], lengths [M], labels [M], all int32.
+    buckets: per bucket, tokens [M, edge], lengths [M], labels [M], all int32; `Views` where
+      seeds have vocabularies of their own.
     members: per seed and split, positions in each bucket.
     vocabularies: per seed; one object for all where the source has its own test split.
     vocabulary_size: rows of the embedding table; it does not depend on which seeds are here.
@@ -54,7 +65,7 @@ class Dataset:
     num_empty: int
     edges: tuple[int, ...]
     padding: float
-    buckets: tuple[Mapping[str, np.ndarray], ...]
+    buckets: tuple[Mapping[str, Any], ...]
     members: Mapping[int, Mapping[str, Members]]
     vocabularies: Mapping[int, Vocabulary]
     vocabulary_size: int
@@ -87,14 +98,14 @@ def build_dataset(
     seeds: Sequence[int],
     config: Config,
     *,
-    vocabulary: Vocabulary | None = None,
+    vocabulary: Vocabulary | Mapping[int, Vocabulary] | None = None,
 ) -> Dataset:
     """Encodes, splits and buckets a source for all seeds.
 
     Where the source has an official test split, one vocabulary comes from all
     texts that no official split has; otherwise each seed draws its own test
     split, and its vocabulary comes from its own training texts alone. A given
-    `vocabulary` (that of a ticket) is used for all: words match by spelling, and
+    `vocabulary` (that of a ticket, or by seed) is used instead: words match by spelling, and
     what it does not have is the unknown word.
 
     Bits of training depend on the number of rows of the embedding table. So
@@ -150,7 +161,9 @@ def build_dataset(
     splits = {seed: split(seed) for seed in seeds}
     first = splits[seeds[0]]
     check_classes(source, first, shares)
-    if vocabulary is not None or "test" in source.official:
+    if isinstance(vocabulary, Mapping):
+        views, size = {seed: vocabulary[seed] for seed in seeds}, max(map(len, vocabulary.values()))
+    elif vocabulary is not None or "test" in source.official:
         shared = vocabulary or words(pool)
         views, size = dict.fromkeys(seeds, shared), len(shared)
     else:
@@ -160,28 +173,36 @@ def build_dataset(
                 size = max(size, len(words((splits.get(seed) or split(seed))["train"])))
         views = {seed: words(splits[seed]["train"], size) for seed in seeds}
 
-    # A bucket holds its texts once for every vocabulary.
+    # A bucket has its texts once for every vocabulary, and holds them once.
     distinct = {id(view): view for view in views.values()}
+    version = {view: number for number, view in enumerate(distinct)}
+    if len(distinct) == 1:
+        ids, table = ids_of(tokenized, views[seeds[0]]), None
+    else:
+        ids, table = common_ids(tokenized, list(distinct.values()))
+    in_buckets = [np.flatnonzero(bucket == number) for number in range(len(edges))]
     buckets = []
-    members: dict[int, dict[str, Members]] = {seed: dict.fromkeys(SPLITS, ()) for seed in seeds}
-    for number, edge in enumerate(edges):
-        texts = np.flatnonzero(bucket == number)
-        tokens = [
-            encode(tokenized, view, texts, length=edge, keep=config.keep)
-            for view in distinct.values()
-        ]
-        buckets.append(
-            {
-                "tokens": np.concatenate(tokens),
-                "lengths": np.tile(lengths[texts].astype(np.int32), len(distinct)),
-                "labels": np.tile(source.labels[texts], len(distinct)),
-            }
-        )
-        for seed in seeds:
-            start = list(distinct).index(id(views[seed])) * len(texts)
-            for part in SPLITS:
-                inside = np.isin(texts, splits[seed][part], assume_unique=True)
-                members[seed][part] += ((start + np.flatnonzero(inside)).astype(np.int32),)
+    for texts, edge in zip(in_buckets, edges, strict=True):
+        arrays = {
+            "tokens": padded(tokenized, ids, texts, length=edge, keep=config.keep),
+            "lengths": lengths[texts].astype(np.int32),
+            "labels": source.labels[texts],
+        }
+        if table is not None:
+            tables = {"tokens": table}
+            arrays = {n: Views(a, len(distinct), tables.get(n)) for n, a in arrays.items()}
+        buckets.append(arrays)
+    members: dict[int, dict[str, Members]] = {}
+    for seed in seeds:
+        number = version[id(views[seed])]
+        members[seed] = {}
+        for part in SPLITS:
+            inside = np.zeros(len(lengths), bool)
+            inside[splits[seed][part]] = True
+            members[seed][part] = tuple(
+                (number * len(texts) + np.flatnonzero(inside[texts])).astype(np.int32)
+                for texts in in_buckets
+            )
     return Dataset(
         name=source.name,
         class_names=tuple(source.class_names),

@@ -37,7 +37,7 @@ def main(config: PredictConfig) -> None:
         raise UserError("texts are given and --data_file too: expected one of them")
     if config.text_column and not config.data_file:
         raise UserError("--text_column names a column of --data_file: give that, or leave it out")
-    configure_jax(config, rows=1)
+    configure_jax(config, devices=1)
     ticket = load_ticket(config.ticket)
     if config.data_file:
         texts = _of_table(config, ticket)

@@ -25,7 +25,7 @@ from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.setup import chosen_optimizer
 from lth_flax.search import search
 from lth_flax.tasks import Examples, Task
-from lth_flax.text_tasks import prepare_data, text_examples, text_task
+from lth_flax.text_tasks import prepare_data, text_examples, text_tasks
 
 
 def main(config: Config) -> None:
@@ -38,11 +38,12 @@ def main(config: Config) -> None:
 
 
 def _classifiers(config: Config) -> tuple[Callable[[int], Task], Examples, str]:
-    seeds, source = seed_block(config), load_source(config)
-    _configure(config)
+    source = load_source(config)
+    configure_jax(config)
+    seeds = seed_block(config)
     dataset = prepare_data(config, source, seeds)
     return (
-        lambda num_layers: text_task(config, dataset, seeds, num_layers=num_layers),
+        text_tasks(config, dataset, seeds),
         text_examples(config, dataset),
         f"winning_ticket_{config.text('dataset')}",
     )
@@ -50,16 +51,12 @@ def _classifiers(config: Config) -> tuple[Callable[[int], Task], Examples, str]:
 
 def _language_models(config: Config) -> tuple[Callable[[int], Task], Examples, str]:
     corpus = read_corpus(config)
-    _configure(config)
+    configure_jax(config)
     return (
         lambda num_layers: language_task(config, corpus, num_layers=num_layers),
         language_examples(config, corpus),
         f"language_model_{corpus.name}",
     )
-
-
-def _configure(config: Config) -> None:
-    configure_jax(config, rows=len(seed_block(config)) * len(config.learning_rate))
 
 
 if __name__ == "__main__":

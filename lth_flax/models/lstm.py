@@ -37,6 +37,9 @@ H may be another for each direction, and 0."""
 
 DIRECTIONS = ("forward", "backward")
 
+UNROLL = 1
+"""Steps of the time loop in one iteration: on a CPU more are slower, and compile for longer."""
+
 _SHUT = -1e4
 """A gate pre-activation whose tanh is exactly -1, and whose gate is exactly 0."""
 
@@ -310,7 +313,9 @@ def loop(
     start = (zero, zero) if start is None else start
     states = jnp.zeros((directions, time, batch, hidden), dtype)
     kept = jnp.zeros((directions, time, batch, 2 * hidden) if keep else (), dtype)
-    h, c, local, states, kept = jax.lax.fori_loop(0, time, step, (*start, projected, states, kept))
+    h, c, local, states, kept = jax.lax.fori_loop(
+        0, time, step, (*start, projected, states, kept), unroll=UNROLL
+    )
     return states, local, kept, (h, c)
 
 
@@ -345,5 +350,5 @@ def loop_backward(
 
     zero = jnp.zeros((directions, batch, hidden), dstates.dtype)
     dlast = (zero, zero) if dlast is None else dlast
-    dh, dc, dz = jax.lax.fori_loop(0, time, step, (*dlast, local))
+    dh, dc, dz = jax.lax.fori_loop(0, time, step, (*dlast, local), unroll=UNROLL)
     return dz, (dh, dc)

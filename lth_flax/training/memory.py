@@ -31,7 +31,9 @@ def footprint(
     engine = Engine(mode, (device,), 1)
     bucket = max(
         range(len(workload.buckets)),
-        key=lambda number: sum(a[0].nbytes for a in workload.buckets[number].values()),
+        key=lambda number: sum(
+            np.prod(a.shape[1:]) * a.dtype.itemsize for a in workload.buckets[number].values()
+        ),
     )
     stacked = jax.tree_util.tree_map(lambda leaf: np.asarray(leaf)[None], params)
     fixed = Row(
@@ -44,10 +46,10 @@ def footprint(
     shape = (1, max(1, workload.train_batches[bucket]), workload.batch_size)
     indices = jax.ShapeDtypeStruct(shape, np.int32)
     loss_sum = jax.ShapeDtypeStruct((1,), np.float32)
-    examples = {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype)
-        for name, array in workload.buckets[bucket].items()
-    }
+    examples = jax.tree_util.tree_map(
+        lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
+        dict(workload.buckets[bucket]),
+    )
     program = engine.lift(partial(train_steps, recipe), donate=True)
     shared_arguments = (examples, np.int32(0), np.int32(0))
     compiled = program.lower(state, (fixed, loss_sum, indices), shared_arguments).compile()
@@ -56,7 +58,9 @@ def footprint(
     # examples are in the batches of an epoch.
     own = sum(_bytes(tree) for tree in (state, fixed, stacked))
     own += np.dtype(np.int32).itemsize * workload.batch_size * sum(workload.train_batches)
-    shared = sum(array.nbytes for part in workload.buckets for array in part.values())
+    shared = sum(
+        leaf.nbytes for leaf in jax.tree_util.tree_leaves(list(map(dict, workload.buckets)))
+    )
     return Footprint(int(needs.temp_size_in_bytes) + own, shared)
 
 

@@ -1,4 +1,4 @@
-"""The compiled programs of one recipe: one per shape, none compiled twice in a run."""
+"""The compiled programs of one recipe: one per shape and size of a slice, none compiled twice."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lth_flax.cores import cores_here
 from lth_flax.data.batches import (
     SPLITS,
     Call,
@@ -39,14 +40,14 @@ from lth_flax.types import Mask, Params
 class Workload:
     """What every row does: the examples, who sees which, for how long.
 
-    buckets: resident examples, one tree of arrays per compiled shape.
+    buckets: resident examples, one tree of arrays (or `data.views.Views`) per compiled shape.
     members: per seed and split, positions in each bucket.
     eval_batch_sizes: per bucket, examples per batch of an evaluation.
     are_streams: whether examples are stretches of streams, which keep their order
       (`data.stretches`), in one bucket.
     """
 
-    buckets: tuple[Mapping[str, np.ndarray], ...]
+    buckets: tuple[Mapping[str, Any], ...]
     members: Mapping[int, Mapping[str, Members]]
     epochs: int
     batch_size: int
@@ -90,11 +91,14 @@ class Programs:
     recipe: Recipe
     workload: Workload
     clock: Clock = field(default_factory=Clock)
-    _compiled: dict[tuple[str, int], Any] = field(default_factory=dict)
+    _compiled: dict[tuple[str, int, int], Any] = field(default_factory=dict)
 
     def initial(self, params: Params, masks: Mask, fixed: Row, start: int = 0) -> State:
-        """A fresh state at step `start` for every row; compiles everything on first use."""
-        step = self.engine.place_stacked(np.full(self.engine.rows, start, np.int32))
+        """A fresh state at step `start` for every row.
+
+        Compiles everything when there are that many rows for the first time.
+        """
+        step = self.engine.place_stacked(np.full(_rows(fixed), start, np.int32))
         state = self._small["initial"](params, (masks, fixed, step), ())
         self._compile_all(state, fixed)
         return state
@@ -123,14 +127,15 @@ class Programs:
         """
         numbers = map(np.int32, (call.first, call.steps, step))
         shared = (self.buckets[call.bucket], *numbers)
-        program = self._compiled["train", call.bucket]
+        program = self._compiled["train", call.bucket, _rows(fixed)]
         return program(state, (fixed, loss_sum, indices[call.bucket]), shared)
 
     def predict(self, params: Params, members: Sequence[Members]) -> dict[str, np.ndarray]:
         """Per-example outputs [rows, examples], in the order of the members."""
 
         def run(call: EvaluationCall, indices: Any, shared: Any) -> Any:
-            return self._compiled["predict", call.bucket](params, (indices,), shared)
+            program = self._compiled["predict", call.bucket, len(call.indices)]
+            return program(params, (indices,), shared)
 
         return self._evaluate(run, members, axes=1)
 
@@ -210,16 +215,16 @@ class Programs:
 
     def _compile_all(self, state: State, fixed: Row) -> None:
         """Compiles the training and the evaluation program of every shape, side by side."""
-        if self._compiled:
+        work, rows = self.workload, _rows(fixed)
+        if any(of == rows for *_, of in self._compiled):
             return
         started = perf_counter()
-        work, rows = self.workload, self.engine.rows
         train = self.engine.lift(partial(train_steps, self.recipe), donate=True)
         predict = self.engine.lift(partial(predict_steps, self.recipe))
 
         loss_sum = self.engine.place_stacked(np.zeros(rows, np.float32))
 
-        def lowered() -> Iterable[tuple[tuple[str, int], Any]]:
+        def lowered() -> Iterable[tuple[tuple[str, int, int], Any]]:
             for bucket, examples in enumerate(self.buckets):
                 step = np.int32(0)
                 if work.train_batches[bucket]:
@@ -227,16 +232,21 @@ class Programs:
                     indices = self.engine.place_stacked(np.zeros(shape, np.int32))
                     rowed = (fixed, loss_sum, indices)
                     program = train.lower(state, rowed, (examples, step, step, step))
-                    yield ("train", bucket), program
+                    yield ("train", bucket, rows), program
                 shape = (rows, work.eval_steps_per_call[bucket], work.eval_batch_sizes[bucket])
                 indices = self.engine.place_stacked(np.zeros(shape, np.int32))
                 program = predict.lower(state.params, (indices,), (examples, step))
-                yield ("predict", bucket), program
+                yield ("predict", bucket, rows), program
 
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(cores_here()) as pool:
             futures = {name: pool.submit(program.compile) for name, program in lowered()}
-            self._compiled = {name: future.result() for name, future in futures.items()}
+            self._compiled |= {name: future.result() for name, future in futures.items()}
         self.clock.compile += perf_counter() - started
+
+
+def _rows(fixed: Row) -> int:
+    """Of a slice."""
+    return int(fixed.learning_rate.shape[0])
 
 
 def _choose(old: Params, better: Any, new: Params) -> Params:
