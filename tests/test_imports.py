@@ -28,7 +28,7 @@ ALLOWED = {
     "flagfile": {"config", "errors", "files", "settings"},
     "ignored": {"config", "errors"},
     "interrupt": {"streams"},
-    "tasks": {"config", "errors", "types", "data.batches"},
+    "tasks": {"config", "errors", "types", "data.batches", "data.stretches"},
     "cli": {
         "settings", "config", "errors", "flagfile", "ignored", "interrupt", "jax_import",
         "quiet", "streams",
@@ -46,7 +46,7 @@ ALLOWED = {
     "pruning": {"types", "errors"},
     "training": {
         "cores", "types", "errors", "randomness", "numerics", "compat", "quiet", "files",
-        "orbax_arrays", "storage", "records", "pruning", "data.batches",
+        "orbax_arrays", "storage", "records", "pruning", "data.batches", "data.stretches",
     },
     "tickets": {
         "errors", "types", "files", "orbax_arrays", "storage", "data", "models", "pruning",
@@ -59,7 +59,7 @@ ALLOWED = {
         "settings", "config", "cores", "interrupt", "errors", "types", "files", "randomness",
         "numerics", "identity", "flagfile", "records", "predictions", "parts", "tasks",
         "arms", "matching", "pruning", "training", "tickets", "analysis", "data.batches",
-        "data.sources", "streams",
+        "data.sources", "data.stretches", "streams",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
@@ -70,10 +70,14 @@ ALLOWED = {
         "config", "errors", "ignored", "types", "identity", "data", "models", "pruning", "training",
         "runs", "tasks",
     },
+    "language_tasks": {
+        "config", "ignored", "types", "data", "models", "pruning", "training", "tasks",
+    },
     "experiments": {
         "jax_import", "settings", "config", "cli", "cores", "errors", "types", "files",
         "randomness", "identity", "flagfile", "records", "data", "pruning", "training", "tickets",
-        "analysis", "arms", "runs", "search", "text_tasks", "ignored", "interrupt", "streams",
+        "analysis", "arms", "runs", "search", "text_tasks", "language_tasks", "tasks", "ignored",
+        "interrupt", "streams",
     },
     "benchmarks": {
         "jax_import", "config", "cores", "errors", "types", "files", "randomness", "records",

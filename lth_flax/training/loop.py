@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lth_flax.data.batches import batch_count, training_calls, training_epoch
+from lth_flax.data.stretches import stream_epoch
 from lth_flax.numerics import pinned
 from lth_flax.randomness import key
 from lth_flax.training.checkpoints import Checkpoints, Position, named, unflatten
@@ -251,7 +252,10 @@ class Trainer:
             started = perf_counter()
             behind = (now.epoch - 1) * per_epoch  # steps of the run
             seeds = [row.seed for row in rows]
-            epoch = training_epoch(train, seeds, now.epoch, batch_size=work.batch_size)
+            if work.are_streams:
+                epoch = stream_epoch(train, seeds, batch_size=work.batch_size)
+            else:
+                epoch = training_epoch(train, seeds, now.epoch, batch_size=work.batch_size)
             indices = programs.place(epoch)
             keep = [] if span.keep is None else [span.keep - behind]
             calls = training_calls(epoch.order, start=now.step, ends=keep, most=MOST_STEPS)
@@ -263,7 +267,7 @@ class Trainer:
                 now.loss_sum.block_until_ready()
                 now = replace(now, state=state, loss_sum=loss_sum, step=now.step + call.steps)
                 if [now.step] == keep:
-                    now = replace(now, kept=programs.copy((state.params, state.opt_state)))
+                    now = replace(now, kept=programs.copy(_kept(state)))
                 hooks.on_steps(real * call.steps)
                 stopping = hooks.stop()
                 if stopping or (hooks.checkpoints and hooks.checkpoints.due(epoch_end=False)):
@@ -299,8 +303,9 @@ class Trainer:
         state = programs.initial(params, place([start.mask for start in starts]), fixed, span.start)
         if starts[0].opt_state is not None:
             opt_state = place([start.opt_state for start in starts])
-            state = programs.copy(programs.continued(state, opt_state))
-        kept = () if span.keep is None else programs.copy((state.params, state.opt_state))
+            carry = place([start.carry for start in starts])
+            state = programs.copy(programs.continued(state, opt_state, carry))
+        kept = () if span.keep is None else programs.copy(_kept(state))
         return _Slice(
             state=state,
             kept=kept,
@@ -418,6 +423,10 @@ def _save(now: _Slice, number: int, hooks: Hooks) -> None:
     if hooks.checkpoints:
         position = Position(hooks.table, number, now.epoch, now.step)
         hooks.checkpoints.save(position, now.leaves())
+
+
+def _kept(state: State) -> tuple[Params, Any, Any]:
+    return state.params, state.opt_state, state.carry
 
 
 def _stacked(trees: Sequence[Any]) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lth_flax.cores import cores_here
 from lth_flax.data.batches import (
+    SPLITS,
     Call,
     Epoch,
     EvaluationCall,
@@ -20,6 +21,7 @@ from lth_flax.data.batches import (
     batch_counts,
     evaluation_calls,
 )
+from lth_flax.data.stretches import stream_call
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import (
     Recipe,
@@ -41,6 +43,8 @@ class Workload:
     buckets: resident examples, one tree of arrays (or `data.views.Views`) per compiled shape.
     members: per seed and split, positions in each bucket.
     eval_batch_sizes: per bucket, examples per batch of an evaluation.
+    are_streams: whether examples are stretches of streams, which keep their order
+      (`data.stretches`), in one bucket.
     """
 
     buckets: tuple[Mapping[str, Any], ...]
@@ -48,6 +52,7 @@ class Workload:
     epochs: int
     batch_size: int
     eval_batch_sizes: tuple[int, ...]
+    are_streams: bool = False
 
     @cached_property
     def train_batches(self) -> tuple[int, ...]:
@@ -57,10 +62,14 @@ class Workload:
 
     @cached_property
     def eval_steps_per_call(self) -> tuple[int, ...]:
-        """Per bucket, batches of the larger of the two parts that are scored, and at least one."""
+        """Per bucket, batches of the larger of the two parts that are scored, and at least one.
+
+        A stream is evaluated in one call, whichever part it is of.
+        """
         (members, *_) = self.members.values()
+        parts = SPLITS if self.are_streams else SPLITS[1:]
         return tuple(
-            max(1, *(-(-len(members[split][bucket]) // size) for split in ("validation", "test")))
+            max(1, *(-(-len(members[split][bucket]) // size) for split in parts))
             for bucket, size in enumerate(self.eval_batch_sizes)
         )
 
@@ -94,9 +103,9 @@ class Programs:
         self._compile_all(state, fixed)
         return state
 
-    def continued(self, state: State, opt_state: Any) -> State:
-        """The state with another optimizer state under its masks."""
-        return self._small["continued"](state, (opt_state,), ())
+    def continued(self, state: State, opt_state: Any, carry: Any) -> State:
+        """The state with another optimizer state under its masks, and another memory."""
+        return self._small["continued"](state, (opt_state, carry), ())
 
     def place(self, epoch: Epoch) -> tuple[jax.Array, ...]:
         """What is in the batches of an epoch, where the rows are: for all of its calls."""
@@ -154,9 +163,11 @@ class Programs:
         """Outputs of all calls, examples in order behind `axes` leading axes."""
         started = perf_counter()
         work = self.workload
-        calls = evaluation_calls(
-            members, batch_sizes=work.eval_batch_sizes, steps_per_call=work.eval_steps_per_call
-        )
+        sizes, most = work.eval_batch_sizes, work.eval_steps_per_call
+        if work.are_streams:
+            calls = [stream_call(members, columns=sizes[0], steps=most[0])]
+        else:
+            calls = evaluation_calls(members, batch_sizes=sizes, steps_per_call=most)
         results = []
         for call in calls:
             indices = self.engine.place_stacked(call.indices)
@@ -167,11 +178,14 @@ class Programs:
         for name in fetched[0]:
             parts = []
             for call, out in zip(calls, fetched, strict=True):
-                real, lead = call.indices >= 0, out[name].shape[:axes]
+                real, values = call.indices >= 0, out[name]
+                if work.are_streams:  # column after column, as the members lie
+                    real, values = real.swapaxes(1, 2), values.swapaxes(axes, axes + 1)
+                lead = values.shape[:axes]
                 real = np.broadcast_to(
                     real[:, None] if axes == 2 else real, (*lead, *real.shape[1:])
                 )
-                parts.append(out[name][real].reshape(*lead, -1, *out[name].shape[axes + 2 :]))
+                parts.append(values[real].reshape(*lead, -1, *values.shape[axes + 2 :]))
             arrays[name] = np.concatenate(parts, axis=axes)
         self.clock.evaluate += perf_counter() - started
         return arrays
