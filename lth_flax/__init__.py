@@ -33,9 +33,11 @@ _PUBLIC = {
     "Result": "result",
     "Source": "data.source",
     "text_classification": "text_tasks",
+    "language_model": "language_tasks",
 }
 __all__ = [
-    "Examples", "Result", "Source", "Task", "Training", "find_tickets", "text_classification",
+    "Examples", "Result", "Source", "Task", "Training", "find_tickets", "language_model",
+    "text_classification",
 ]  # fmt: skip
 
 

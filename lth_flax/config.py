@@ -163,6 +163,28 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
+class Language:
+    """Language models, in place of classifiers."""
+
+    task: str = _setting(
+        "text_classification",
+        "What is learned: the label of a text, or which word comes next. Of a language model "
+        "--data_file alone is a plain text; --validation_file and --test_file are its other parts.",
+        choices=("text_classification", "language_model"),
+    )
+    bptt: int = _setting(
+        35, "Tokens of a stretch: how far back gradients flow; the state goes on.", low=1
+    )
+    max_tokens: int = _setting(
+        0,
+        "Most tokens to train on, the first; of validation and test as many times their shares. "
+        "0: all.",
+        low=0,
+    )
+    tied: bool = _setting(False, "The output has the word vectors of the input.")
+
+
+@dataclasses.dataclass(frozen=True)
 class Training:
     """How a row is trained."""
 
@@ -329,8 +351,8 @@ class Protocol:
 
     prunable: str = _training(
         "kernels",
-        "Which weights may be pruned. head is for the paper's protocol: its figures 1, 2 and 4 "
-        "pruned the last linear layer alone.",
+        "Which weights may be pruned; all: word vectors too. head is for the paper's protocol: its "
+        "figures 1, 2 and 4 pruned the last linear layer alone.",
         choices="lth_flax.pruning.masks:PRUNABLE",
         open=True,
     )
@@ -379,6 +401,7 @@ class Config(
     Seeds,
     Data,
     Model,
+    Language,
     Training,
     Pruning,
     MaskSearch,
@@ -464,10 +487,19 @@ class ExportConfig(Config, Export):
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """Texts in, labels out."""
+    """Texts in, labels out; of a language model perplexities, or the texts continued."""
 
     texts: tuple[str, ...] = _setting((), "A text; also as arguments.", repeated=True)
     output: str = _setting("text", "Lines for people, or a table.", choices=("text", "csv"))
+    continue_tokens: int = _setting(
+        0, "Tokens that a language model goes on with; 0: it scores the text.", low=0
+    )
+    temperature: float = _setting(
+        1.0,
+        "Of what it goes on with: below 1 likelier tokens, at 0 the likeliest.",
+        low=0,
+        high=100,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ _METHODS = (
     "method", "mask_every", "mask_start", "mask_end", "initial_sparsity", "drop", "distribution",
     "early_bird_distance", "early_bird_draws", "early_bird_start",
 )  # fmt: skip
+_LANGUAGE = ("task", "bptt", "max_tokens", "tied")
 _MASKS = (
     "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "structure", "unit_norm",
 )  # fmt: skip
@@ -25,28 +26,28 @@ def _all_but(*names: str) -> tuple[str, ...]:
 UNUSED: Mapping[str, tuple[str, ...]] = {
     "winning_ticket": (*_RETRAINING, "ticket"),
     "prune_after_training": (
-        "schedule", "mask_from", *_METHODS, *_TICKETS, *_RETRAINING, "ticket",
+        "schedule", "mask_from", *_METHODS, *_TICKETS, *_RETRAINING, *_LANGUAGE, "ticket",
     ),
-    "post_prune_training": ("schedule", "mask_from", *_METHODS, *_TICKETS, "ticket"),
+    "post_prune_training": ("schedule", "mask_from", *_METHODS, *_TICKETS, *_LANGUAGE, "ticket"),
     # Networks are dense; barriers are numbers, and nothing is compared with a margin.
     "connectivity": (
         *_MASKS, "mask_from", "score_examples", *_METHODS, *_TICKETS, *_RETRAINING, *_ANSWERS,
-        "ticket",
+        *_LANGUAGE, "ticket",
     ),
     # Each of its methods has its own.
     "compare_methods": (
         "schedule", "mask_from", "method", "criterion", "structure", "unit_norm", *_TICKETS,
-        *_RETRAINING, "ticket",
+        *_RETRAINING, *_LANGUAGE, "ticket",
     ),
     # A ticket has its mask, masks stay, and training starts at its beginning.
     "retrain_ticket": (
         *_MASKS, "mask_from", "score_examples", *_METHODS, "arms", "dense_only", "rewind_epoch",
-        "keep_mask", *_RETRAINING,
+        "keep_mask", *_RETRAINING, *_LANGUAGE,
     ),
     # As before, and a ticket has its seed.
     "transfer": (
         *_MASKS, "mask_from", "score_examples", *_METHODS, "dense_only", "rewind_epoch",
-        "keep_mask", *_RETRAINING, "ticket", "seeds", "num_seeds",
+        "keep_mask", *_RETRAINING, *_LANGUAGE, "ticket", "seeds", "num_seeds",
     ),
     # A ticket says how its network is made and its texts are read.
     "export": _all_but("ticket", "platform"),
@@ -89,7 +90,27 @@ def _method(*names: str) -> Need:
 
 _NAMED = Need("a named --optimizer: a function has its own", _named_optimizer)
 
+
+def _task(name: str) -> Need:
+    return Need(f"--task={name}", lambda config: config.task == name)
+
+
 NEEDS: Mapping[str, Need] = {
+    **{name: _task("language_model") for name in _LANGUAGE if name != "task"},
+    **{
+        name: _task("text_classification")
+        for name in (
+            "duplicates",
+            "max_length",
+            "max_shapes",
+            "embeddings_file",
+            "freeze_embeddings",
+            "readout",
+            "dropout_between_layers",
+            "unused_classes",
+            "structure",
+        )
+    },
     "prune_rate": Need("--rounds", lambda config: config.rounds is not None),
     "unit_norm": Need("--structure", lambda config: bool(config.structure)),
     "reinit_draws": Need("reinit among --arms", _has_reinit),

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 
 from lth_flax.errors import UserError
 from lth_flax.pruning.masks import path_names
@@ -107,6 +106,8 @@ def _assigned(
     blocks: Sequence[_Block],
 ) -> SignedPermutation:
     """The best assignment of one group, along these blocks, with all other axes as they are."""
+    from scipy.optimize import linear_sum_assignment
+
     same, flips = np.zeros((2, group.size, group.size))
     for block in blocks:
         leaf = ours[block.path]

@@ -8,12 +8,14 @@ merged give the same bytes as one run over all seeds.
 """
 
 import csv
+import functools
 import io
 import itertools
 import json
 import math
 import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -74,6 +76,18 @@ def _json(cell: str, kind: type) -> Any:
     return value
 
 
+@functools.lru_cache(maxsize=256)
+def _object(cell: str) -> dict[str, Any]:
+    """One object for equal cells: the settings of a run stand in each of its rows."""
+    found: dict[str, Any] = _json(cell, dict)
+    return found
+
+
+def _shared_text(value: Mapping[str, Any]) -> str:
+    """One text for equal objects."""
+    return sys.intern(compact_json(value))
+
+
 def _number(value: Any) -> float:
     if type(value) not in (int, float):
         raise ValueError
@@ -100,7 +114,7 @@ def _write_metrics(values: Mapping[str, float]) -> str:
 
 
 _PLAIN = re.compile(r"[^\s_]+")  # float() lets spaces and underscores through
-Text = Annotated[str, Kind("text without control characters", str, str.isprintable)]
+Text = Annotated[str, Kind("text without control characters", sys.intern, str.isprintable)]
 Checkpoint = Annotated[str, Kind(" or ".join(CHECKPOINTS), str, CHECKPOINTS.__contains__)]
 Split = Annotated[str, Kind(" or ".join(SPLITS), str, SPLITS.__contains__)]
 Count = Annotated[
@@ -124,9 +138,9 @@ Settings = Annotated[
     Mapping[str, Any],
     Kind(
         "a JSON object",
-        lambda cell: _json(cell, dict),
+        _object,
         lambda value: bool(compact_json(value)),  # refuses 1e999
-        compact_json,
+        _shared_text,
     ),
 ]
 Shares = Annotated[
@@ -344,7 +358,7 @@ def configuration_name(values: Mapping[str, float]) -> str:
 def run_key(record: Record) -> tuple[str, ...]:
     """What makes rows comparable: all but data, arm, seed and level."""
     names = [name for name in RUN_COLUMNS if name != "data_fingerprint"]
-    return (*(getattr(record, name) for name in names), compact_json(record.settings))
+    return (*(getattr(record, name) for name in names), _shared_text(record.settings))
 
 
 def _record_key(record: Record) -> tuple[Any, ...]:
@@ -426,7 +440,9 @@ def _cell(row: Record | CurvePoint, name: str, kind: Kind) -> str:
 def _read_rows(
     path: str | os.PathLike[str], row_type: type[Row], key: Callable[[Row], tuple[Any, ...]]
 ) -> list[Row]:
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    # In pieces: a text in a StringIO takes four bytes a character.
+    file = io.TextIOWrapper(io.BytesIO(_read_bytes(path)), encoding="utf-8", newline="")
+    reader = csv.reader(file, strict=True)
     kinds, names = _KINDS[row_type], list(_KINDS[row_type])
     rows: list[Row] = []
     seen: dict[tuple[Any, ...], int] = {}
@@ -473,7 +489,8 @@ def _header_fault(header: list[str], names: list[str]) -> str:
     return f"columns in another order or repeated; expected {','.join(names)}"
 
 
-def _read_text(path: str | os.PathLike[str]) -> str:
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """UTF-8 whose last line is whole."""
     try:
         size = os.stat(path).st_size
         if size > MAX_FILE_BYTES:
@@ -482,11 +499,11 @@ def _read_text(path: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        text = content.decode("utf-8")
+        content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}: line {line}: not UTF-8 text") from None
-    if text and not text.endswith("\n"):
-        line = text.count("\n") + 1
+    if content and not content.endswith(b"\n"):
+        line = content.count(b"\n") + 1
         raise UserError(f"{path}: line {line}: cut short (no end of line); restore the whole file")
-    return text
+    return content

@@ -22,6 +22,7 @@ import jax
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.arms import FRESH, MATCHED, check_arms
 from lth_flax.config import Config, MaskSearch
+from lth_flax.cores import cores_here
 from lth_flax.errors import UserError
 from lth_flax.ignored import refuse_ignored
 from lth_flax.result import Result
@@ -34,7 +35,7 @@ from lth_flax.runs.run import Run
 from lth_flax.runs.setup import build
 from lth_flax.runs.tables import Search
 from lth_flax.tasks import Examples, Task, Training
-from lth_flax.training.host import cores_here, prepare_cpu
+from lth_flax.training.host import prepare_cpu
 
 
 def find_tickets(

@@ -160,9 +160,9 @@ def leaves_of(content: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], st
 
 
 def load_arrays(
-    directory: Path, content: Mapping[str, Any], leaves: Leaves
+    directory: Path, content: Mapping[str, Any], leaves: Leaves, *, ours: bool = False
 ) -> dict[str, np.ndarray]:
-    """The arrays of a saved directory, not compared with their checksum yet.
+    """The arrays of a saved directory, not compared with their checksum yet; `ours`: just saved.
 
     Raises:
       Damaged, Unusable: as `load`; also if they are others than `leaves`.
@@ -171,7 +171,7 @@ def load_arrays(
     if folder not in _FOLDERS:
         raise Damaged(f"arrays_in must be one of {', '.join(_FOLDERS)}")
     with storage_errors(reading=True, written_by=content.get("orbax")):
-        return read_arrays(directory / folder, leaves)
+        return read_arrays(directory / folder, leaves, ours)
 
 
 def check(content: Mapping[str, Any], arrays: Arrays) -> None:
@@ -202,7 +202,7 @@ def is_part(name: str) -> bool:
 
 def _read_back(directory: Path, content: Mapping[str, Any]) -> None:
     try:
-        check(content, load_arrays(directory, content, leaves_of(content)))
+        check(content, load_arrays(directory, content, leaves_of(content), ours=True))
     except Damaged as error:
         raise Unusable(f"what was written reads back otherwise: {error}") from error
 

@@ -6,12 +6,13 @@ arrays with their splits, `Training` says how one network is trained.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
 
 from lth_flax.config import Config, settings_of
+from lth_flax.data import stretches
 from lth_flax.data.batches import SPLITS, Members, stratified_split
 from lth_flax.errors import UserError
 from lth_flax.types import Array, Batch, Mask, Params, Units
@@ -66,6 +67,10 @@ class Task:
     primary: the metric that networks are compared by, and epochs chosen.
     higher_is_better: of the primary metric.
     model: what records, pages and tickets are told of the network, if anything.
+    carry: (batch_size) -> state, any pytree of arrays: of a task with a memory from batch to batch,
+      on `Examples.streams`. Then loss is (params, batch, key, state) -> (scalar, state), and
+      evaluate (params, batch, state) -> (outputs, state). The state is that of `carry` at the
+      start of every epoch and of every split that is evaluated; gradients do not flow through it.
     name, version: what a work directory knows the task by.
     start: (params, seed) -> params: puts into every initialization of a seed what
       is not drawn, such as word vectors from a file (host arrays).
@@ -75,12 +80,13 @@ class Task:
     """
 
     init: Callable[[Array], Params]
-    loss: Callable[[Params, Batch, Array], Array]
-    evaluate: Callable[[Params, Batch], Mapping[str, Array]]
+    loss: Callable[..., Any]
+    evaluate: Callable[..., Any]
     metrics: Callable[[Arrays, Arrays], Mapping[str, float]] | None = None
     primary: str = "accuracy"
     higher_is_better: bool = True
     model: "ModelInfo | None" = None
+    carry: Callable[[int], Any] | None = None
     name: str | None = None
     version: str | None = None
     start: Callable[[Params, int], Params] | None = None
@@ -92,7 +98,7 @@ class Task:
     @property
     def functions(self) -> list[Callable[..., Any]]:
         """What the task is made of: its results depend on their source."""
-        own = (self.init, self.loss, self.evaluate, self.metrics)
+        own = (self.init, self.loss, self.evaluate, self.metrics, self.carry)
         return [function for function in own if function is not None]
 
     def measure(self, outputs: Arrays, examples: Arrays) -> dict[str, float]:
@@ -160,7 +166,7 @@ class Examples:
     """Resident examples in buckets, and which of them a seed trains on, validates and tests.
 
     Examples of a bucket have arrays of equal shapes; a text task has one bucket
-    per padded length. Made by `from_arrays` or `split`.
+    per padded length. Made by `from_arrays`, `split` or `streams`.
 
     draw: seed -> split -> for each bucket, positions in its arrays; the counts
       are those of every seed.
@@ -169,6 +175,7 @@ class Examples:
     test_drawn: whether every seed draws its own test split: intervals depend on it.
     about: what provenance says of it; sentences, warnings: what a terminal does.
     of_ticket: seed -> what a ticket has to say of its data.
+    are_streams: whether examples are stretches of streams, which keep their order.
     """
 
     buckets: tuple[Arrays, ...]
@@ -180,6 +187,7 @@ class Examples:
     sentences: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     of_ticket: Callable[[int], Mapping[str, Any]] | None = None
+    are_streams: bool = False
 
     @classmethod
     def from_arrays(
@@ -267,6 +275,36 @@ class Examples:
         _check_sizes(draw(0))
         fingerprint = _fingerprint(buckets, [validation, test, stratify])
         return cls(tuple(buckets), draw, fingerprint, test_drawn=True)
+
+    @classmethod
+    def streams(
+        cls,
+        train: np.ndarray | Arrays,
+        validation: np.ndarray | Arrays,
+        test: np.ndarray | Arrays,
+        *,
+        length: int = stretches.LENGTH,
+    ) -> "Examples":
+        """Long sequences for a task with a memory (`Task.carry`): the same for every seed.
+
+        Each is cut into stretches of `length` positions, and these into `batch_size` columns side
+        by side; every batch has the next stretch of each column, in every epoch in this order.
+        Evaluated are as many columns, or fewer where a split has not so many stretches. Fewer than
+        `length` positions at the end of a sequence are left out.
+
+        Args:
+          train, validation, test: token ids, whole numbers [T]: then a batch has "tokens"
+            [B, length] and "targets", the token that follows each of them. Or arrays [T, ...]
+            by name, such as inputs and labels, which a batch has as they are, [B, length, ...].
+
+        Raises:
+          UserError: these are no sequences, or one is shorter than a stretch.
+        """
+        if isinstance(length, bool) or not isinstance(length, int | np.integer) or length < 1:
+            _refuse("streams", f"length={length!r}: expected a whole number of positions from 1")
+        given = zip(SPLITS, (train, validation, test), strict=True)
+        found = cls.from_arrays(*(stretches.cut(name, part, int(length)) for name, part in given))
+        return replace(found, are_streams=True)
 
     def of(self, seed: int, split: str) -> Arrays:
         """The arrays of a split in the order in which it is evaluated.

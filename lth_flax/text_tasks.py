@@ -1,6 +1,6 @@
 """Text classification as a task: from settings to a stacked bidirectional LSTM and its texts."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from lth_flax.config import Config
 from lth_flax.data import account
 from lth_flax.data.cleaning import cleaning_of
 from lth_flax.data.dataset import Dataset, build_dataset
-from lth_flax.data.embeddings import read_vectors
+from lth_flax.data.embeddings import read_vectors_of_all
 from lth_flax.data.source import Source
 from lth_flax.data.sources import load_source
 from lth_flax.data.text import Vocabulary
@@ -62,24 +62,16 @@ def text_task(
 
     `vocabulary_size` is the number of rows of a ticket's embedding, in place of the dataset's.
     """
-    model = BiLSTMClassifier(
-        vocabulary_size=vocabulary_size or dataset.vocabulary_size,
-        embedding_size=config.embedding_size,
-        hidden_size=config.hidden_size,
-        num_layers=num_layers,
-        num_classes=len(dataset.class_names) + config.unused_classes,
-        dropout=config.dropout,
-        embedding_dropout=config.embedding_dropout,
-        dropout_between_layers=config.dropout_between_layers,
-        readout=config.readout,
-    )
+    return text_tasks(config, dataset, seeds, vocabulary_size=vocabulary_size)(num_layers)
+
+
+def text_tasks(
+    config: Config, dataset: Dataset, seeds: Sequence[int], *, vocabulary_size: int | None = None
+) -> Callable[[int], Task]:
+    """Number of layers -> `text_task`. Files are read once for all depths."""
     files = files_that_are_read(config)
     vectors = word_vectors(config, dataset, seeds)
     counted = counted_vectors(dataset, vectors, seeds[0])
-
-    def init(key: Array) -> Params:
-        params = model.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32))["params"]
-        return with_depth(with_depth(params, 2), num_layers) if config.share_layers else params
 
     def start(params: Params, seed: int) -> Params:
         found, has = vectors[seed]
@@ -87,37 +79,57 @@ def text_task(
         table[: len(has)][has] = found[has]
         return {**params, "embedding": {"embedding": table}}
 
-    return Task(
-        init,
-        make_loss(model),
-        make_predict(model),
-        metrics=accuracy_metrics,
-        model=ModelInfo(
-            settings=model.settings,
-            words=f"{num_layers}-layer bidirectional LSTM, {model.hidden_size} units per direction",
-            num_classes=model.num_classes,
-            is_connected=is_connected,
-            units=units,
-            gates=knowledge.gates,
-            tempered=knowledge.tempered,
-            linearized=knowledge.linearized,
-            jacobian=partial(knowledge.squared_jacobian, readout=config.readout),
-            diagnostics=diagnostics,
-            with_depth=with_depth,
-        ),
-        name="text_classification",
-        start=start if vectors else None,
-        settings={
-            **config.of_role("task"),
-            "num_layers": num_layers,
-            **({"share_layers": True} if config.share_layers else {}),
-            # Which, so that records of two files never count as those of one run.
-            "embeddings": files[WORD_VECTORS][:12] if files else False,
-        },
-        files=files,
-        about={"word_vectors": counted},
-        sentences=(account.vector_line(counted),) if counted else (),
-    )
+    def of_depth(num_layers: int) -> Task:
+        model = BiLSTMClassifier(
+            vocabulary_size=vocabulary_size or dataset.vocabulary_size,
+            embedding_size=config.embedding_size,
+            hidden_size=config.hidden_size,
+            num_layers=num_layers,
+            num_classes=len(dataset.class_names) + config.unused_classes,
+            dropout=config.dropout,
+            embedding_dropout=config.embedding_dropout,
+            dropout_between_layers=config.dropout_between_layers,
+            readout=config.readout,
+        )
+
+        def init(key: Array) -> Params:
+            params = model.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32))["params"]
+            return with_depth(with_depth(params, 2), num_layers) if config.share_layers else params
+
+        return Task(
+            init,
+            make_loss(model),
+            make_predict(model),
+            metrics=accuracy_metrics,
+            model=ModelInfo(
+                settings=model.settings,
+                words=f"{num_layers}-layer bidirectional LSTM, {model.hidden_size} units per "
+                "direction",
+                num_classes=model.num_classes,
+                is_connected=is_connected,
+                units=units,
+                gates=knowledge.gates,
+                tempered=knowledge.tempered,
+                linearized=knowledge.linearized,
+                jacobian=partial(knowledge.squared_jacobian, readout=config.readout),
+                diagnostics=diagnostics,
+                with_depth=with_depth,
+            ),
+            name="text_classification",
+            start=start if vectors else None,
+            settings={
+                **config.of_role("task"),
+                "num_layers": num_layers,
+                **({"share_layers": True} if config.share_layers else {}),
+                # Which, so that records of two files never count as those of one run.
+                "embeddings": files[WORD_VECTORS][:12] if files else False,
+            },
+            files=files,
+            about={"word_vectors": counted},
+            sentences=(account.vector_line(counted),) if counted else (),
+        )
+
+    return of_depth
 
 
 def text_setups(
@@ -130,10 +142,10 @@ def text_setups(
 ) -> Iterator[Setup]:
     """One after the other, for every depth and number of epochs; arguments as those of `build`."""
     examples = text_examples(config, dataset)
+    task_of = text_tasks(config, dataset, seeds)
     for shape in shapes(config):
-        task = text_task(config, dataset, seeds, num_layers=shape.num_layers)
         yield build(
-            config, task, examples, seeds, epochs=shape.epochs, rows=rows,
+            config, task_of(shape.num_layers), examples, seeds, epochs=shape.epochs, rows=rows,
             then_constant=then_constant,
         )  # fmt: skip
 
@@ -220,16 +232,14 @@ def word_vectors(
     config: Config, dataset: Dataset, seeds: Sequence[int]
 ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Per seed, word vectors from a file and which words have one; nothing without a file."""
-    vectors, read = {}, {}
-    if config.embeddings_file:
-        for seed in seeds:
-            words = dataset.vocabularies[seed]
-            if id(words) not in read:
-                read[id(words)] = read_vectors(
-                    config.embeddings_file, words, size=config.embedding_size
-                )
-            vectors[seed] = read[id(words)]
-    return vectors
+    if not config.embeddings_file:
+        return {}
+    distinct = {id(words): words for words in map(dataset.vocabularies.__getitem__, seeds)}
+    read = read_vectors_of_all(
+        config.embeddings_file, list(distinct.values()), size=config.embedding_size
+    )
+    of_words = dict(zip(distinct, read, strict=True))
+    return {seed: of_words[id(dataset.vocabularies[seed])] for seed in seeds}
 
 
 def counted_vectors(

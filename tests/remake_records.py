@@ -3,16 +3,20 @@
   python tests/remake_records.py
 
 Of every directory that holds a records.csv: summaries, comparisons, figures and pages, with the
-level and the margin of its flags.txt; then the page of claims, which follows from the summaries.
+level and the margin of its flags.txt; then the page of claims, which follows from the summaries,
+and in README and docs what stands between `<!-- where: DIRECTORY -->` and `<!-- end -->`.
 `tests/test_recorded_answers.py` compares what is there with what this would write.
 """
 
+import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAPER = {"tweets_prune_after": 1, "paper_figure3": 3, "imdb_post_prune": 4}
 """Where the paper's own curves are drawn beside ours, and of which of its figures."""
 
@@ -34,6 +38,17 @@ def options(directory: Path) -> Sequence[str]:
     return chosen
 
 
+def with_answers(text: str) -> str:
+    """A page of docs with what its records say between its marks."""
+    from lth_flax.analysis.where import where_lines
+
+    def answer(found: re.Match[str]) -> str:
+        summary = (EXPERIMENTS / found[2] / "summary.json").read_text(encoding="utf-8")
+        return "\n".join([found[1], *where_lines(json.loads(summary)), found[3]])
+
+    return re.sub(r"(<!-- where: (\w+) -->)\n.*?(<!-- end -->)", answer, text, flags=re.DOTALL)
+
+
 def main() -> int:
     sys.path.insert(0, str(ROOT))
     from lth_flax.analysis import claims, report
@@ -45,6 +60,8 @@ def main() -> int:
         print(f"\n# {directory.name}")
         if status := report.main([str(directory), *options(directory)]):
             return status
+    for page in PAGES:
+        page.write_text(with_answers(page.read_text(encoding="utf-8")), encoding="utf-8")
     return claims.main([str(EXPERIMENTS)])
 
 

@@ -19,10 +19,27 @@ def configured(monkeypatch):
     monkeypatch.setattr(jax.config, "update", options.__setitem__)
 
     def configure(**settings):
-        devices.configure_jax(Config(**settings), rows=1)
+        devices.configure_jax(Config(**settings))
         return options
 
     return configure
+
+
+def test_there_are_as_many_cpu_devices_as_cores(monkeypatch):
+    asked = []
+    monkeypatch.setattr(devices, "prepare_cpu", asked.append)
+    monkeypatch.setattr(devices, "pin_process", lambda: None)
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    monkeypatch.setattr(devices, "cores_here", lambda: 3)
+    devices.configure_jax(Config(cache_dir=""))
+    devices.configure_jax(Config(cache_dir=""), devices=1)
+    assert asked == [3, 1]
+
+
+@pytest.mark.parametrize(("rows", "used"), [(1, 1), (2, 2), (7, 2)])
+def test_of_the_devices_there_are_as_many_used_as_the_largest_table_has_rows(rows, used):
+    engine = devices.make_engine(Config(), rows, None, None, None)
+    assert (len(engine.devices), engine.rows) == (used, used)
 
 
 def test_the_default_cache_is_in_the_home_directory(configured, tmp_path, monkeypatch, capsys):

@@ -68,7 +68,7 @@ def test_a_ticket_is_used_as_its_page_says(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", ["README.md", "docs/own_network.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/own_network.md", "docs/language_models.md"])
 def test_a_network_of_ones_own_has_a_verdict(page, capsys):
     text = (ROOT / page).read_text(encoding="utf-8")
     program, *_ = re.findall(r"```python\n(.*?)```", text, re.S)

@@ -40,6 +40,23 @@ ALONE = [
     ("--early_bird_distance=0.2", "--method=early_bird"),
     ("--early_bird_draws=2", "--method=early_bird"),
     ("--early_bird_start=emergence --method=gradual", "--method=early_bird"),
+    ("--bptt=20", "--task=language_model"),
+    ("--max_tokens=1000", "--task=language_model"),
+    ("--tied", "--task=language_model"),
+    *(
+        (f"--{given} --task=language_model", "--task=text_classification")
+        for given in (
+            "duplicates=drop",
+            "max_length=30",
+            "max_shapes=2",
+            "embeddings_file=glove.txt",
+            "freeze_embeddings=true",
+            "readout=last_position",
+            "dropout_between_layers=false",
+            "unused_classes=1",
+            "structure=units",
+        )
+    ),
 ]
 
 

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from remake_records import EXPERIMENTS, options, recorded
+from remake_records import EXPERIMENTS, PAGES, options, recorded, with_answers
 
 from lth_flax.analysis import report
 from lth_flax.analysis.claims import claims_page, judge
@@ -51,6 +51,13 @@ def test_the_records_give_the_recorded_answers(directory, tmp_path, monkeypatch,
 def test_the_page_of_claims_follows_from_the_recorded_answers():
     page = claims_page(EXPERIMENTS, judge(Evidence(EXPERIMENTS)))
     assert (EXPERIMENTS / "README.md").read_text(encoding="utf-8") == page, REMAKE
+
+
+def test_readme_and_docs_say_what_the_records_say():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert with_answers(text) == text, f"{page}: {REMAKE}"
+    assert with_answers("<!-- where: tweets_winning_ticket -->\n<!-- end -->").count("\n") > 8
 
 
 def test_a_difference_would_be_found():

@@ -303,3 +303,14 @@ def test_curves_round_trip_in_order(tmp_path):
     assert lines[2] == "t,ticket,0,0,0.5,2,0.25,,,"
     with pytest.raises(UserError, match="twice"):
         rec.write_curves(tmp_path / "c.csv", [point, point])
+
+
+def test_rows_of_a_run_share_its_settings(tmp_path):
+    """They are most of the file: a copy for each row would grow the process with the run."""
+    rows = [dataclasses.replace(PLAIN, settings=dict(PLAIN.settings), seed=n) for n in range(2)]
+    rec.write_records(tmp_path / "records.csv", rows)
+    first, second = rec.read_records(tmp_path / "records.csv")
+    (again, _) = rec.read_records(tmp_path / "records.csv")
+    assert first.settings is second.settings is again.settings
+    assert first.settings == PLAIN.settings
+    assert first.experiment is second.experiment

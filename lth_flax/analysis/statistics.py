@@ -28,7 +28,7 @@ class Design:
         mean is s^2 (1/n + n_test/n_train) (Nadeau & Bengio, 2003).
       "shared test set": all seeds are scored on the same texts. The variance is s^2/n plus the
         variance over texts of the mean over seeds, divided by the number of texts.
-      "seeds alone": nothing is known of the splits: s^2/n.
+      "seeds alone": nothing is known of the splits, or of single examples: s^2/n.
     """
 
     kind: str = "seeds alone"

@@ -17,8 +17,9 @@ from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.benchmarks.shapes import TWEETS
 from lth_flax.benchmarks.train_step import REPLICATES, in_jax
+from lth_flax.cores import cores_here
 from lth_flax.models.classifier import BiLSTMClassifier
-from lth_flax.training.host import cores_here, prepare_cpu
+from lth_flax.training.host import prepare_cpu
 from lth_flax.training.replicates import Engine
 
 STEPS = 2

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ import numpy as np
 from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 from lth_flax.config import Config
+from lth_flax.cores import cores_here
 from lth_flax.data.sources import load_source
-from lth_flax.training.host import cores_here
 
 REVIEWS = 2000
 
@@ -72,18 +73,18 @@ def write_reviews(path: Path, data_dir: str) -> None:
         writer.writerows((source.texts[n], source.class_names[source.labels[n]]) for n in chosen)
 
 
-def run_ours(question: dict[str, Any], data_file: str, work: Path) -> dict[str, Any]:
+def run_ours(question: Mapping[str, Any], data_file: str | None, work: Path) -> dict[str, Any]:
     """Seconds of the command, what they were spent on, and the accuracies."""
     flags = {
-        name: value for name, value in question.items() if name not in ("levels",)
-    } | {
-        "data_file": data_file,
+        **question,
         "levels": ",".join(map(str, question["levels"])),
         "vocabulary_size": VOCABULARY,
         "work_dir": str(work / "ours"),
         "cache_dir": str(work / "cache"),
         **SPLIT,
-    }  # fmt: skip
+    }
+    if data_file:
+        flags["data_file"] = data_file
     if question["dataset"] == "csv":
         flags |= {"text_column": "text", "label_column": "label"}
     command = [sys.executable, "-m", "lth_flax.experiments.winning_ticket", "--noprogress"]

@@ -7,9 +7,11 @@ Each size is a `winning_ticket` on made-up texts with a work directory, from the
 the report. Peak memory is the process's own, as the system counts it; `train_seconds` are
 those of training and evaluation alone, without start, compilation and report. An exponent is
 the slope of a line through the logarithms: 1 where twice the size takes twice as much.
+Of texts it is also said how large they are when they are encoded: all of them, as numbers.
 """
 
 import argparse
+import csv
 import json
 import os
 import subprocess
@@ -36,12 +38,18 @@ TINY: Mapping[str, Any] = {
     "levels": "0.5",
     "arms": "ticket,reinit",
 }
+WORDS_OF_A_TEXT, WORDS = 30, 50_000
 _ROWS = {"reinit_draws": 3, "rows_per_program": 20}  # a seed has five rows
+
+_TEXTS = {
+    "dataset": "csv", "text_column": "text", "label_column": "label", "num_seeds": 1,
+    "batch_size": 1024,
+}  # fmt: skip
 
 PARTS: Mapping[str, Mapping[int, Mapping[str, Any]]] = {
     "rows": {rows: {"num_seeds": rows // 5, **_ROWS} for rows in (100, 2000)},
     "seeds": {seeds: {"num_seeds": seeds} for seeds in (4, 8, 16, 32)},
-    "texts": {texts: {"synthetic_size": texts} for texts in (10_000, 100_000, 1_000_000)},
+    "texts": dict.fromkeys((10_000, 100_000, 1_000_000), _TEXTS),
     "hidden_size": {width: {"hidden_size": width} for width in (32, 128, 512, 1024)},
     "levels": {
         levels: {"levels": ",".join(f"{n / (levels + 1):.4f}" for n in range(1, levels + 1))}
@@ -51,10 +59,29 @@ PARTS: Mapping[str, Mapping[int, Mapping[str, Any]]] = {
 """What grows: its size -> the settings that differ from `TINY`."""
 
 
-def measure(settings: Mapping[str, Any]) -> dict[str, float]:
+def write_texts(path: Path, texts: int) -> None:
+    """A CSV of texts of random words, some far more frequent; the first one decides."""
+    rng = np.random.default_rng(0)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for start in range(0, texts, 10_000):
+            size = (min(10_000, texts - start), WORDS_OF_A_TEXT)
+            words = (WORDS ** rng.random(size)).astype(int)  # as often as one over its rank
+            writer.writerows(
+                (" ".join(f"w{word}" for word in text), "even" if text[0] % 2 == 0 else "odd")
+                for text in words.tolist()
+            )
+
+
+def measure(settings: Mapping[str, Any], size: int) -> dict[str, float]:
     """Seconds and peak memory of one command, in a process of its own."""
     with tempfile.TemporaryDirectory() as directory:
         flags = {**TINY, **settings, "work_dir": f"{directory}/run", "cache_dir": ""}
+        if settings.get("dataset") == "csv":
+            del flags["synthetic_size"]
+            flags["data_file"] = f"{directory}/texts.csv"
+            write_texts(Path(flags["data_file"]), size)
         command = [sys.executable, "-m", "lth_flax.experiments.winning_ticket", "--noprogress"]
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -71,6 +98,7 @@ def measure(settings: Mapping[str, Any]) -> dict[str, float]:
         "seconds": seconds,
         "train_seconds": spent["train"] + spent["evaluate"],
         "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        **({"encoded_bytes": 4 * WORDS_OF_A_TEXT * size} if "data_file" in flags else {}),
     }
 
 
@@ -90,7 +118,7 @@ def main() -> None:
         parser.error(f"--parts={unknown[0]}: expected some of {','.join(PARTS)}")
     found = {}
     for part in parts:
-        sizes = {size: measure(settings) for size, settings in PARTS[part].items()}
+        sizes = {size: measure(settings, size) for size, settings in PARTS[part].items()}
         by_name = {
             name: {size: values[name] for size, values in sizes.items()}
             for name in ("seconds", "train_seconds", "peak_bytes")

@@ -28,22 +28,24 @@ from lth_flax.benchmarks.shapes import (
     serve,
 )
 from lth_flax.benchmarks.train_step import REPLICATES, in_jax
+from lth_flax.cores import cores_here
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import full_mask
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.host import cores_here, prepare_cpu
+from lth_flax.training.host import prepare_cpu
 from lth_flax.training.memory import Footprint, footprint
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import Recipe
+from lth_flax.types import Params
 
 STEPS = 2
 TWEETS_IN_ALL = 5791
 
 
-def bytes_of_a_row(words: int, shape: Shape = TWEETS) -> Footprint:
-    """With `words` rows of embedding, under `vmap`."""
+def made_up(words: int, shape: Shape = TWEETS) -> tuple[Recipe, Workload, Params]:
+    """As many texts as there are tweets, and a network with `words` rows of embedding."""
     model = BiLSTMClassifier(words, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
     recipe = Recipe(
         make_loss(model),
@@ -56,11 +58,19 @@ def bytes_of_a_row(words: int, shape: Shape = TWEETS) -> Footprint:
         "lengths": np.zeros(TWEETS_IN_ALL, np.int32),
         "labels": np.zeros(TWEETS_IN_ALL, np.int32),
     }
-    members = {0: {"train": (np.arange(TWEETS_IN_ALL),)}}
+    scored = np.arange(shape.batch)
+    members = {
+        0: {"train": (np.arange(TWEETS_IN_ALL),), "validation": (scored,), "test": (scored,)}
+    }
     work = Workload((examples,), members, 1, shape.batch, (shape.batch,))
     key = jax.random.key(0)
     params = jax.jit(model.init)(key, np.zeros((1, 1), np.int32), np.ones(1, np.int32))["params"]
-    params = jax.tree_util.tree_map(np.asarray, params)
+    return recipe, work, jax.tree_util.tree_map(np.asarray, params)
+
+
+def bytes_of_a_row(words: int, shape: Shape = TWEETS) -> Footprint:
+    """Under `vmap`."""
+    recipe, work, params = made_up(words, shape)
     return footprint(jax.devices()[0], "vmap", recipe, work, params, full_mask(params))
 
 

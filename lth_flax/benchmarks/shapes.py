@@ -28,7 +28,10 @@ class Shape(NamedTuple):
 TWEETS = Shape(50, 40, 100, 32, 4)
 SMALL = Shape(32, 32, 100, 32, 2)
 LARGE = Shape(64, 256, 128, 128, 2)
-SHAPES = {"tweets": TWEETS, "small": SMALL, "large": LARGE}
+TINY = Shape(4, 5, 3, 2, 1)
+"""For tests."""
+
+SHAPES = {"tweets": TWEETS, "small": SMALL, "large": LARGE, "tiny": TINY}
 
 WORDS = 1000
 """Rows of the embedding: small, so that the step is about the LSTM."""
@@ -40,9 +43,14 @@ LEARNING_RATE = 1e-3
 CLIP_NORM = 1.0
 
 
-def serve(work: Callable[[], object]) -> None:
-    """What a worker does: as much work as each line of standard input says, then an answer."""
+def serve(work: Callable[[], object], wait: Callable[[], object] | None = None) -> None:
+    """What a worker does: as much work as each line of standard input says, then an answer.
+
+    `wait` returns when a device has done all of it.
+    """
     for line in sys.stdin:
         for _ in range(int(line)):
             work()
+        if wait is not None:
+            wait()
         print("done", flush=True)

@@ -16,8 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from lth_flax.cores import cores_here
 from lth_flax.files import write_text_atomic
-from lth_flax.training.host import cores_here
 
 
 def interleave(

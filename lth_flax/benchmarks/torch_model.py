@@ -1,6 +1,9 @@
 """What a competent PyTorch user would write: the same network, masks and optimizer.
 
-Started by `train_step`, does training steps when told to: one process per core, or one with all.
+Started by `train_step`, does training steps when told to: one process per core, or one with all;
+and by `accelerator`, on a GPU:
+
+  python -m lth_flax.benchmarks.torch_model SHAPE THREADS [DEVICE [WORDS]]
 """
 
 import sys
@@ -96,15 +99,20 @@ class Masked:
 
 
 def main() -> None:
-    shape, threads = SHAPES[sys.argv[1]], int(sys.argv[2])
-    torch.set_num_threads(threads)
+    name, threads, *rest = sys.argv[1:]
+    shape, (device, words) = SHAPES[name], (*rest, "cpu", str(WORDS))[:2]
+    torch.set_num_threads(int(threads))
     torch.manual_seed(0)
-    model = Classifier(WORDS, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
-    masked = Masked(model.train(), LEARNING_RATE)
+    model = Classifier(int(words), shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
+    masked = Masked(model.to(device).train(), LEARNING_RATE)
     masked.prune(SPARSITY)
-    tokens = torch.randint(WORDS, (shape.length, shape.batch))
-    labels = torch.randint(CLASSES, (shape.batch,))
-    serve(lambda: masked.step(tokens, labels))
+    tokens = torch.randint(int(words), (shape.length, shape.batch), device=device)
+    labels = torch.randint(CLASSES, (shape.batch,), device=device)
+
+    def step() -> None:
+        masked.step(tokens, labels)
+
+    serve(step, torch.cuda.synchronize if device == "cuda" else None)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ replicates. Contestants take turns in one run. Needs the extra `bench`.
 
 import lth_flax.jax_import  # noqa: F401, I001  (before JAX, whose refusals it says)
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,12 +28,13 @@ from lth_flax.benchmarks.shapes import (
     WORDS,
     Shape,
 )
+from lth_flax.cores import cores_here
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import full_mask
 from lth_flax.pruning.scores import magnitude
 from lth_flax.pruning.select import prune
 from lth_flax.training.classification import make_loss, make_predict
-from lth_flax.training.host import cores_here, prepare_cpu
+from lth_flax.training.host import prepare_cpu
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import Recipe, Row, initial_state, train_steps
@@ -52,7 +53,7 @@ def in_jax(
 ) -> Callable[[], None]:
     """A call that trains `REPLICATES` rows for `steps` steps, with the project's own engine.
 
-    `frozen` embeddings get no gradient and no update.
+    An engine of more rows trains all of them. `frozen` embeddings get no gradient and no update.
     """
     model = model_type(words, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
     rng = np.random.default_rng(0)
@@ -92,7 +93,7 @@ def in_jax(
     shared = (examples, np.int32(0), np.int32(steps))
 
     def call() -> None:
-        for _ in range(REPLICATES // rows):
+        for _ in range(max(1, REPLICATES // rows)):
             state[0], loss = train(state[0], (fixed, zero, indices), shared)
             loss.block_until_ready()
 
@@ -100,11 +101,16 @@ def in_jax(
     return call
 
 
-def torch_workers(shape: str, processes: int, threads: int) -> timing.Workers:
-    """PyTorch processes that train at the same time, each with its own threads."""
+def torch_workers(
+    shape: str, processes: int, threads: int, more: Sequence[str] = ()
+) -> timing.Workers:
+    """PyTorch processes that train at the same time, each with its own threads.
+
+    `more` are the arguments of `torch_model` that may be left out.
+    """
     return timing.Workers(
         "torch_model",
-        [[shape, str(threads)]] * processes,
+        [[shape, str(threads), *more]] * processes,
         env={"OMP_NUM_THREADS": str(threads)},
         needs="is the extra `bench` installed?",
     )
@@ -156,7 +162,7 @@ def measure(name: str, *, rounds: int, cores: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = timing.parser(__doc__, rounds=7)
-    parser.add_argument("--shapes", default=",".join(SHAPES), help="some of them, by name")
+    parser.add_argument("--shapes", default="tweets,small,large", help="some of them, by name")
     parser.add_argument("--plain_xla", action="store_true", help="without our flags of XLA")
     arguments = parser.parse_args()
     cores = cores_here()

@@ -172,15 +172,18 @@ def training_epoch(
     numbers = np.concatenate([np.arange(count) for count in counts])  # of a batch in its bucket
     drawn = generator(0, "bucket order", epoch).permutation(len(buckets))
     order, numbers = buckets[drawn], numbers[drawn]
+    first: dict[int, int] = {}
+    for row, seed in enumerate(seeds):
+        first.setdefault(seed, row)
     indices = []
     for bucket, count in enumerate(counts):
         filled = np.empty((len(seeds), count, batch_size), np.int32)
-        first = {seed: seeds.index(seed) for seed in dict.fromkeys(seeds)}
+        coming = numbers[order == bucket]
         for row, seed in enumerate(seeds):
             if row == first[seed]:
                 rng = generator(seed, "batches", epoch, bucket)
                 batches = _batches(rng.permutation(members[seed][bucket]), batch_size)
-                filled[row] = batches[numbers[order == bucket]]
+                filled[row] = batches[coming]
             else:
                 filled[row] = filled[first[seed]]
         indices.append(filled)

@@ -28,7 +28,16 @@ from lth_flax.data.batches import (
 from lth_flax.data.duplicates import Units, first_copies, grouped_units, left_out
 from lth_flax.data.source import Source
 from lth_flax.data.split_classes import check_classes
-from lth_flax.data.text import TokenizedTexts, Vocabulary, build_vocabulary, encode, intern
+from lth_flax.data.text import (
+    TokenizedTexts,
+    Vocabulary,
+    build_vocabulary,
+    common_ids,
+    ids_of,
+    intern,
+    padded,
+)
+from lth_flax.data.views import Views
 from lth_flax.errors import UserError
 from lth_flax.settings import LARGEST
 
@@ -40,7 +49,8 @@ REFERENCE_SEEDS = range(8)
 class Dataset:
     """Resident arrays per length bucket, and who reads what.
 
-    buckets: per bucket, tokens [M, edge], lengths [M], labels [M], all int32.
+    buckets: per bucket, tokens [M, edge], lengths [M], labels [M], all int32; `Views` where
+      seeds have vocabularies of their own.
     members: per seed and split, positions in each bucket.
     vocabularies: per seed; one object for all where the source has its own test split.
     vocabulary_size: rows of the embedding table; it does not depend on which seeds are here.
@@ -55,7 +65,7 @@ class Dataset:
     num_empty: int
     edges: tuple[int, ...]
     padding: float
-    buckets: tuple[Mapping[str, np.ndarray], ...]
+    buckets: tuple[Mapping[str, Any], ...]
     members: Mapping[int, Mapping[str, Members]]
     vocabularies: Mapping[int, Vocabulary]
     vocabulary_size: int
@@ -163,28 +173,36 @@ def build_dataset(
                 size = max(size, len(words((splits.get(seed) or split(seed))["train"])))
         views = {seed: words(splits[seed]["train"], size) for seed in seeds}
 
-    # A bucket holds its texts once for every vocabulary.
+    # A bucket has its texts once for every vocabulary, and holds them once.
     distinct = {id(view): view for view in views.values()}
+    version = {view: number for number, view in enumerate(distinct)}
+    if len(distinct) == 1:
+        ids, table = ids_of(tokenized, views[seeds[0]]), None
+    else:
+        ids, table = common_ids(tokenized, list(distinct.values()))
+    in_buckets = [np.flatnonzero(bucket == number) for number in range(len(edges))]
     buckets = []
-    members: dict[int, dict[str, Members]] = {seed: dict.fromkeys(SPLITS, ()) for seed in seeds}
-    for number, edge in enumerate(edges):
-        texts = np.flatnonzero(bucket == number)
-        tokens = [
-            encode(tokenized, view, texts, length=edge, keep=config.keep)
-            for view in distinct.values()
-        ]
-        buckets.append(
-            {
-                "tokens": np.concatenate(tokens),
-                "lengths": np.tile(lengths[texts].astype(np.int32), len(distinct)),
-                "labels": np.tile(source.labels[texts], len(distinct)),
-            }
-        )
-        for seed in seeds:
-            start = list(distinct).index(id(views[seed])) * len(texts)
-            for part in SPLITS:
-                inside = np.isin(texts, splits[seed][part], assume_unique=True)
-                members[seed][part] += ((start + np.flatnonzero(inside)).astype(np.int32),)
+    for texts, edge in zip(in_buckets, edges, strict=True):
+        arrays = {
+            "tokens": padded(tokenized, ids, texts, length=edge, keep=config.keep),
+            "lengths": lengths[texts].astype(np.int32),
+            "labels": source.labels[texts],
+        }
+        if table is not None:
+            tables = {"tokens": table}
+            arrays = {n: Views(a, len(distinct), tables.get(n)) for n, a in arrays.items()}
+        buckets.append(arrays)
+    members: dict[int, dict[str, Members]] = {}
+    for seed in seeds:
+        number = version[id(views[seed])]
+        members[seed] = {}
+        for part in SPLITS:
+            inside = np.zeros(len(lengths), bool)
+            inside[splits[seed][part]] = True
+            members[seed][part] = tuple(
+                (number * len(texts) + np.flatnonzero(inside[texts])).astype(np.int32)
+                for texts in in_buckets
+            )
     return Dataset(
         name=source.name,
         class_names=tuple(source.class_names),

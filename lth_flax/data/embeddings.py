@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -66,6 +67,23 @@ def read_vectors(
     if len(vocabulary) > UNKNOWN_ID + 1 and not found[UNKNOWN_ID + 1 :].any():
         raise _nothing_found(path, begins, vocabulary)
     return vectors, found
+
+
+def read_vectors_of_all(
+    path: str | os.PathLike[str], vocabularies: Sequence[Vocabulary], *, size: int
+) -> list[tuple[Float[np.ndarray, "words size"], Bool[np.ndarray, "words"]]]:
+    """`read_vectors` of each vocabulary, in one reading of the file.
+
+    Raises:
+      UserError: as `read_vectors`; none of the words of all of them has a vector.
+    """
+    words = dict.fromkeys(word for vocabulary in vocabularies for word in vocabulary.words)
+    every = Vocabulary(tuple(words))
+    vectors, found = read_vectors(path, every, size=size)
+    if len(vocabularies) == 1:
+        return [(vectors, found)]
+    places = [[every.ids[word] for word in vocabulary.words] for vocabulary in vocabularies]
+    return [(vectors[rows], found[rows]) for rows in places]
 
 
 def _check_first(path: str, line: bytes) -> None:

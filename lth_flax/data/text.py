@@ -107,12 +107,42 @@ def encode(
     its first ones. The end is the default because that is where a review has its
     verdict.
     """
+    return padded(tokenized, ids_of(tokenized, vocabulary), rows, length=length, keep=keep)
+
+
+def ids_of(tokenized: TokenizedTexts, vocabulary: Vocabulary) -> Int[np.ndarray, "words"]:
+    """The id of each of the words of texts, int32."""
     ids = vocabulary.ids
-    table = np.array([ids.get(word, UNKNOWN_ID) for word in tokenized.words], np.int32)
+    return np.array([ids.get(word, UNKNOWN_ID) for word in tokenized.words], np.int32)
+
+
+def common_ids(
+    tokenized: TokenizedTexts, vocabularies: Sequence[Vocabulary]
+) -> tuple[Int[np.ndarray, "words"], Int[np.ndarray, "vocabularies ids"]]:
+    """Ids that several vocabularies share, and the table that leads from them to those of each.
+
+    Words that none of them has are one, the unknown word.
+    """
+    own = np.stack([ids_of(tokenized, vocabulary) for vocabulary in vocabularies])
+    known = (own != UNKNOWN_ID).any(axis=0)
+    common = np.where(known, UNKNOWN_ID + np.cumsum(known), UNKNOWN_ID).astype(np.int32)
+    special = np.broadcast_to(np.array([PADDING_ID, UNKNOWN_ID], np.int32), (len(own), 2))
+    return common, np.concatenate([special, own[:, known]], axis=1)
+
+
+def padded(
+    tokenized: TokenizedTexts,
+    ids: Int[np.ndarray, "words"],
+    rows: Int[np.ndarray, "rows"],
+    *,
+    length: int,
+    keep: str,
+) -> Int[np.ndarray, "rows length"]:
+    """`encode`, given the id of each word."""
     flat, offsets = _gather(tokenized.offsets, rows, length, keep)
     out = np.full((len(rows), length), PADDING_ID, np.int32)
     real: Bool[np.ndarray, "rows length"] = np.arange(length) < np.diff(offsets)[:, None]
-    out[real] = table[tokenized.word_ids[flat]]  # row by row, so in the order of `flat`
+    out[real] = ids[tokenized.word_ids[flat]]  # row by row, so in the order of `flat`
     return out
 
 

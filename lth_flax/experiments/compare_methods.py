@@ -55,7 +55,7 @@ def main(config: CompareConfig) -> None:
     source = load_source(config)
     rows = [(rate, seed) for rate in config.learning_rate for seed in seeds]
     most = len(rows) * len(levels)
-    configure_jax(config, rows=most)
+    configure_jax(config)
     dataset = prepare_data(config, source, seeds)
     task = text_task(config, dataset, seeds, num_layers=shape.num_layers)
     examples = text_examples(config, dataset)

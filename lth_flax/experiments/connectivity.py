@@ -44,7 +44,7 @@ def main(config: StabilityConfig) -> None:
     grid.steps_of("rewind_points", config.rewind_points, shape, 1)
     source = load_source(config)
     copies = copies_of(seeds)
-    configure_jax(config, rows=len(copies))
+    configure_jax(config)
     dataset = prepare_data(config, source, seeds)
     task = text_task(config, dataset, seeds, num_layers=shape.num_layers)
     examples = text_examples(config, dataset)

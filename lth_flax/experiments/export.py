@@ -31,7 +31,7 @@ def main(config: ExportConfig) -> None:
         raise UserError("--ticket is missing: give the directory of a saved ticket")
     if not config.out:
         raise UserError("--out is missing: give a directory to write to")
-    configure_jax(config, rows=1)
+    configure_jax(config, devices=1)
     ticket = load_ticket(config.ticket)
     if config.compact:
         before, after = (

@@ -43,7 +43,7 @@ def main(config: Config) -> None:
             )
     source = load_source(config)
     networks = len(seeds) * len(config.learning_rate)
-    configure_jax(config, rows=networks)
+    configure_jax(config)
     dataset = prepare_data(config, source, seeds)
     names = ("retraining", "retrain_epochs", "retrain_lr_factor")
     settings = {name: getattr(config, name) for name in names}

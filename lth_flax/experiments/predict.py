@@ -1,5 +1,7 @@
 """Classifies texts with a saved ticket: one line for each, its label and probabilities.
 
+A ticket of a language model scores them, or goes on with them (--continue_tokens).
+
   python -m lth_flax.experiments.predict --ticket=runs/quickstart/tickets/seed_0/level_0.9 \\
       "a wonderful film" "nothing but noise"
 
@@ -20,6 +22,7 @@ from lth_flax.errors import UserError
 from lth_flax.runs.devices import configure_jax
 from lth_flax.streams import lost_output
 from lth_flax.tickets import Ticket, load_ticket
+from lth_flax.tickets.language import TASK, Score
 from lth_flax.tickets.prediction import Prediction
 
 MOST_NAMED = 5
@@ -34,17 +37,34 @@ def main(config: PredictConfig) -> None:
         raise UserError("texts are given and --data_file too: expected one of them")
     if config.text_column and not config.data_file:
         raise UserError("--text_column names a column of --data_file: give that, or leave it out")
-    configure_jax(config, rows=1)
+    configure_jax(config, devices=1)
     ticket = load_ticket(config.ticket)
     if config.data_file:
         texts = _of_table(config, ticket)
     elif not texts:
         texts = _of_standard_input()
-    found = ticket.predict(texts)
-    _print(found, config.output)
+    is_language = ticket.metadata.get("task") == TASK
+    if not is_language and config.given & {"continue_tokens", "temperature"}:
+        raise UserError(
+            "--continue_tokens and --temperature are for a ticket of a language model: leave them "
+            "out, or give another --ticket"
+        )
+    predictions: Sequence[Prediction | Score]
+    if is_language:
+        language = ticket.language
+        predictions = scores = language.score(texts)
+        more = [
+            language.continued(text, config.continue_tokens, temperature=config.temperature)
+            for text in texts
+            if config.continue_tokens
+        ]
+        _print_scores(texts, scores, more, config.output)
+    else:
+        predictions = answers = ticket.predict(texts)
+        _print(answers, config.output)
     if reason := lost_output():
         raise UserError(f"the answers cannot be written ({reason}): make room, or write elsewhere")
-    print(unknown_words(found), file=sys.stderr)
+    print(unknown_words(predictions), file=sys.stderr)
 
 
 def _of_table(config: PredictConfig, ticket: Ticket) -> tuple[str, ...]:
@@ -73,25 +93,43 @@ def _of_standard_input() -> tuple[str, ...]:
     return texts
 
 
-def _print(found: Sequence[Prediction], output: str) -> None:
-    names = list(found[0].probabilities)
+def _print(predictions: Sequence[Prediction], output: str) -> None:
+    names = list(predictions[0].probabilities)
     if output == "csv":
         table = csv.writer(sys.stdout, lineterminator="\n")
         table.writerow(["label", *names])
         table.writerows(
-            [one.label, *(f"{one.probabilities[name]:.6f}" for name in names)] for one in found
+            [one.label, *(f"{one.probabilities[name]:.6f}" for name in names)]
+            for one in predictions
         )
         return
     width = max(len(name) for name in names)
-    for one in found:
+    for one in predictions:
         shares = "  ".join(f"{name} {share:.4f}" for name, share in one.probabilities.items())
         print(f"{one.label.ljust(width)}  {shares}")
 
 
-def unknown_words(found: Sequence[Prediction]) -> str:
+def _print_scores(
+    texts: Sequence[str], scores: Sequence[Score], more: Sequence[str], output: str
+) -> None:
+    if output == "csv":
+        table = csv.writer(sys.stdout, lineterminator="\n")
+        table.writerow(["perplexity", "loss", "tokens", *(["continuation"] if more else [])])
+        for number, one in enumerate(scores):
+            numbers = [f"{one.perplexity:.6g}", f"{one.loss:.6f}", one.words]
+            table.writerow([*numbers, *more[number : number + 1]])
+    elif more:
+        for text, rest in zip(texts, more, strict=True):
+            print(f"{text} | {rest}")
+    else:
+        for one in scores:
+            print(f"perplexity {one.perplexity:.4g}  ({one.words} tokens)")
+
+
+def unknown_words(predictions: Sequence[Prediction | Score]) -> str:
     """How many words the ticket has no vector of its own for, and which are the most frequent."""
-    total = sum(one.words for one in found)
-    counts = Counter(word for one in found for word in one.unknown)
+    total = sum(one.words for one in predictions)
+    counts = Counter(word for one in predictions for word in one.unknown)
     number = sum(counts.values())
     line = f"{number:,} of {total:,} words are unknown to the ticket"
     if not number:

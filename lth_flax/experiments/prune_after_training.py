@@ -36,7 +36,7 @@ def main(config: Config) -> None:
     levels, seeds = chosen_levels(config), seed_block(config)
     source = load_source(config)
     rows = len(seeds) * len(config.learning_rate)
-    configure_jax(config, rows=rows)
+    configure_jax(config)
     dataset = prepare_data(config, source, seeds)
     method = Method("prune_after_training", "oneshot", config.scope, config.text("criterion"))
     train_shapes(

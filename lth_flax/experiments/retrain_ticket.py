@@ -69,7 +69,7 @@ def main(config: Config) -> None:
     seeds = seed_block(config)
     source = with_classes(load_source(config), used_classes(config, metadata))
     rows = len(seeds) * (2 + config.reinit_draws)
-    configure_jax(config, rows=rows)
+    configure_jax(config)
     ticket = load_ticket(path)
     if ticket.rewind_params is not None:
         raise UserError(

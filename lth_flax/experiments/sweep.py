@@ -32,6 +32,7 @@ from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.config import Config, SweepConfig, settings_of
+from lth_flax.cores import cores_here
 from lth_flax.data.sources import load_source
 from lth_flax.errors import Planned, UserError
 from lth_flax.experiments.sweep_ray import Job, Resources, connected, describe_cluster, run_jobs
@@ -40,7 +41,7 @@ from lth_flax.runs.choices import chosen_arms, draws_of, seed_block
 from lth_flax.runs.provenance import identity_now
 from lth_flax.runs.workdir import check_identity, lock_work_dir, open_work_dir
 from lth_flax.text_tasks import files_that_are_read
-from lth_flax.training.host import cores_here, flags_with
+from lth_flax.training.host import flags_with
 
 COMMAND = "lth_flax.experiments.sweep"
 PASSED_ON = (

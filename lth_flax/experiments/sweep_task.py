@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+from lth_flax.cores import cores_here
 from lth_flax.errors import UserError
 
 WAIT_SECONDS = 30.0
@@ -54,7 +55,7 @@ def take_cores(count: int, folder: Path | None = None) -> list[IO[str]]:
     folder = folder or Path(tempfile.gettempdir()) / f"lth_flax_cores_{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     cores = sorted(os.sched_getaffinity(0))
-    count = min(count, len(cores))
+    count = min(count, cores_here())
     held: dict[int, IO[str]] = {}
     deadline = time.monotonic() + WAIT_SECONDS
     while True:

@@ -84,7 +84,7 @@ def main(config: TransferConfig) -> None:
             f"the arm {', '.join(matched)} needs dense networks that no ticket has: leave it out"
         )
     sources = [read_source(config, Path(folder)) for folder in config.tickets]
-    configure_jax(sources[0].config, rows=max(source.rows(arms) for source in sources))
+    configure_jax(sources[0].config)
     if config.plan:
         parts = (
             Part(setup, source.rows(arms), source.rows(arms) * setup.steps_per_replicate)

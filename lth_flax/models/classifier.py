@@ -42,7 +42,7 @@ def _forget_bias(key, shape, dtype=jnp.float32):
     return jnp.repeat(jnp.array([0.0, 1.0, 0.0, 0.0], dtype), shape[0] // 4)
 
 
-class _Direction(nn.Module):
+class Direction(nn.Module):
     """Holds the parameters of one direction of one layer."""
 
     hidden_size: int
@@ -70,7 +70,7 @@ class _Layer(nn.Module):
     ) -> Float[Array, "time batch units"]:
         features = inputs.shape[-1]
         layer_params = {
-            name: _Direction(width, name=name)(features)
+            name: Direction(width, name=name)(features)
             for name, width in zip(lstm.DIRECTIONS, self.widths, strict=True)
         }
         return lstm.layer_outputs(layer_params, inputs, lengths)

@@ -37,6 +37,9 @@ H may be another for each direction, and 0."""
 
 DIRECTIONS = ("forward", "backward")
 
+UNROLL = 1
+"""Steps of the time loop in one iteration: on a CPU more are slower, and compile for longer."""
+
 _SHUT = -1e4
 """A gate pre-activation whose tanh is exactly -1, and whose gate is exactly 0."""
 
@@ -185,41 +188,47 @@ def _layer(
     """Outputs in natural time; i, f and o columns of kernels and bias are halved."""
     both = _both_times(inputs, inputs, real)
     projected = jnp.einsum("dtbx,dxk->dtbk", both, input_kernel)
-    states, _, _ = _loop(projected, recurrent_kernel, bias, real, keep=False)
+    states, _, _, _ = loop(projected, recurrent_kernel, bias, real, keep=False)
     return _natural_time(states)
 
 
 def _layer_forward(inputs, input_kernel, recurrent_kernel, bias, real):
     both = _both_times(inputs, inputs, real)
     projected = jnp.einsum("dtbx,dxk->dtbk", both, input_kernel)
-    states, local, kept = _loop(projected, recurrent_kernel, bias, real, keep=True)
+    states, local, kept, _ = loop(projected, recurrent_kernel, bias, real, keep=True)
     residuals = (both, input_kernel, recurrent_kernel, states, local, kept, real)
     return _natural_time(states), residuals
 
 
 def _layer_backward(residuals, doutputs):
     both, input_kernel, recurrent_kernel, states, local, kept, real = residuals
-    features, hidden = input_kernel.shape[1], recurrent_kernel.shape[1]
+    hidden = recurrent_kernel.shape[1]
     dstates = _both_times(doutputs[..., :hidden], doutputs[..., hidden:], real)
-    dz = _loop_backward(dstates, local, kept, recurrent_kernel)
-    # What each step multiplied the kernels with: its input, and h of the step before.
-    before = jnp.concatenate([jnp.zeros_like(states[:, :1]), states[:, :-1]], axis=1)
-    multiplied = _flat(jnp.concatenate([both, before], axis=-1))
-    flat = _flat(dz)
-    dkernels = jnp.einsum("dnx,dnk->dxk", multiplied, flat)
-    dboth = jnp.einsum("dnk,dxk->dnx", flat, input_kernel).reshape(both.shape)
-    # A product too: as a sum over the long axes it is slow.
-    dbias = jnp.einsum("dn,dnk->dk", jnp.ones(flat.shape[:2], flat.dtype), flat)
-    return (
-        dboth[0] + dboth[1, ::-1],
-        dkernels[:, :features],
-        dkernels[:, features:],
-        dbias,
-        None,
-    )
+    dz, _ = loop_backward(dstates, local, kept, recurrent_kernel)
+    before = jnp.zeros_like(states[:, :1])
+    dboth, dparams = kernel_gradients(dz, both, before, states, input_kernel)
+    return dboth[0] + dboth[1, ::-1], *dparams, None
 
 
 _layer.defvjp(_layer_forward, _layer_backward)
+
+
+def kernel_gradients(dz, inputs, before, states, input_kernel):
+    """Of the inputs, both kernels and the bias, from that of every pre-activation.
+
+    `inputs` [directions, time, batch, features] in reading order, `before` the state h that the
+    first step had, [directions, 1, batch, hidden].
+    """
+    features = input_kernel.shape[1]
+    # What each step multiplied the kernels with: its input, and h of the step before.
+    before = jnp.concatenate([before, states[:, :-1]], axis=1)
+    multiplied = _flat(jnp.concatenate([inputs, before], axis=-1))
+    flat = _flat(dz)
+    dkernels = jnp.einsum("dnx,dnk->dxk", multiplied, flat)
+    dinputs = jnp.einsum("dnk,dxk->dnx", flat, input_kernel).reshape(inputs.shape)
+    # A product too: as a sum over the long axes it is slow.
+    dbias = jnp.einsum("dn,dnk->dk", jnp.ones(flat.shape[:2], flat.dtype), flat)
+    return dinputs, (dkernels[:, :features], dkernels[:, features:], dbias)
 
 
 def _both_times(forward: Array, backward: Array, real: Bool[Array, "time batch"]) -> Array:
@@ -234,8 +243,8 @@ def _both_times(forward: Array, backward: Array, real: Bool[Array, "time batch"]
 
 
 def _flat(array: Array) -> Array:
-    """[2, time, batch, n] -> [2, time * batch, n]."""
-    return array.reshape(2, -1, array.shape[-1])
+    """[directions, time, batch, n] -> [directions, time * batch, n]."""
+    return array.reshape(len(array), -1, array.shape[-1])
 
 
 def _natural_time(states: Array) -> Array:
@@ -251,30 +260,39 @@ def _put(array: Array, value: Array, step: Array) -> Array:
     return jax.lax.dynamic_update_index_in_dim(array, value, step, axis=1)
 
 
-def _loop(
-    projected: Float[Array, "2 time batch 4*hidden"],
-    kernel: Float[Array, "2 hidden 4*hidden"],
-    bias: Float[Array, "2 4*hidden"],
-    real: Bool[Array, "time batch"],
+def loop(
+    projected: Float[Array, "directions time batch 4*hidden"],
+    kernel: Float[Array, "directions hidden 4*hidden"],
+    bias: Float[Array, "directions 4*hidden"],
+    real: Bool[Array, "time batch"] | None,
+    start: tuple[Array, Array] | None = None,
     *,
     keep: bool,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, Array, Array, tuple[Array, Array]]:
     """h of every step; with `keep` also what the backward loop needs.
 
+    Args:
+      real: steps of both directions that are no padding; None: there is none.
+      start: h and c before the first step, [directions, batch, hidden]; None: zero.
+
     Returns:
-      states: h, [2, time, batch, hidden].
-      local: dz is (dc, dc, dc, dh) times this, [2, time, batch, 4*hidden].
-      kept: f, and the derivative of h by c, [2, time, batch, 2*hidden].
+      states: h, [directions, time, batch, hidden].
+      local: dz is (dc, dc, dc, dh) times this, [directions, time, batch, 4*hidden].
+      kept: f, and the derivative of h by c, [directions, time, batch, 2*hidden].
+      last: h and c after the last step.
     """
-    _, time, batch, gates = projected.shape
+    directions, time, batch, gates = projected.shape
     hidden = gates // 4
     dtype = projected.dtype
     shut = jnp.repeat(jnp.array([_SHUT, _SHUT, 0.0, _SHUT], dtype), hidden)[None, None]
-    real = jnp.stack([real, real[::-1]])
+    real = None if real is None else jnp.stack([real, real[::-1]])
 
     def step(t, carry):
         h, c, buffer, states, kept = carry
-        z = jnp.where(_at(real, t)[..., None], _at(buffer, t) + bias[:, None], shut)
+        if real is None:
+            z = _at(buffer, t) + bias[:, None]
+        else:
+            z = jnp.where(_at(real, t)[..., None], _at(buffer, t) + bias[:, None], shut)
         i, f, g, o = _gates(jnp.tanh(z + jnp.einsum("dbh,dhk->dbk", h, kernel)))
         c_before, c = c, f * c + i * g
         tanh_c = jnp.tanh(c)
@@ -291,13 +309,14 @@ def _loop(
             kept = _put(kept, jnp.concatenate([f, o * (1 - tanh_c * tanh_c)], axis=-1), t)
         return h, c, buffer, _put(states, h, t), kept
 
-    zero = jnp.zeros((2, batch, hidden), dtype)
-    states = jnp.zeros((2, time, batch, hidden), dtype)
-    kept = jnp.zeros((2, time, batch, 2 * hidden) if keep else (), dtype)
-    _, _, local, states, kept = jax.lax.fori_loop(
-        0, time, step, (zero, zero, projected, states, kept)
+    zero = jnp.zeros((directions, batch, hidden), dtype)
+    start = (zero, zero) if start is None else start
+    states = jnp.zeros((directions, time, batch, hidden), dtype)
+    kept = jnp.zeros((directions, time, batch, 2 * hidden) if keep else (), dtype)
+    h, c, local, states, kept = jax.lax.fori_loop(
+        0, time, step, (*start, projected, states, kept), unroll=UNROLL
     )
-    return states, local, kept
+    return states, local, kept, (h, c)
 
 
 def _gates(t):
@@ -306,14 +325,18 @@ def _gates(t):
     return 0.5 * i + 0.5, 0.5 * f + 0.5, g, 0.5 * o + 0.5
 
 
-def _loop_backward(
-    dstates: Float[Array, "2 time batch hidden"],
-    local: Float[Array, "2 time batch 4*hidden"],
-    kept: Float[Array, "2 time batch 2*hidden"],
-    kernel: Float[Array, "2 hidden 4*hidden"],
-) -> Float[Array, "2 time batch 4*hidden"]:
-    """The gradient of every pre-activation (halved), dz."""
-    _, time, batch, hidden = dstates.shape
+def loop_backward(
+    dstates: Float[Array, "directions time batch hidden"],
+    local: Float[Array, "directions time batch 4*hidden"],
+    kept: Float[Array, "directions time batch 2*hidden"],
+    kernel: Float[Array, "directions hidden 4*hidden"],
+    dlast: tuple[Array, Array] | None = None,
+) -> tuple[Float[Array, "directions time batch 4*hidden"], tuple[Array, Array]]:
+    """The gradient of every pre-activation (halved), dz, and of h and c before the first step.
+
+    `dlast` is that of h and c after the last one; None: zero.
+    """
+    directions, time, batch, hidden = dstates.shape
     transposed = jnp.swapaxes(kernel, 1, 2)
 
     def step(number, carry):
@@ -325,5 +348,7 @@ def _loop_backward(
         dz = jnp.concatenate([dc, dc, dc, dh], axis=-1) * _at(buffer, t)
         return jnp.einsum("dbk,dkh->dbh", dz, transposed), dc * f, _put(buffer, dz, t)
 
-    zero = jnp.zeros((2, batch, hidden), dstates.dtype)
-    return jax.lax.fori_loop(0, time, step, (zero, zero, local))[2]
+    zero = jnp.zeros((directions, batch, hidden), dstates.dtype)
+    dlast = (zero, zero) if dlast is None else dlast
+    dh, dc, dz = jax.lax.fori_loop(0, time, step, (*dlast, local), unroll=UNROLL)
+    return dz, (dh, dc)

@@ -1,4 +1,4 @@
-"""What in a pruned stacked bidirectional LSTM still links its input to its output."""
+"""What in a pruned stacked LSTM still links its input to its output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +29,8 @@ def live_units(
     one step later, to the head. The others are dead.
 
     Args:
-      params: of a `BiLSTMClassifier`, in the public layout; only shapes are read.
+      params: of a `BiLSTMClassifier`, or of one direction, in the public layout; only shapes are
+        read.
       mask: its mask. What is not prunable counts as kept.
 
     Returns:
@@ -37,24 +38,24 @@ def live_units(
     """
     mask = checked_mask(mask, params)
     layers = [f"lstm_{n}" for n in range(sum(1 for name in params if name.startswith("lstm_")))]
+    directions = [name for name in DIRECTIONS if name in params["lstm_0"]]
     # From below: which units the input reaches.
     reached: dict[str, np.ndarray] = {}
     links = {}
     below: np.ndarray = np.ones(np.shape(params["lstm_0"]["forward"]["input_kernel"])[0], bool)
     for layer in layers:
-        for direction in DIRECTIONS:
+        for direction in directions:
             name = f"{layer}/{direction}"
             links[name] = _links(params[layer][direction], mask[layer][direction])
             into, again = links[name]
             reached[name] = _spread(into[below].any(axis=0), again)
-        below = np.concatenate([reached[f"{layer}/{direction}"] for direction in DIRECTIONS])
+        below = np.concatenate([reached[f"{layer}/{direction}"] for direction in directions])
     # From above: which units the output hears of.
-    head = _kept(params["head"]["kernel"], mask["head"]["kernel"])
-    heard: np.ndarray = np.asarray(head.any(axis=1))
+    heard = _heard(params, mask)
     found = {}
     for layer in reversed(layers):
         split = len(reached[f"{layer}/forward"])
-        parts = zip(DIRECTIONS, (heard[:split], heard[split:]), strict=True)
+        parts = zip(directions, (heard[:split], heard[split:]), strict=False)
         heard = np.zeros(len(links[f"{layer}/forward"][0]), bool)
         for direction, part in parts:
             name = f"{layer}/{direction}"
@@ -63,6 +64,15 @@ def live_units(
             found[name] = live & reached[name]
             heard = np.asarray(heard | into[:, live].any(axis=1))
     return {name: found[name] for name in reached}
+
+
+def _heard(params: Mapping[str, Any], mask: Mapping[str, Any]) -> Bool[np.ndarray, " units"]:
+    """The units of the last layer that a weight of the output reads: a kernel, or a word table."""
+    if "kernel" in params["head"]:
+        return np.asarray(_kept(params["head"]["kernel"], mask["head"]["kernel"]).any(axis=1))
+    table = "head" if "embedding" in params["head"] else "embedding"
+    kept = _kept(params[table]["embedding"], mask[table]["embedding"])
+    return np.asarray(kept.any(axis=0))
 
 
 def _kept(parameter: Any, mask: Any) -> np.ndarray:

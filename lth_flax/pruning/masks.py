@@ -65,12 +65,20 @@ def _in_recurrent_layers(path: tuple[str, ...], leaf: Array) -> bool:
     return prunable_by_default(path, leaf) and path[:1] != ("head",)
 
 
+def _matrix(path: tuple[str, ...], leaf: Array) -> bool:
+    return prunable_by_default(path, leaf) or (
+        jnp.ndim(leaf) == 2 and any(name.lower().endswith("embedding") for name in path)
+    )
+
+
 PRUNABLE: dict[str, Prunable] = {
     "kernels": prunable_by_default,
+    "all": _matrix,
     "lstm": _in_recurrent_layers,
     "head": _in_head,
 }
-"""Rules by name; the last two are for networks whose output layer is called `head`."""
+"""Rules by name. all: word vectors too, those of the output of a language model among them; the
+last two are for networks whose output layer is called `head`."""
 
 
 def full_mask(params: Params, prunable: Prunable | None = None) -> Mask:

@@ -10,7 +10,7 @@ from lth_flax.errors import UserError
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level
 from lth_flax.settings import DECIMAL_POINT
-from lth_flax.training.table import Start
+from lth_flax.training.table import Kept, Start
 from lth_flax.types import Mask, Params
 
 
@@ -63,11 +63,11 @@ class Arm(NamedTuple):
     draw: int
     function: Callable[..., tuple[Params, Mask]]
 
-    def start(self, family: Family, mask: Mask, level: int, opt_state: Any = None) -> Start:
-        """Where it starts at a level; `opt_state` belongs to the family's initial parameters."""
+    def start(self, family: Family, mask: Mask, level: int, kept: Kept | None = None) -> Start:
+        """Where it starts at a level; `kept` has the state of the family's initial parameters."""
         params, mask = self.function(family, mask, level, self.draw)
-        own = None if self.name in FRESH else opt_state
-        return Start(params, mask, own, frozen=self.name in FROZEN)
+        own = Kept(params, None) if kept is None or self.name in FRESH else kept
+        return Start(params, mask, own.opt_state, frozen=self.name in FROZEN, carry=own.carry)
 
 
 def chosen_arms(config: Config) -> list[Arm]:

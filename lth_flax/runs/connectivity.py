@@ -78,8 +78,9 @@ def measure(
         dense = dict(zip(seeds, _train(setup, rows, Span(0, epochs, step or None)), strict=True))
     for seed, outcome in dense.items():
         if outcome.kept is not None:
+            kept = outcome.kept
             parting[seed] = partial(
-                Start, outcome.kept.params, outcome.mask, outcome.kept.opt_state
+                Start, kept.params, outcome.mask, kept.opt_state, carry=kept.carry
             )
     groups = setup.task.model.units if setup.task.model else None
     for sparsity in sparsities:

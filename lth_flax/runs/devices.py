@@ -13,11 +13,12 @@ from typing import Any
 import jax
 
 from lth_flax.config import Config, settings_of
+from lth_flax.cores import cores_here
 from lth_flax.errors import UserError
 from lth_flax.numerics import pin_process
 from lth_flax.pruning.masks import full_mask
 from lth_flax.runs import platforms
-from lth_flax.training.host import cores_here, prepare_cpu
+from lth_flax.training.host import prepare_cpu
 from lth_flax.training.memory import footprint, free_bytes, rows_that_fit
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine, choose_mode
@@ -28,11 +29,11 @@ ROWS_UNKNOWN = 64
 """Rows of a slice where the device does not say how much memory it has."""
 
 
-def configure_jax(config: Config, rows: int) -> str:
-    """Chooses the backend, one CPU device per core, numeric settings and the compilation cache.
+def configure_jax(config: Config, devices: int | None = None) -> str:
+    """Chooses the backend, the CPU's devices, numeric settings and the compilation cache.
 
     Args:
-      rows: of the smallest table; no more CPU devices are made than that.
+      devices: of the CPU; one per core if not given.
 
     Returns:
       which backend it is, and why.
@@ -41,7 +42,7 @@ def configure_jax(config: Config, rows: int) -> str:
       UserError: it is not there.
     """
     platforms.choose(config.platform)
-    prepare_cpu(max(1, min(cores_here(), rows)))
+    prepare_cpu(devices or cores_here())
     pin_process()
     jax.config.update("jax_default_matmul_precision", config.matmul_precision)
     if directory := _cache_directory(config):
@@ -81,9 +82,9 @@ def make_engine(
     """The engine for tables of up to `rows` rows on the devices that are there.
 
     On a CPU a slice has one row per device. On an accelerator it has as many as
-    the memory takes that is free there.
+    the memory takes that is free there. Of the devices at most one for each row is used.
     """
-    devices = tuple(jax.devices())
+    devices = tuple(jax.devices())[:rows]
     mode = choose_mode(config.replicates, devices[0].platform)
     wanted = config.rows_per_program
     if not wanted and mode == "map":
@@ -120,6 +121,6 @@ def machine(config: Config) -> dict[str, Any]:
         "devices": [str(device.device_kind) for device in devices],
         "system": f"{host.system()} {host.machine()}",
         "python": host.python_version(),
-        "cores": os.cpu_count(),
+        "cores": cores_here(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
     }

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Int
 
 from lth_flax.config import settings_of
+from lth_flax.data.stretches import in_columns
 from lth_flax.numerics import pinned
 from lth_flax.pruning.levels import Level, Schedule, kept_counts
 from lth_flax.pruning.masks import apply_mask
@@ -26,8 +27,8 @@ from lth_flax.pruning.units import on_units, unit_scores, units_of
 from lth_flax.randomness import generator, key
 from lth_flax.runs.costs import Scoring
 from lth_flax.runs.setup import Setup
-from lth_flax.tasks import Examples, Task
-from lth_flax.training.steps import gather
+from lth_flax.tasks import Examples
+from lth_flax.training.steps import Recipe, gather
 from lth_flax.types import Batch, Mask, Params, UnitGroup
 
 SLICES = 16
@@ -79,7 +80,7 @@ class Pruner:
         reads, batch = self._reads_data, self.setup.config.batch_size
         gradients = GRADIENTS.get(inspect.unwrap(self._score), int(reads))
         # What reads no data has one input.
-        size = sum(len(part) for part in self._drawn(self.setup.seeds[0])) if reads else 1
+        size = sum(part.size for part in self._drawn(self.setup.seeds[0])) if reads else 1
         steps = gradients * -(-size // batch)
         return Scoring(self._rounds, steps, float(steps) if reads else gradients / batch)
 
@@ -115,14 +116,18 @@ class Pruner:
             mask = jax.device_get(units_of(mask, self._groups))
         return kept_counts(mask, level, scope=scope, schedule=schedule, rounds=self._rounds)
 
-    def _drawn(self, seed: int) -> tuple[Int[np.ndarray, " examples"], ...]:
+    def _drawn(self, seed: int) -> tuple[Int[np.ndarray, "..."], ...]:
         if not self._reads_data:
             return ()
-        return balanced(self.setup.examples, seed, self.setup.config.score_examples)
+        config, examples = self.setup.config, self.setup.examples
+        if examples.are_streams:
+            return (first_batches(examples, seed, config.score_examples, config.batch_size),)
+        return balanced(examples, seed, config.score_examples)
 
     @cached_property
     def _program(self) -> Any:
-        task, score, scope = self.setup.task, self._score, cast(Scope, self.setup.config.scope)
+        task, recipe = self.setup.task, self.setup.trainer.recipe
+        score, scope = self._score, cast(Scope, self.setup.config.scope)
         groups, norm = self._groups, self.setup.config.unit_norm
         # One number per unit: a sum over its weights would tell wide layers from narrow ones.
         per_unit = bool(groups) and score is random_scores
@@ -137,13 +142,14 @@ class Pruner:
             buckets: tuple[Mapping[str, jax.Array], ...],
         ) -> Mask:
             batches = [
-                gather(bucket, indices)
+                gather(bucket, batch)
                 for bucket, indices in zip(buckets, drawn, strict=True)
                 if len(indices)
+                for batch in (indices if indices.ndim == 2 else [indices])
             ]
             given = {
                 "initial_params": initial_params,
-                "loss_fn": loss_over(task, batches, score_key),
+                "loss_fn": loss_over(recipe, batches, score_key),
                 "key": score_key,
                 "model": task.model,
                 "batches": batches,
@@ -198,27 +204,42 @@ def _named(score: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def loss_over(
-    task: Task, batches: Sequence[Batch], drop: jax.Array
+    recipe: Recipe, batches: Sequence[Batch], drop: jax.Array
 ) -> Callable[[Params], jax.Array]:
     """params -> the mean loss over the examples of all batches.
 
     Without dropout where the task's `evaluate` tells a loss; else that of training, with `drop`
-    for its noise.
+    for its noise. What a task remembers of a batch it has in the next; gradients stop there.
     """
 
-    def of_batch(params: Params, number: int, batch: Batch) -> jax.Array:
+    def of_batch(params: Params, number: int, batch: Batch, memory: Any) -> tuple[jax.Array, Any]:
         weight = batch["weight"]
-        outputs = task.evaluate(params, batch)
+        outputs, after = recipe.predict(params, batch, memory)
         if "loss" in outputs:
-            return jnp.sum(outputs["loss"] * weight)
-        return task.loss(params, batch, jax.random.fold_in(drop, number)) * jnp.sum(weight)
+            return jnp.sum(outputs["loss"] * weight), after
+        drawn = jax.random.fold_in(drop, number)
+        mean, after = recipe.loss(params, batch, drawn, memory)
+        return mean * jnp.sum(weight), after
 
     def loss(params: Params) -> jax.Array:
-        total = [of_batch(params, number, batch) for number, batch in enumerate(batches)]
+        total, memory = [], recipe.empty(len(batches[0]["weight"]))
+        for number, batch in enumerate(batches):
+            found, memory = of_batch(params, number, batch, memory)
+            memory = jax.lax.stop_gradient(memory)
+            total.append(found)
         size = [jnp.sum(batch["weight"]) for batch in batches]
         return sum(total[1:], total[0]) / sum(size[1:], size[0])
 
     return loss
+
+
+def first_batches(
+    examples: Examples, seed: int, number: int, batch_size: int
+) -> Int[np.ndarray, "steps columns"]:
+    """The first batches of an epoch of streams, about `number` stretches in all; see `balanced`."""
+    (train,) = examples.draw(seed)["train"]
+    columns = min(batch_size, number)
+    return in_columns(train, columns)[: number // columns]
 
 
 def balanced(

@@ -150,7 +150,16 @@ def build(
     Args:
       rows: of the largest table.
       then_constant: whether the learning rate is constant after the last epoch.
+
+    Raises:
+      UserError: a task with a memory, and examples that are no streams, or the other way round.
     """
+    if (task.carry is None) == examples.are_streams:
+        raise UserError(
+            "Examples.streams go with a task that has a memory, and only they do: "
+            + ("give Task(carry=...) too, or other examples" if task.carry is None
+               else "Task(carry=...) needs batches that follow each other; give Examples.streams")
+        )  # fmt: skip
     workload = make_workload(examples, seeds, epochs=epochs, batch_size=config.batch_size)
     total = epochs * batch_count(workload.members[seeds[0]]["train"], config.batch_size)
     recipe = Recipe(
@@ -164,6 +173,8 @@ def build(
             then_constant=then_constant,
         ),
         keep_mask=config.keep_mask,
+        carry=task.carry,
+        batch_size=config.batch_size,
     )
     initialize = Initializer(task)
     engine = make_engine(config, rows, recipe, workload, lambda: initialize(seeds[0]))
@@ -204,20 +215,31 @@ def training_settings(config: Config) -> dict[str, Any]:
 def make_workload(
     examples: Examples, seeds: Sequence[int], *, epochs: int, batch_size: int
 ) -> Workload:
-    """Who sees which examples; nothing here depends on the network."""
+    """Who sees which examples; nothing here depends on the network.
+
+    Raises:
+      UserError: a stream is too short for so many columns.
+    """
     members = {seed: examples.draw(seed) for seed in seeds}
     per_bucket = [
         [len(members[seeds[0]][split][bucket]) for split in SPLITS[1:]]
         for bucket in range(len(examples.buckets))
     ]
+    stretches = batch_count(members[seeds[0]]["train"], 1)
+    if examples.are_streams and stretches < batch_size:
+        raise UserError(
+            f"batch_size={batch_size} columns of a stream of {stretches} stretches: expected at "
+            "least one for each; give a longer stream, a smaller length or a smaller batch_size"
+        )
     return Workload(
         buckets=examples.buckets,
         members=members,
         epochs=epochs,
         batch_size=batch_size,
-        eval_batch_sizes=tuple(
-            evaluation_batch_size(counts, largest=4 * batch_size) for counts in per_bucket
-        ),
+        eval_batch_sizes=(min(batch_size, *per_bucket[0]),)
+        if examples.are_streams
+        else tuple(evaluation_batch_size(counts, largest=4 * batch_size) for counts in per_bucket),
+        are_streams=examples.are_streams,
     )
 
 

@@ -172,16 +172,16 @@ class Search:
 
     def _start(self, arm: Arm, number: int, row: Row) -> Start:
         """Where an arm starts at a level."""
-        family, opt_state = self.setup.seed(row[1]), None
+        family, kept = self.setup.seed(row[1]), Kept(None, None)
         mask, began = self._mask(number, row), self._begin(number, row)
         if began:
             kept = self._kept_at_begin(number, row)
-            family, opt_state = family._replace(initial_params=kept.params), kept.opt_state
+            family = family._replace(initial_params=kept.params)
         family = family._replace(
             trained=partial(self._trained, number, row),
             dense=partial(self._dense_params, row),
         )
-        return arm.start(family, mask, self.levels[number].index, opt_state)
+        return arm.start(family, mask, self.levels[number].index, kept)
 
     def _trained(self, number: int, row: Row) -> Params:
         """The trained network that a mask was found from."""

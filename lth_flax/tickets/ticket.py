@@ -23,6 +23,7 @@ from lth_flax.files import is_stranger
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.orbax_arrays import Damaged, Unusable, nested
 from lth_flax.pruning.masks import path_names
+from lth_flax.tickets.language import Language
 from lth_flax.tickets.metadata import (
     FIRST_FORMAT,
     FORMAT_KEYS,
@@ -50,7 +51,8 @@ class Ticket:
     rewind_params: theta_k where training starts from step k, else None.
     metadata: "task", "dataset", "seed", "level", "target_sparsity", "settings" and how
       it was found: all JSON values. Of text classification also "model" (the arguments of
-      `BiLSTMClassifier`), "vocabulary" (words by id), "class_names", "split_fingerprint".
+      `BiLSTMClassifier`), "vocabulary" (words by id), "class_names", "split_fingerprint"; of
+      language models "model" (of `LSTMLanguageModel`), "vocabulary", "tokenizer", "cleaning".
 
     Trees that are read back are dicts; the items of a list are named by their place, those of
     an object by its fields.
@@ -75,6 +77,19 @@ class Ticket:
                 f"{TEXT_TASK}, whose network is known here"
             )
         return BiLSTMClassifier(**self.metadata["model"])
+
+    @property
+    def language(self) -> Language:
+        """What scores and continues texts, of a ticket of a language model.
+
+        Example:
+          >>> ticket.language.score(["a wonderful film"])[0].perplexity  # doctest: +SKIP
+          81.3
+
+        Raises:
+          UserError: it is a ticket of another task.
+        """
+        return Language.of(self.trained_params, self.metadata)
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """The label and the probabilities of each text, by the trained weights.

@@ -15,7 +15,7 @@ from its start, to the same bits.
 import contextlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
@@ -109,15 +109,18 @@ class Checkpoints:
         waited = monotonic() - self._last
         return waited >= self._seconds or (epoch_end and waited >= self._cost / SHARE)
 
-    def save(self, position: Position, arrays: Arrays) -> None:
-        """Copies the arrays and writes them in the background, once what was asked before is done.
+    def save(self, position: Position, leaves: Mapping[str, Any]) -> None:
+        """Copies arrays, of whatever device, and writes them in the background.
+
+        What was asked before is done then. Training goes on as soon as there is a copy.
 
         Raises:
           UserError: the save before could not be written.
         """
         self.wait()
         started = monotonic()
-        copies = {name: np.array(array) for name, array in arrays.items()}
+        # A CPU device may share its memory with the host, and training overwrites it.
+        copies = {name: np.array(leaf) for name, leaf in jax.device_get(dict(leaves)).items()}
         name = f"{position.table:03d}_{position.slice:04d}_{self._number:06d}"
         self._number += 1
 
@@ -134,11 +137,11 @@ class Checkpoints:
         self.seconds_saving += self._last - started
 
     def restore(
-        self, table: int, slice_: int, like: Arrays
+        self, table: int, slice_: int, like: Mapping[str, Any]
     ) -> tuple[Position, dict[str, np.ndarray]] | None:
         """The newest sound checkpoint of a slice, or None to start it from the beginning.
 
-        `like` gives names, shapes and dtypes; its values are not used.
+        `like` gives names, shapes and dtypes; its values are not used, nor fetched.
 
         Raises:
           UserError: a save before this could not be written, or one is there
@@ -287,10 +290,15 @@ def _shown(file: Path) -> str:
     return f"checkpoint {file.parent.parent.name}/{file.parent.name}"
 
 
+def named(tree: Any, prefix: str) -> dict[str, Any]:
+    """The leaves of a tree by name, in leaf order."""
+    leaves = jax.tree_util.tree_leaves(tree)
+    return {f"{prefix}_{number:04d}": leaf for number, leaf in enumerate(leaves)}
+
+
 def flatten(tree: Any, prefix: str) -> dict[str, np.ndarray]:
     """A tree of arrays as named host arrays, in leaf order."""
-    leaves = jax.tree_util.tree_leaves(tree)
-    return {f"{prefix}_{number:04d}": np.asarray(leaf) for number, leaf in enumerate(leaves)}
+    return {name: np.asarray(leaf) for name, leaf in named(tree, prefix).items()}
 
 
 def unflatten(arrays: Arrays, prefix: str, like: Any) -> Any:

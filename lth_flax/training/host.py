@@ -21,11 +21,6 @@ XLA_FLAGS = (
 """`python -m lth_flax.benchmarks.train_step --plain_xla` measures what they are worth."""
 
 
-def cores_here() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def prepare_cpu(devices: int) -> None:
     """As many CPU devices as given, and `XLA_FLAGS` for one row per core.
 

@@ -1,7 +1,7 @@
 """Trains a table of replicates: epochs, evaluation, the best epoch, checkpoints."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from time import perf_counter
 from typing import Any
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from lth_flax.data.batches import batch_count, training_calls, training_epoch
+from lth_flax.data.stretches import stream_epoch
 from lth_flax.numerics import pinned
 from lth_flax.randomness import key
-from lth_flax.training.checkpoints import Checkpoints, Position, flatten, unflatten
+from lth_flax.training.checkpoints import Checkpoints, Position, named, unflatten
 from lth_flax.training.mask_state import current_mask
 from lth_flax.training.programs import Clock, Programs, Workload
 from lth_flax.training.replicates import Engine
@@ -73,8 +74,8 @@ class _Slice:
     loss_sum: [rows], over the examples of this epoch so far.
     kept: the state at `Span.keep`, once it is reached; before, any of its shapes. () without.
     epoch, step: the next to train: epochs count from 1, steps from 0 in each epoch.
-    validation: outputs after the last epoch that was trained; None where that was not in this
-      process.
+    validation: outputs after the last epoch that was trained, and after the best so far; None
+      where that was not in this process.
     """
 
     state: State
@@ -86,17 +87,18 @@ class _Slice:
     loss_sum: jax.Array
     epoch: int
     step: int
-    validation: Mapping[str, np.ndarray] | None = None
+    validation: Mapping[str, Mapping[str, np.ndarray] | None] = field(default_factory=dict)
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def leaves(self) -> dict[str, Any]:
+        """By name, where they are: on the devices, for the most part."""
         return {
-            **flatten(jax.device_get(self.state), "state"),
-            **flatten(jax.device_get(self.kept), "kept"),
-            **flatten(jax.device_get(self.best), "best"),
+            **named(self.state, "state"),
+            **named(self.kept, "kept"),
+            **named(self.best, "best"),
             "best_score": self.best_score,
             "best_epoch": self.best_epoch,
             "history": self.history,
-            "loss_sum": np.asarray(self.loss_sum),
+            "loss_sum": self.loss_sum,
         }
 
 
@@ -250,7 +252,10 @@ class Trainer:
             started = perf_counter()
             behind = (now.epoch - 1) * per_epoch  # steps of the run
             seeds = [row.seed for row in rows]
-            epoch = training_epoch(train, seeds, now.epoch, batch_size=work.batch_size)
+            if work.are_streams:
+                epoch = stream_epoch(train, seeds, batch_size=work.batch_size)
+            else:
+                epoch = training_epoch(train, seeds, now.epoch, batch_size=work.batch_size)
             indices = programs.place(epoch)
             keep = [] if span.keep is None else [span.keep - behind]
             calls = training_calls(epoch.order, start=now.step, ends=keep, most=MOST_STEPS)
@@ -262,7 +267,7 @@ class Trainer:
                 now.loss_sum.block_until_ready()
                 now = replace(now, state=state, loss_sum=loss_sum, step=now.step + call.steps)
                 if [now.step] == keep:
-                    now = replace(now, kept=programs.copy((state.params, state.opt_state)))
+                    now = replace(now, kept=programs.copy(_kept(state)))
                 hooks.on_steps(real * call.steps)
                 stopping = hooks.stop()
                 if stopping or (hooks.checkpoints and hooks.checkpoints.due(epoch_end=False)):
@@ -298,8 +303,9 @@ class Trainer:
         state = programs.initial(params, place([start.mask for start in starts]), fixed, span.start)
         if starts[0].opt_state is not None:
             opt_state = place([start.opt_state for start in starts])
-            state = programs.copy(programs.continued(state, opt_state))
-        kept = () if span.keep is None else programs.copy((state.params, state.opt_state))
+            carry = place([start.carry for start in starts])
+            state = programs.copy(programs.continued(state, opt_state, carry))
+        kept = () if span.keep is None else programs.copy(_kept(state))
         return _Slice(
             state=state,
             kept=kept,
@@ -307,7 +313,7 @@ class Trainer:
             best_score=np.full(len(starts), np.nan),
             best_epoch=np.ones(len(starts), np.int64),
             history=np.full((span.epochs or 0, len(starts), 3), np.nan),
-            loss_sum=self._no_loss(),
+            loss_sum=self._no_loss(len(starts)),
             epoch=1 + span.start // per_epoch,
             step=span.start % per_epoch,
         )
@@ -317,14 +323,14 @@ class Trainer:
         changes = self.recipe.wrap is not None
         return state.params, current_mask(state.opt_state) if changes else ()
 
-    def _no_loss(self) -> jax.Array:
+    def _no_loss(self, rows: int) -> jax.Array:
         """The sum of losses before the first step of an epoch, [rows]."""
-        zeros: jax.Array = self.engine.place_stacked(np.zeros(self.engine.rows, np.float32))
+        zeros: jax.Array = self.engine.place_stacked(np.zeros(rows, np.float32))
         return zeros
 
     def _resume(self, start: _Slice, number: int, hooks: Hooks, real: int, span: Span) -> _Slice:
         assert hooks.checkpoints is not None
-        found = hooks.checkpoints.restore(hooks.table, number, start.arrays())
+        found = hooks.checkpoints.restore(hooks.table, number, start.leaves())
         if found is None:
             return start
         position, arrays = found
@@ -369,25 +375,32 @@ class Trainer:
         higher, best = self.higher_is_better, now.best_score
         # The first epoch is the best so far, whatever its score; one without a number never is.
         better = np.isnan(best) | (scores > best if higher else scores < best)
+        # What was scored is not scored again in the end.
+        before = now.validation.get("best")
+        of_best = validation if better.all() else None
+        if of_best is None and before is not None:
+            of_best = {name: _chosen(better, validation[name], before[name]) for name in before}
         return replace(
             now,
             history=history,
             best=self.programs.choose(better, self._scored(now.state), now.best),
             best_score=np.where(better, scores, best),
             best_epoch=np.where(better, now.epoch, now.best_epoch),
-            loss_sum=self._no_loss(),
+            loss_sum=self._no_loss(len(seeds)),
             epoch=now.epoch + 1,
             step=0,
-            validation=validation,
+            validation={"last": validation, "best": of_best},
         )
 
     def _finish(
         self, now: _Slice, masks: Mask | None, members: Mapping[str, Any], span: Span
     ) -> dict[str, np.ndarray]:
-        # The last epoch was scored when it ended, and is often the best one too.
-        scored: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
-        if now.validation is not None:
-            scored["last", "validation"] = now.validation
+        # Epochs were scored when they ended, and the last is often the best one too.
+        scored = {
+            (checkpoint, "validation"): outputs
+            for checkpoint, outputs in now.validation.items()
+            if outputs is not None
+        }
         same = bool((now.best_epoch == span.epochs).all())
         for checkpoint, split in SCORED:
             if checkpoint == "best" and same:
@@ -401,10 +414,19 @@ class Trainer:
         return finished_arrays(params, masks, kept, now.best_epoch, now.history, scored, best)
 
 
+def _chosen(better: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
+    """Row by row."""
+    return np.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+
 def _save(now: _Slice, number: int, hooks: Hooks) -> None:
     if hooks.checkpoints:
         position = Position(hooks.table, number, now.epoch, now.step)
-        hooks.checkpoints.save(position, now.arrays())
+        hooks.checkpoints.save(position, now.leaves())
+
+
+def _kept(state: State) -> tuple[Params, Any, Any]:
+    return state.params, state.opt_state, state.carry
 
 
 def _stacked(trees: Sequence[Any]) -> Any:

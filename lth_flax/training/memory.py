@@ -31,7 +31,9 @@ def footprint(
     engine = Engine(mode, (device,), 1)
     bucket = max(
         range(len(workload.buckets)),
-        key=lambda number: sum(a[0].nbytes for a in workload.buckets[number].values()),
+        key=lambda number: sum(
+            np.prod(a.shape[1:]) * a.dtype.itemsize for a in workload.buckets[number].values()
+        ),
     )
     stacked = jax.tree_util.tree_map(lambda leaf: np.asarray(leaf)[None], params)
     fixed = Row(
@@ -44,10 +46,10 @@ def footprint(
     shape = (1, max(1, workload.train_batches[bucket]), workload.batch_size)
     indices = jax.ShapeDtypeStruct(shape, np.int32)
     loss_sum = jax.ShapeDtypeStruct((1,), np.float32)
-    examples = {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype)
-        for name, array in workload.buckets[bucket].items()
-    }
+    examples = jax.tree_util.tree_map(
+        lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
+        dict(workload.buckets[bucket]),
+    )
     program = engine.lift(partial(train_steps, recipe), donate=True)
     shared_arguments = (examples, np.int32(0), np.int32(0))
     compiled = program.lower(state, (fixed, loss_sum, indices), shared_arguments).compile()
@@ -56,11 +58,13 @@ def footprint(
     # examples are in the batches of an epoch.
     own = sum(_bytes(tree) for tree in (state, fixed, stacked))
     own += np.dtype(np.int32).itemsize * workload.batch_size * sum(workload.train_batches)
-    shared = sum(array.nbytes for part in workload.buckets for array in part.values())
+    shared = sum(
+        leaf.nbytes for leaf in jax.tree_util.tree_leaves(list(map(dict, workload.buckets)))
+    )
     return Footprint(int(needs.temp_size_in_bytes) + own, shared)
 
 
-def rows_that_fit(found: Footprint, *, free: int, devices: int, rows: int) -> int:
+def rows_that_fit(needs: Footprint, *, free: int, devices: int, rows: int) -> int:
     """The largest slice, at most `rows` and at least one row per device.
 
     A multiple of the number of devices; slices of a table are made even, so that
@@ -69,7 +73,7 @@ def rows_that_fit(found: Footprint, *, free: int, devices: int, rows: int) -> in
     Args:
       free: bytes free on the smallest device.
     """
-    fit_on_one = max(1, int((SHARE * free - found.shared) // max(found.per_row, 1)))
+    fit_on_one = max(1, int((SHARE * free - needs.shared) // max(needs.per_row, 1)))
     per_device = -(-rows // devices)
     slices = -(-per_device // fit_on_one)
     return devices * -(-per_device // slices)

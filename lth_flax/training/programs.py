@@ -1,4 +1,4 @@
-"""The compiled programs of one recipe: one per shape, none compiled twice in a run."""
+"""The compiled programs of one recipe: one per shape and size of a slice, none compiled twice."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lth_flax.cores import cores_here
 from lth_flax.data.batches import (
+    SPLITS,
     Call,
     Epoch,
     EvaluationCall,
@@ -19,6 +21,7 @@ from lth_flax.data.batches import (
     batch_counts,
     evaluation_calls,
 )
+from lth_flax.data.stretches import stream_call
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import (
     Recipe,
@@ -37,16 +40,19 @@ from lth_flax.types import Mask, Params
 class Workload:
     """What every row does: the examples, who sees which, for how long.
 
-    buckets: resident examples, one tree of arrays per compiled shape.
+    buckets: resident examples, one tree of arrays (or `data.views.Views`) per compiled shape.
     members: per seed and split, positions in each bucket.
     eval_batch_sizes: per bucket, examples per batch of an evaluation.
+    are_streams: whether examples are stretches of streams, which keep their order
+      (`data.stretches`), in one bucket.
     """
 
-    buckets: tuple[Mapping[str, np.ndarray], ...]
+    buckets: tuple[Mapping[str, Any], ...]
     members: Mapping[int, Mapping[str, Members]]
     epochs: int
     batch_size: int
     eval_batch_sizes: tuple[int, ...]
+    are_streams: bool = False
 
     @cached_property
     def train_batches(self) -> tuple[int, ...]:
@@ -56,10 +62,14 @@ class Workload:
 
     @cached_property
     def eval_steps_per_call(self) -> tuple[int, ...]:
-        """Per bucket, batches of the larger of the two parts that are scored, and at least one."""
+        """Per bucket, batches of the larger of the two parts that are scored, and at least one.
+
+        A stream is evaluated in one call, whichever part it is of.
+        """
         (members, *_) = self.members.values()
+        parts = SPLITS if self.are_streams else SPLITS[1:]
         return tuple(
-            max(1, *(-(-len(members[split][bucket]) // size) for split in ("validation", "test")))
+            max(1, *(-(-len(members[split][bucket]) // size) for split in parts))
             for bucket, size in enumerate(self.eval_batch_sizes)
         )
 
@@ -81,18 +91,21 @@ class Programs:
     recipe: Recipe
     workload: Workload
     clock: Clock = field(default_factory=Clock)
-    _compiled: dict[tuple[str, int], Any] = field(default_factory=dict)
+    _compiled: dict[tuple[str, int, int], Any] = field(default_factory=dict)
 
     def initial(self, params: Params, masks: Mask, fixed: Row, start: int = 0) -> State:
-        """A fresh state at step `start` for every row; compiles everything on first use."""
-        step = self.engine.place_stacked(np.full(self.engine.rows, start, np.int32))
+        """A fresh state at step `start` for every row.
+
+        Compiles everything when there are that many rows for the first time.
+        """
+        step = self.engine.place_stacked(np.full(_rows(fixed), start, np.int32))
         state = self._small["initial"](params, (masks, fixed, step), ())
         self._compile_all(state, fixed)
         return state
 
-    def continued(self, state: State, opt_state: Any) -> State:
-        """The state with another optimizer state under its masks."""
-        return self._small["continued"](state, (opt_state,), ())
+    def continued(self, state: State, opt_state: Any, carry: Any) -> State:
+        """The state with another optimizer state under its masks, and another memory."""
+        return self._small["continued"](state, (opt_state, carry), ())
 
     def place(self, epoch: Epoch) -> tuple[jax.Array, ...]:
         """What is in the batches of an epoch, where the rows are: for all of its calls."""
@@ -114,14 +127,15 @@ class Programs:
         """
         numbers = map(np.int32, (call.first, call.steps, step))
         shared = (self.buckets[call.bucket], *numbers)
-        program = self._compiled["train", call.bucket]
+        program = self._compiled["train", call.bucket, _rows(fixed)]
         return program(state, (fixed, loss_sum, indices[call.bucket]), shared)
 
     def predict(self, params: Params, members: Sequence[Members]) -> dict[str, np.ndarray]:
         """Per-example outputs [rows, examples], in the order of the members."""
 
         def run(call: EvaluationCall, indices: Any, shared: Any) -> Any:
-            return self._compiled["predict", call.bucket](params, (indices,), shared)
+            program = self._compiled["predict", call.bucket, len(call.indices)]
+            return program(params, (indices,), shared)
 
         return self._evaluate(run, members, axes=1)
 
@@ -149,9 +163,11 @@ class Programs:
         """Outputs of all calls, examples in order behind `axes` leading axes."""
         started = perf_counter()
         work = self.workload
-        calls = evaluation_calls(
-            members, batch_sizes=work.eval_batch_sizes, steps_per_call=work.eval_steps_per_call
-        )
+        sizes, most = work.eval_batch_sizes, work.eval_steps_per_call
+        if work.are_streams:
+            calls = [stream_call(members, columns=sizes[0], steps=most[0])]
+        else:
+            calls = evaluation_calls(members, batch_sizes=sizes, steps_per_call=most)
         results = []
         for call in calls:
             indices = self.engine.place_stacked(call.indices)
@@ -162,11 +178,14 @@ class Programs:
         for name in fetched[0]:
             parts = []
             for call, out in zip(calls, fetched, strict=True):
-                real, lead = call.indices >= 0, out[name].shape[:axes]
+                real, values = call.indices >= 0, out[name]
+                if work.are_streams:  # column after column, as the members lie
+                    real, values = real.swapaxes(1, 2), values.swapaxes(axes, axes + 1)
+                lead = values.shape[:axes]
                 real = np.broadcast_to(
                     real[:, None] if axes == 2 else real, (*lead, *real.shape[1:])
                 )
-                parts.append(out[name][real].reshape(*lead, -1, *out[name].shape[axes + 2 :]))
+                parts.append(values[real].reshape(*lead, -1, *values.shape[axes + 2 :]))
             arrays[name] = np.concatenate(parts, axis=axes)
         self.clock.evaluate += perf_counter() - started
         return arrays
@@ -196,16 +215,16 @@ class Programs:
 
     def _compile_all(self, state: State, fixed: Row) -> None:
         """Compiles the training and the evaluation program of every shape, side by side."""
-        if self._compiled:
+        work, rows = self.workload, _rows(fixed)
+        if any(of == rows for *_, of in self._compiled):
             return
         started = perf_counter()
-        work, rows = self.workload, self.engine.rows
         train = self.engine.lift(partial(train_steps, self.recipe), donate=True)
         predict = self.engine.lift(partial(predict_steps, self.recipe))
 
         loss_sum = self.engine.place_stacked(np.zeros(rows, np.float32))
 
-        def lowered() -> Iterable[tuple[tuple[str, int], Any]]:
+        def lowered() -> Iterable[tuple[tuple[str, int, int], Any]]:
             for bucket, examples in enumerate(self.buckets):
                 step = np.int32(0)
                 if work.train_batches[bucket]:
@@ -213,16 +232,21 @@ class Programs:
                     indices = self.engine.place_stacked(np.zeros(shape, np.int32))
                     rowed = (fixed, loss_sum, indices)
                     program = train.lower(state, rowed, (examples, step, step, step))
-                    yield ("train", bucket), program
+                    yield ("train", bucket, rows), program
                 shape = (rows, work.eval_steps_per_call[bucket], work.eval_batch_sizes[bucket])
                 indices = self.engine.place_stacked(np.zeros(shape, np.int32))
                 program = predict.lower(state.params, (indices,), (examples, step))
-                yield ("predict", bucket), program
+                yield ("predict", bucket, rows), program
 
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(cores_here()) as pool:
             futures = {name: pool.submit(program.compile) for name, program in lowered()}
-            self._compiled = {name: future.result() for name, future in futures.items()}
+            self._compiled |= {name: future.result() for name, future in futures.items()}
         self.clock.compile += perf_counter() - started
+
+
+def _rows(fixed: Row) -> int:
+    """Of a slice."""
+    return int(fixed.learning_rate.shape[0])
 
 
 def _choose(old: Params, better: Any, new: Params) -> Params:

@@ -4,8 +4,10 @@ On a CPU every core is a device of its own and works on one row at a time
 (`map`); on an accelerator the rows are a batch axis (`vmap`), split over the
 devices. Either way the row axis is sharded over a mesh and rows never talk, so
 the compiled program has no collectives, and under `map` a row's bits do not
-depend on its neighbours. A table runs as slices of one constant size, the last
-one padded: nothing is compiled twice.
+depend on its neighbours. A table runs as slices, the last one padded. Under
+`map` they have one size, so that nothing is compiled twice. Under `vmap`, where
+a program takes hundreds of rows, there are a few: a table of eight rows does
+not run as one of 432.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,11 +41,11 @@ def choose_mode(replicates: str, platform: str) -> Mode:
 
 @dataclass(frozen=True)
 class Engine:
-    """Lifts functions of one replicate to slices of `rows` rows.
+    """Lifts functions of one replicate to slices of rows.
 
     mode: how the rows of one device are run.
     devices: what the row axis is split over.
-    rows: rows per slice, a multiple of the number of devices.
+    rows: of a slice at most, a multiple of the number of devices.
     donate: whether a lifted function may overwrite its first argument.
     narrow: whether random bits are drawn without 64-bit integers, which Metal lacks: other
       draws of dropout than elsewhere.
@@ -77,7 +79,7 @@ class Engine:
                     return function(*row, *shared)
 
             rows = (state, *rowed)
-            if self.rows == len(self.devices):  # one row here: no loop at all
+            if jax.tree_util.tree_leaves(rows)[0].shape[0] == 1:  # one row here: no loop at all
                 result = one(jax.tree_util.tree_map(lambda leaf: leaf[0], rows))
                 return jax.tree_util.tree_map(lambda leaf: leaf[None], result)
             return jax.lax.map(one, rows) if self.mode == "map" else jax.vmap(one)(rows)
@@ -98,11 +100,29 @@ class Engine:
         """A copy on every device."""
         return jax.device_put(tree, NamedSharding(self.mesh, _SHARED))
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Rows that a slice may have, increasing; programs are compiled for those that occur.
+
+        Under `map` a row's bits are not to depend on how long its table is, so there is one.
+        """
+        sizes = [self.rows]
+        if self.mode == "vmap":
+            size = len(self.devices)
+            while size < self.rows:
+                sizes.append(size)
+                size *= 2
+        return tuple(sorted(sizes))
+
     def slices(self, total: int) -> Iterator[tuple[list[int], int]]:
-        """Row numbers of each slice, and how many of them are real: the last row pads."""
+        """Row numbers of each slice, and how many of them are real: the last row pads.
+
+        All but the last are full, which has the smallest size that holds what is left.
+        """
         for start in range(0, total, self.rows):
             real = min(self.rows, total - start)
-            yield [min(start + row, total - 1) for row in range(self.rows)], real
+            size = next(size for size in self.sizes if size >= real)
+            yield [min(start + row, total - 1) for row in range(size)], real
 
 
 def _stack(leaves: Sequence[Any]) -> Any:

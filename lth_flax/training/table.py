@@ -26,6 +26,7 @@ class Start(NamedTuple):
     """Where a replicate starts; trees of host arrays, which may be shared.
 
     opt_state: where the optimizer goes on from, as `Outcome.kept` has it; None: a fresh one.
+    carry: then, what the network remembers (`steps.State`); (): nothing yet.
     own: what `steps.Recipe.wrap` needs to know of this row.
     frozen: whether pruned weights stay at the values here, in place of zero.
     """
@@ -35,6 +36,7 @@ class Start(NamedTuple):
     opt_state: Any = None
     own: Any = ()
     frozen: bool = False
+    carry: Any = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Kept(NamedTuple):
 
     params: Params
     opt_state: Any
+    carry: Any = ()
 
 
 class Curve(NamedTuple):
@@ -153,7 +156,7 @@ class Finished:
         }
         kept, like = None, self.shapes.kept
         if like is not None:
-            kept = Kept(*unflatten(mine, "kept", (like.params, like.opt_state)))
+            kept = Kept(*unflatten(mine, "kept", (like.params, like.opt_state, like.carry)))
         return Outcome(
             params=unflatten(mine, "params", self.shapes.params),
             **masks,
@@ -177,7 +180,7 @@ def finished_arrays(
     """What is kept of a slice, by name; the leading axis of all is the rows.
 
     Args:
-      kept: (parameters, optimizer state) at the step to keep; () without.
+      kept: (parameters, optimizer state, memory) at the step to keep; () without.
       history: [epochs, rows, 3], the columns of `Curve`; NaN in epochs that lie behind.
       best_mask: of the best epoch, where masks change.
     """

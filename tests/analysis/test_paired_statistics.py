@@ -238,3 +238,6 @@ def test_the_design_is_what_records_say_or_else_what_their_sizes_say():
     assert (found.kind, round(found.test_over_train, 3)) == ("resplits", 0.286)
     assert design_of(splits(25_000, 2500)) == sta.Design("shared test set", texts=25_000)
     assert design_of([record()]) == sta.Design()
+    # A perplexity below 100 is no share of examples.
+    other = {"primary": "perplexity", "metrics": {"perplexity": 50.0}, "test_drawn": False}
+    assert design_of(splits(1158, 579, **other)) == sta.Design()

@@ -34,6 +34,18 @@ def test_what_grows_is_a_setting_and_the_table_has_so_many_rows():
         assert settings["num_seeds"] * (1 + 1 + settings["reinit_draws"]) == rows
 
 
+def test_made_up_texts_are_as_many_and_as_long_as_asked_for(tmp_path):
+    path = tmp_path / "texts.csv"
+    growth.write_texts(path, 10_050)
+    lines = path.read_text().splitlines()
+    assert lines[0] == "text,label"
+    assert len(lines) == 1 + 10_050
+    texts, labels = zip(*(line.rsplit(",", 1) for line in lines[1:]), strict=True)
+    assert {len(text.split()) for text in texts} == {growth.WORDS_OF_A_TEXT}
+    assert set(labels) == {"even", "odd"}
+    assert len({word for text in texts for word in text.split()}) > growth.WORDS / 10
+
+
 def test_contestants_take_turns_and_the_first_round_does_not_count():
     calls = []
     seconds = timing.interleave(

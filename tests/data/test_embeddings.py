@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import pytest
 
+from lth_flax.data import embeddings
 from lth_flax.data.embeddings import read_vectors
 from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
@@ -34,6 +35,24 @@ def test_reads_what_the_vocabulary_has(tmp_path, header):
     zero = [0, 0, 0]
     expected = [zero, zero, [1, -2.5, 0.3], [0, 0.5, 1], [4, 5, 6], zero]
     np.testing.assert_array_equal(vectors, np.array(expected, np.float32))
+
+
+def test_one_reading_serves_several_vocabularies(tmp_path, monkeypatch):
+    path = write(tmp_path / "glove.txt", "the 1 2 3\nfilm 4 5 6\nabsent 7 8 9\nplot 2 2 2\n")
+    others = [
+        VOCABULARY,
+        Vocabulary(("<pad>", "<unk>", "plot", "the")),
+        Vocabulary(("<pad>", "<unk>")),
+    ]
+    alone = [read_vectors(path, words, size=3) for words in others]
+    opened, read = [], embeddings.open_unpacked
+    monkeypatch.setattr(embeddings, "open_unpacked", lambda *a: opened.append(a) or read(*a))
+    together = embeddings.read_vectors_of_all(path, others, size=3)
+    assert len(opened) == 1
+    for (vectors, found), (expected, has) in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(vectors, expected)
+        np.testing.assert_array_equal(found, has)
+    assert [int(found.sum()) for _, found in together] == [3, 2, 0]
 
 
 @pytest.mark.parametrize(

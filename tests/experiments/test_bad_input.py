@@ -53,7 +53,7 @@ def place(tmp_path, monkeypatch):
 def refuse(place, monkeypatch):
     """Runs `winning_ticket` in this process; it must refuse with one line that has `words`."""
     # It chooses devices for the whole process; the tests have theirs.
-    monkeypatch.setattr(winning_ticket, "configure_jax", lambda config, rows: None)
+    monkeypatch.setattr(winning_ticket, "configure_jax", lambda config: None)
 
     def run(arguments, *words):
         before = snapshot(place)

@@ -102,7 +102,7 @@ def test_the_command_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatch)
         **SETTINGS, epochs=1, learning_rate=(0.02, 0.05), rewind_points=("0", "50%"),
         line_points=3, work_dir=str(tmp_path / "run"), cache_dir="",
     )  # fmt: skip
-    monkeypatch.setattr(connectivity, "configure_jax", lambda config, rows: None)
+    monkeypatch.setattr(connectivity, "configure_jax", lambda config: None)
     connectivity.main(config)
     said = capsys.readouterr().out
     assert said.count("units matched") == 4

@@ -30,7 +30,7 @@ def numbers(text, pattern):
 @pytest.mark.slow
 def test_a_plan_counts_rows_and_steps_and_writes_nothing(tmp_path, monkeypatch, capsys):
     # It chooses devices for the whole process; the tests have theirs.
-    monkeypatch.setattr(winning_ticket, "configure_jax", lambda config, rows: None)
+    monkeypatch.setattr(winning_ticket, "configure_jax", lambda config: None)
     monkeypatch.chdir(tmp_path)
     arguments = [
         "--plan", "--levels=0.5,0.8", "--arms=ticket,reinit,shuffled", "--reinit_draws=2",

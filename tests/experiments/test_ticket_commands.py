@@ -26,7 +26,7 @@ def run(monkeypatch, capsys, command, arguments, stdin=""):
     configs = {export: (ExportConfig, "export", None), predict: (PredictConfig, "predict", "texts")}
     monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
-    monkeypatch.setattr(command, "configure_jax", lambda config, rows: "")
+    monkeypatch.setattr(command, "configure_jax", lambda config, devices: "")
     monkeypatch.setattr(cli.interrupt, "install", lambda: None)
     monkeypatch.setattr(cli, "quiet_process", lambda: None)
     status = 0

@@ -18,7 +18,7 @@ from lth_flax.pruning.select import prune
 from lth_flax.randomness import key
 from lth_flax.runs.masks import Pruner, Scored, balanced, loss_over
 from lth_flax.runs.setup import build
-from lth_flax.training.steps import gather
+from lth_flax.training.steps import Recipe, gather
 
 RNG = np.random.default_rng(0)
 
@@ -53,6 +53,10 @@ def mean_loss(params, batch, _key):
 
 TASK = lth.Task(init, mean_loss, lambda params, batch: {"loss": per_example(params, batch)},
                 primary="loss", higher_is_better=False)  # fmt: skip
+
+
+def recipe_of(task):
+    return Recipe(task.loss, task.evaluate, None, None)
 
 
 def gradient_score(params, *, loss_fn):
@@ -108,7 +112,7 @@ def on_the_host(some, network, level):
     random_key = key(network.seed, "random scores")
     given = {
         "initial_params": network.initial_params,
-        "loss_fn": loss_over(TASK, batches, random_key),
+        "loss_fn": loss_over(recipe_of(TASK), batches, random_key),
         "key": random_key,
         "model": None,
         "batches": batches,
@@ -212,10 +216,10 @@ def test_the_loss_is_the_mean_over_all_batches():
     ]
     params = init(jax.random.key(0))
     losses = np.concatenate([per_example(params, batch) for batch in batches])
-    found = loss_over(TASK, batches, jax.random.key(0))(params)
+    found = loss_over(recipe_of(TASK), batches, jax.random.key(0))(params)
     np.testing.assert_allclose(found, losses.mean(), rtol=1e-5)
     noisy = lth.Task(init, mean_loss, lambda params, batch: {"mse": per_example(params, batch)})
-    found = loss_over(noisy, batches, jax.random.key(0))(params)
+    found = loss_over(recipe_of(noisy), batches, jax.random.key(0))(params)
     np.testing.assert_allclose(found, losses.mean(), rtol=1e-5)
 
 

@@ -293,7 +293,9 @@ def test_a_value_that_was_exchanged_is_found_by_its_checksum(tmp_path):
     shutil.copytree(old / "arrays", new / "arrays")
     said = []
     kept = Checkpoints(tmp_path, identity="x", minutes=0, say=said.append)
-    position, found = kept.restore(0, 0, arrays)
+    # Shapes are enough: nothing is fetched from a device to be compared.
+    shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in arrays.items()}
+    position, found = kept.restore(0, 0, shapes)
     kept.close()
     assert position == Position(0, 0, 1, 0)
     np.testing.assert_array_equal(found["a"], arrays["a"])

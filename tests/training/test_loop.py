@@ -6,6 +6,7 @@ from counting import EPOCHS, SCRIPT, STEPS, column, row, trainer
 from tables import outcomes_of
 
 from lth_flax.training.loop import Hooks
+from lth_flax.training.programs import Programs
 
 TABLE = [row(0), row(1, start=100), row(2), row(0, start=200), row(1)]
 
@@ -41,6 +42,24 @@ def test_every_example_is_scored_once_in_the_order_of_the_members():
             np.testing.assert_array_equal(output["id"], expected)
             # Also where a prediction is more than a number.
             np.testing.assert_array_equal(output["pair"], np.stack([expected, -expected], axis=1))
+
+
+def test_what_was_scored_is_not_scored_again(monkeypatch):
+    splits, predict = [], Programs.predict
+
+    def spy(self, params, members):
+        sizes = [len(part) for part in members[0]]
+        splits.extend(name for name in ("validation", "test") if sizes == sizes_of(name))
+        return predict(self, params, members)
+
+    def sizes_of(split):
+        return [len(part) for part in trainer().workload.members[0][split]]
+
+    monkeypatch.setattr(Programs, "predict", spy)
+    first, second = outcomes_of(trainer(), [row(0), row(1, start=100)])
+    assert (first.best_epoch, second.best_epoch) == (2, EPOCHS)  # one is better than its last
+    # Each epoch on validation, the last and the best on test.
+    assert splits == ["validation"] * EPOCHS + ["test"] * 2
 
 
 def test_losses_are_means_over_examples_not_over_batches():

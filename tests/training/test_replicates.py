@@ -136,10 +136,11 @@ def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(devices, rows):
     assert {number: reordered[number] for number in together} == together
 
 
-def test_one_device_and_two_give_the_same_bits():
+@pytest.mark.parametrize(("devices", "rows"), [(2, 2), (1, 3)])
+def test_neither_the_number_of_devices_nor_the_size_of_a_slice_changes_bits(devices, rows):
     one = outcomes_of(trainer(1, 1), REPLICATES[:3])
-    two = outcomes_of(trainer(2, 2), REPLICATES[:3])
-    assert [bits(outcome) for outcome in one] == [bits(outcome) for outcome in two]
+    other = outcomes_of(trainer(devices, rows), REPLICATES[:3])
+    assert [bits(outcome) for outcome in one] == [bits(outcome) for outcome in other]
 
 
 def stop_listening(listener):
@@ -250,7 +251,30 @@ def test_a_collective_would_be_found():
     assert COLLECTIVE.findall(text)
 
 
-def test_slices_have_one_size_and_pad_with_the_last_row():
+def padding(lifter, total):
+    """Rows of a table that only fill up its slices."""
+    return sum(len(indices) - real for indices, real in lifter.slices(total))
+
+
+def test_a_small_table_does_not_run_as_the_largest():
+    large = engine("vmap", devices=1, rows=432)
+    assert large.sizes == (1, 2, 4, 8, 16, 32, 64, 128, 256, 432)
+    assert [padding(large, total) for total in (1, 8, 9, 257, 432, 440, 864)] == [
+        0, 0, 7, 175, 0, 0, 0
+    ]  # fmt: skip
+    two = engine("vmap", devices=2, rows=12)
+    assert two.sizes == (2, 4, 8, 12)
+    for total in range(1, 50):
+        slices = list(two.slices(total))
+        assert [i for indices, real in slices for i in indices[:real]] == list(range(total))
+        assert all(len(indices) == 12 for indices, _ in slices[:-1])
+        indices, real = slices[-1]
+        assert len(indices) == min(size for size in two.sizes if size >= real)
+    # On a CPU a program per size would take longer to compile than the padding does.
+    assert engine("map", rows=4).sizes == (4,)
+
+
+def test_slices_of_map_have_one_size_and_pad_with_the_last_row():
     assert list(engine(rows=4).slices(6)) == [([0, 1, 2, 3], 4), ([4, 5, 5, 5], 2)]
     assert list(engine(rows=2).slices(2)) == [([0, 1], 2)]
     assert list(engine(rows=4).slices(1)) == [([0, 0, 0, 0], 1)]

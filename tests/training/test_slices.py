@@ -15,6 +15,8 @@ from test_checkpoints import trainer as checkpoints_trainer
 from lth_flax.errors import UserError
 from lth_flax.training.checkpoints import RECENT, Checkpoints
 from lth_flax.training.loop import Hooks, Trainer
+from lth_flax.training.programs import Programs
+from lth_flax.training.replicates import Engine
 from lth_flax.training.table import Replicate, Start
 
 SLICES = RECENT + 2
@@ -57,6 +59,31 @@ def test_rows_are_made_slice_by_slice_and_let_go(tmp_path):
         gc.collect()
         assert [one() for one in alive] == [None] * len(alive)
     kept.close()
+
+
+@pytest.mark.slow
+def test_a_table_runs_in_the_smallest_slices_that_hold_it(monkeypatch):
+    """Rows that are trained, padding included, under vmap with room for eight."""
+    shared = counting_trainer()
+    engine = Engine("vmap", tuple(jax.devices()[:1]), 8)
+    large = Trainer(engine, shared.recipe, shared.workload)
+    trained, train = [], Programs.train
+
+    def spy(self, state, fixed, *arguments):
+        trained.append(len(fixed.learning_rate))
+        return train(self, state, fixed, *arguments)
+
+    monkeypatch.setattr(Programs, "train", spy)
+    rows = [row(number % 3, start=100 * (number % 3)) for number in range(10)]
+    expected = outcomes_of(shared, rows)
+    for total, sizes in ((3, {4}), (10, {8, 2}), (1, {1})):
+        trained.clear()
+        found = outcomes_of(large, rows[:total])
+        assert set(trained) == sizes
+        for one, other in zip(found, expected, strict=False):
+            assert one.best_epoch == other.best_epoch
+            jax.tree.map(np.testing.assert_allclose, one.params, other.params)
+            jax.tree.map(np.testing.assert_allclose, one.outputs, other.outputs)
 
 
 @pytest.mark.slow
