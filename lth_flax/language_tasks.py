@@ -11,6 +11,7 @@ from lth_flax.config import Config
 from lth_flax.data.corpus import Corpus, read_corpus
 from lth_flax.ignored import refuse_ignored
 from lth_flax.models import knowledge
+from lth_flax.models.depth import with_depth
 from lth_flax.models.language_model import LSTMLanguageModel, States
 from lth_flax.pruning.connectivity import is_connected
 from lth_flax.pruning.diagnostics import diagnostics
@@ -38,7 +39,8 @@ def language_task(config: Config, corpus: Corpus, *, num_layers: int) -> Task:
     )
 
     def init(key: Array) -> Params:
-        return model.init(key, jnp.zeros((1, 1), jnp.int32), model.empty(1))["params"]
+        params = model.init(key, jnp.zeros((1, 1), jnp.int32), model.empty(1))["params"]
+        return with_depth(with_depth(params, 2), num_layers) if config.share_layers else params
 
     def losses(params: Params, batch: Batch, states: States, **how: Any) -> tuple[Array, States]:
         """-log p of the next token, in nats, the mean of each stretch [B]."""
@@ -71,9 +73,14 @@ def language_task(config: Config, corpus: Corpus, *, num_layers: int) -> Task:
             is_connected=is_connected,
             gates=knowledge.gates,
             diagnostics=diagnostics,
+            with_depth=with_depth,
         ),
         name=config.task,
-        settings={**{name: getattr(config, name) for name in SETTINGS}, "num_layers": num_layers},
+        settings={
+            **{name: getattr(config, name) for name in SETTINGS},
+            "num_layers": num_layers,
+            **({"share_layers": True} if config.share_layers else {}),
+        },
     )
 
 

@@ -58,7 +58,7 @@ def connectivity_figure(lines: Sequence[Line], note: str, width_mm: float = PAGE
         for column, (rate, sparsity) in enumerate(families):
             tickets = f"\ntickets of {percent(sparsity)}%" if sparsity else ""
             grid[0, column].set_title(f"learning rate {rate:g}{tickets}")
-        figure.supxlabel("Copies part after (epochs, or share of training)", fontsize=7.5)
+            grid[-1, column].set_xlabel("Copies part after\n(epochs, or share of training)")
         handles = [handle(name, look) for name, look in _LOOKS.values()]
         text = f"{note}\nthe highest point on the line between two copies, above the mean of its "
         text += f"ends; small points: seeds; dotted: {STABLE_POINTS:g} points, stable below"

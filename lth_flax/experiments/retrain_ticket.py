@@ -137,6 +137,13 @@ def main(config: Config) -> None:
 def check_metadata(config: Config, metadata: Mapping[str, Any]) -> None:
     """Raises `UserError` unless the ticket says all that its records will say of it."""
 
+    task = metadata.get("task", "text_classification")
+    if task != "text_classification":
+        raise UserError(
+            f"ticket {config.ticket} is of the task {reprlib.repr(task)}: expected one of text "
+            "classification; give another"
+        )
+
     def is_text(value: Any) -> bool:
         return isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200
 

@@ -328,6 +328,13 @@ def test_flags_that_contradict_the_ticket_are_refused(flag, match):
         retrain_ticket.with_settings(config_of(flag), SAYS)
 
 
+def test_a_ticket_of_another_task_is_one_line():
+    for task in ("language_model", "mine", ["text_classification"]):
+        with pytest.raises(UserError, match="expected one of text classification") as error:
+            retrain_ticket.check_metadata(config_of(), {**SAYS, "task": task})
+        assert "\n" not in str(error.value)
+
+
 def test_classes_without_a_label_are_not_asked_of_the_data():
     found = copy.deepcopy(SAYS)
     found["class_names"].append("unused_0")

@@ -126,6 +126,12 @@ def test_shared_layers_are_one_set_of_weights_with_a_mask_each():
     assert found["mask_bytes"] == -(-(once + layer) // 8)
     assert found["sign_bytes"] == -(-once // 8)
     assert found["size_bytes"] == 4 * (4 + 4 + 1)
+    language, _ = lth.language_model(
+        synthetic_size=300, embedding_size=4, hidden_size=3, num_layers=3, method="supermask",
+        share_layers=True,
+    )  # fmt: skip
+    params = language.init(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, params["lstm_1"], params["lstm_2"])
     with pytest.raises(UserError, match="1 layer cannot become one of 2"):
         lth.text_classification(
             dataset="synthetic", synthetic_size=200, num_layers=1, method="supermask",
