@@ -19,11 +19,12 @@ from absl import flags, logging  # noqa: E402
 
 import lth_flax.jax_import  # noqa: E402, F401  (before any module here imports it)
 from lth_flax import interrupt  # noqa: E402
-from lth_flax.config import ALIASES, Config, Setting, settings_of  # noqa: E402
+from lth_flax.config import ALIASES, Config, settings_of  # noqa: E402
 from lth_flax.errors import Planned, UserError  # noqa: E402
 from lth_flax.flagfile import with_flagfiles  # noqa: E402
 from lth_flax.ignored import DEFAULTS, UNUSED, notes, refuse_ignored, refuse_unused  # noqa: E402
 from lth_flax.quiet import quiet_process  # noqa: E402
+from lth_flax.settings import Setting  # noqa: E402
 from lth_flax.streams import fail, unfailing  # noqa: E402
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

@@ -3,9 +3,10 @@
 import codecs
 from collections.abc import Collection, Mapping, Sequence
 
-from lth_flax.config import home_expanded, names_of
+from lth_flax.config import names_of
 from lth_flax.errors import UserError
 from lth_flax.files import open_plain
+from lth_flax.settings import home_expanded
 
 MOST_FLAGFILE_BYTES = 1 << 20
 

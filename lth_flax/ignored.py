@@ -43,6 +43,11 @@ UNUSED: Mapping[str, tuple[str, ...]] = {
         *_MASKS, "mask_from", "score_examples", *_METHODS, "arms", "dense_only", "rewind_epoch",
         "keep_mask", *_RETRAINING,
     ),
+    # As before, and a ticket has its seed.
+    "transfer": (
+        *_MASKS, "mask_from", "score_examples", *_METHODS, "dense_only", "rewind_epoch",
+        "keep_mask", *_RETRAINING, "ticket", "seeds", "num_seeds",
+    ),
     # A ticket says how its network is made and its texts are read.
     "export": _all_but("ticket", "platform"),
     "predict": _all_but("ticket", "platform", "data_file", "text_column", "separator", "encoding"),
@@ -50,7 +55,8 @@ UNUSED: Mapping[str, tuple[str, ...]] = {
 """Settings that mean nothing to a command. A flagfile may hold them at their defaults."""
 
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    name: {"schedule": "oneshot"} for name in ("prune_after_training", "post_prune_training")
+    **{name: {"schedule": "oneshot"} for name in ("prune_after_training", "post_prune_training")},
+    "transfer": {"arms": ("ticket", "reinit", "shuffled")},
 }
 """Of a command, where they differ from those of `Config`."""
 
@@ -92,9 +98,11 @@ NEEDS: Mapping[str, Need] = {
     "momentum": _NAMED,
     "weight_decay": _NAMED,
     "scope": Need(
-        "another --method: set and rigl share weights among tensors by --distribution",
-        lambda config: config.method not in ("set", "rigl"),
+        "another --method: set and rigl share weights among tensors by --distribution, a "
+        "supermask prunes each alike",
+        lambda config: config.method not in ("set", "rigl", "supermask"),
     ),
+    "share_layers": _method("supermask"),
     "mask_every": _method("gradual", "set", "rigl"),
     "mask_end": _method("gradual", "set", "rigl"),
     "mask_start": _method("gradual"),

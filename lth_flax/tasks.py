@@ -35,6 +35,7 @@ class ModelInfo:
       reads ones: a sum over paths.
     jacobian: (params, batch, key) -> how much of a state one step passes on.
     diagnostics: (params, mask) -> numbers for records, named "what/where".
+    with_depth: (parameters or mask, depth) -> those of a stack of so many layers.
     """
 
     settings: Mapping[str, Any]
@@ -47,6 +48,7 @@ class ModelInfo:
     linearized: Callable[[Params], Array] | None = None
     jacobian: Callable[[Params, Batch, Array], Array] | None = None
     diagnostics: Callable[[Params, Mask], Mapping[str, float]] | None = None
+    with_depth: Callable[[Any, int], Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from lth_flax.identity import WORD_VECTORS, file_digest
 from lth_flax.ignored import refuse_ignored
 from lth_flax.models import knowledge
 from lth_flax.models.classifier import BiLSTMClassifier
+from lth_flax.models.depth import with_depth
 from lth_flax.models.units import units
 from lth_flax.pruning.connectivity import is_connected
 from lth_flax.pruning.diagnostics import diagnostics
@@ -32,11 +33,14 @@ from lth_flax.types import Array, Params
 
 
 def prepare_data(
-    config: Config, source: Source, seeds: Sequence[int], vocabulary: Vocabulary | None = None
+    config: Config,
+    source: Source,
+    seeds: Sequence[int],
+    vocabulary: Vocabulary | Mapping[int, Vocabulary] | None = None,
 ) -> Dataset:
     """Splits, vocabulary and length buckets from the flags.
 
-    `vocabulary` is that of a ticket, in place of one from the training texts.
+    `vocabulary` is that of a ticket, or by seed, in place of one from the training texts.
     """
     if config.readout == "last_position" and config.max_shapes != 1:
         raise UserError(
@@ -89,7 +93,8 @@ def text_tasks(
         )
 
         def init(key: Array) -> Params:
-            return model.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32))["params"]
+            params = model.init(key, jnp.zeros((1, 1), jnp.int32), jnp.ones(1, jnp.int32))["params"]
+            return with_depth(with_depth(params, 2), num_layers) if config.share_layers else params
 
         return Task(
             init,
@@ -108,12 +113,14 @@ def text_tasks(
                 linearized=knowledge.linearized,
                 jacobian=partial(knowledge.squared_jacobian, readout=config.readout),
                 diagnostics=diagnostics,
+                with_depth=with_depth,
             ),
             name="text_classification",
             start=start if vectors else None,
             settings={
                 **config.of_role("task"),
                 "num_layers": num_layers,
+                **({"share_layers": True} if config.share_layers else {}),
                 # Which, so that records of two files never count as those of one run.
                 "embeddings": files[WORD_VECTORS][:12] if files else False,
             },

@@ -5,6 +5,7 @@ Tiers, by mark (pyproject.toml says what each is):
 - `python -m pytest -n 2 -m slow`: the slow one, with a sample of what is exhaustive.
 - `python -m pytest -n 2 -m exhaustive`: all of that.
 The sample changes with the day; `LTH_FLAX_TEST_SEED=...` takes that of another one.
+`LTH_FLAX_TEST_OPTIMIZED=1` compiles as users do, which takes half as long again.
 """
 
 import datetime
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
 
 SEED = "LTH_FLAX_TEST_SEED"
+OPTIMIZED = "LTH_FLAX_TEST_OPTIMIZED"
 PROGRAMS = "LTH_FLAX_TEST_PROGRAMS"
 CACHE = pytest.StashKey[tempfile.TemporaryDirectory]()
 FIRST = (
@@ -42,12 +44,13 @@ those of the fast tier, then those of the slow one."""
 def pytest_configure(config):
     # In the environment: the processes of xdist have to draw the same sample.
     os.environ.setdefault(SEED, datetime.date.today().isoformat())
-    # Nearly all of the fast tier's time is compilation, much of it of the same small programs. The
-    # slow tier runs what users run.
-    if "not slow" not in config.option.markexpr:
+    if "not slow" in config.option.markexpr:
+        hypothesis.settings.register_profile("fast", derandomize=True)  # what passed passes again
+        hypothesis.settings.load_profile("fast")
+    # Nearly all time is compilation, much of it of the same small programs. What the tests start as
+    # processes runs as users run it, and with the variable set so does all the rest.
+    if os.environ.get(OPTIMIZED):
         return
-    hypothesis.settings.register_profile("fast", derandomize=True)  # what passed passes again
-    hypothesis.settings.load_profile("fast")
     jax.config.update("jax_disable_most_optimizations", True)
     if not hasattr(config, "workerinput"):  # one directory for all processes of this run
         config.stash[CACHE] = tempfile.TemporaryDirectory(prefix="lth_flax_tests_")

@@ -15,7 +15,9 @@ from lth_flax.runs.methods import METHODS
 from lth_flax.tickets import save_ticket
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+EXAMPLES = {"digits": 0.85, "gru": 0.8, "equinox": 0.8, "cartpole": 60}
+"""Pages of docs/examples, and what their dense networks reach at least: far above chance."""
 
 
 def test_readme_is_read_in_one_go():
@@ -72,6 +74,22 @@ def test_a_network_of_ones_own_has_a_verdict(page, capsys):
     program, *_ = re.findall(r"```python\n(.*?)```", text, re.S)
     exec(compile(program, page, "exec"), {})
     assert "ticket minus reinit" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "docs/examples").iterdir()))
+def test_an_example_learns_and_has_a_verdict(page, capsys):
+    text = (ROOT / "docs" / "examples" / f"{page}.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len([line for line in program.splitlines() if line]) <= 60
+    needed = re.match("# needs (\\w+)", program)
+    if needed:
+        pytest.importorskip(needed[1], reason=f"could not import {needed[1]}: no extra brings it")
+    names = {}
+    exec(compile(program, page, "exec"), names)
+    assert "ticket minus reinit" in capsys.readouterr().out
+    dense = [r for r in names["result"].records if (r.arm, r.split) == ("dense", "test")]
+    assert min(record.score for record in dense) > EXAMPLES[page]
 
 
 @pytest.mark.slow

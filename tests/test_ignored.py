@@ -35,6 +35,8 @@ ALONE = [
     ("--initial_sparsity=0.1 --method=set", "--method=gradual"),
     ("--drop=0.2 --method=gradual", "--method=set"),
     ("--distribution=uniform", "--method=rigl"),
+    ("--scope=tensor --method=supermask", "--method=gradual"),
+    ("--share_layers", "--method=supermask"),
     ("--early_bird_distance=0.2", "--method=early_bird"),
     ("--early_bird_draws=2", "--method=early_bird"),
     ("--early_bird_start=emergence --method=gradual", "--method=early_bird"),

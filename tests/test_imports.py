@@ -20,16 +20,18 @@ ALLOWED = {
     "__main__": {"streams"},
     "jax_import": {"streams"},
     "randomness": set(),
-    "config": {"errors"},
+    "settings": {"errors"},
+    "config": {"errors", "settings"},
     "numerics": {"compat"},
     "code_digest": set(),
     "identity": {"errors", "files", "numerics", "code_digest"},
-    "flagfile": {"config", "errors", "files"},
+    "flagfile": {"config", "errors", "files", "settings"},
     "ignored": {"config", "errors"},
     "interrupt": {"streams"},
     "tasks": {"config", "errors", "types", "data.batches"},
     "cli": {
-        "config", "errors", "flagfile", "ignored", "interrupt", "jax_import", "quiet", "streams",
+        "settings", "config", "errors", "flagfile", "ignored", "interrupt", "jax_import",
+        "quiet", "streams",
     },
     "files": {"errors"},
     "orbax_arrays": {"errors", "quiet"},
@@ -39,7 +41,7 @@ ALLOWED = {
     "parts": {"files", "predictions", "records"},
     "arms": {"errors", "types", "randomness", "numerics", "pruning", "matching"},
     "matching": {"errors", "types", "pruning"},
-    "data": {"config", "errors", "files", "randomness"},
+    "data": {"config", "settings", "errors", "files", "randomness"},
     "models": {"types", "errors"},
     "pruning": {"types", "errors"},
     "training": {
@@ -50,13 +52,14 @@ ALLOWED = {
         "errors", "types", "files", "orbax_arrays", "storage", "data", "models", "pruning",
     },
     "analysis": {
-        "config", "errors", "files", "flagfile", "identity", "records", "predictions", "parts",
-        "streams", "jax_import",
+        "settings", "config", "errors", "files", "flagfile", "identity", "records",
+        "predictions", "parts", "streams", "jax_import",
     },
     "runs": {
-        "config", "cores", "interrupt", "errors", "types", "files", "randomness", "numerics",
-        "identity", "flagfile", "records", "predictions", "parts", "tasks", "arms", "matching",
-        "pruning", "training", "tickets", "analysis", "data.batches", "data.sources", "streams",
+        "settings", "config", "cores", "interrupt", "errors", "types", "files", "randomness",
+        "numerics", "identity", "flagfile", "records", "predictions", "parts", "tasks",
+        "arms", "matching", "pruning", "training", "tickets", "analysis", "data.batches",
+        "data.sources", "streams",
     },
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
@@ -68,13 +71,13 @@ ALLOWED = {
         "runs", "tasks",
     },
     "experiments": {
-        "config", "cli", "cores", "errors", "types", "files", "randomness", "identity", "flagfile",
-        "records", "data", "pruning", "training", "tickets", "analysis", "arms", "runs", "search",
-        "text_tasks", "ignored", "interrupt", "streams",
+        "jax_import", "settings", "config", "cli", "cores", "errors", "types", "files",
+        "randomness", "identity", "flagfile", "records", "data", "pruning", "training", "tickets",
+        "analysis", "arms", "runs", "search", "text_tasks", "ignored", "interrupt", "streams",
     },
     "benchmarks": {
-        "config", "cores", "errors", "types", "files", "randomness", "records", "data", "models",
-        "pruning", "training", "tickets", "analysis", "experiments", "runs",
+        "jax_import", "config", "cores", "errors", "types", "files", "randomness", "records",
+        "data", "models", "pruning", "training", "tickets", "analysis", "experiments", "runs",
     },
 }  # fmt: skip
 
@@ -247,3 +250,16 @@ def test_only_cli_knows_flags():
     for path in FILES:
         if module_name(path) != "cli":
             assert not re.search(r"\bFLAGS\b", path.read_text(encoding="utf-8")), path
+
+
+def test_a_benchmark_says_in_one_line_that_jax_refuses_a_variable():
+    # The packages of commands and analysis see to it; of benchmarks each module, as some of them
+    # run without JAX.
+    for path in sorted((PACKAGE / "benchmarks").glob("*.py")):
+        source = path.read_text(encoding="utf-8")
+        names = [name for name in imports(source) if name.split(".")[0] in ("jax", "lth_flax")]
+        if '"__main__"' in source and "jax" in names:
+            assert names[0] == "lth_flax.jax_import", path
+    for package in ("experiments", "analysis"):
+        source = (PACKAGE / package / "__init__.py").read_text(encoding="utf-8")
+        assert "lth_flax.jax_import" in imports(source), package

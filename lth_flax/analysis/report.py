@@ -21,11 +21,12 @@ from lth_flax.analysis.paper import Curve, paper_curves
 from lth_flax.analysis.result import Options, summary_text
 from lth_flax.analysis.summary import summarize
 from lth_flax.analysis.terminal import terminal_text
-from lth_flax.config import Config, Setting, home_expanded, settings_of
+from lth_flax.config import Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.files import make_directory, write_bytes_atomic, write_text_atomic
 from lth_flax.flagfile import value_of
 from lth_flax.identity import digest, is_identity
+from lth_flax.settings import Setting, home_expanded
 from lth_flax.streams import unfailing
 
 REPORT = "report"

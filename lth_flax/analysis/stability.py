@@ -2,7 +2,8 @@
 
 Two copies of a network are trained on from one point with other orders of data and other
 dropout. Where no barrier lies between them the point decides what is learned: training is
-stable there, to its noise (Frankle et al., arXiv 1912.05671).
+stable there, to its noise (Frankle et al., arXiv 1912.05671). A ticket is claimed to beat its
+mask on fresh weights just there: so a line of tickets has that gap beside its barriers.
 """
 
 import csv
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lth_flax.analysis.words import percent
 from lth_flax.errors import UserError
 from lth_flax.files import write_text_atomic
 
@@ -25,6 +27,8 @@ class Line(NamedTuple):
     rewind_point: where the copies part, as it was asked for; rewind_step: in training steps.
     matched: whether the units of the second were permuted to fit those of the first.
     train_loss: mean over the training split without dropout, nats; test_error in percent.
+    sparsity: of both networks, which share a mask.
+    control_error: of that mask on fresh weights, in percent, the mean of two trainings.
     """
 
     learning_rate: float
@@ -34,9 +38,19 @@ class Line(NamedTuple):
     matched: bool
     train_loss: tuple[float, ...]
     test_error: tuple[float, ...]
+    sparsity: float = 0.0
+    control_error: float | None = None
+
+    @property
+    def gap(self) -> float:
+        """Points of error that the control makes more than the ends of the line, on average."""
+        assert self.control_error is not None
+        return self.control_error - (self.test_error[0] + self.test_error[-1]) / 2
 
 
-COLUMNS = (*Line._fields[:5], "alpha", *MEASURES, *(f"{name}_barrier" for name in MEASURES))
+_NAMES = (*Line._fields[:5], "sparsity", "control_error")
+"""What a line is known by, and what is one number of it."""
+COLUMNS = (*_NAMES, "alpha", *MEASURES, *(f"{name}_barrier" for name in MEASURES))
 
 
 def barrier(values: Sequence[float]) -> float:
@@ -52,14 +66,19 @@ def sentences(lines: Iterable[Line], learning_rate: float, rewind_point: str) ->
     """Mean barriers over seeds, for a terminal."""
     found = []
     here = [line for line in lines if line[:2] == (learning_rate, rewind_point)]
-    for matched, words in ((False, "as trained"), (True, "units matched")):
-        some = [line for line in here if line.matched == matched]
-        loss = np.mean([barrier(line.train_loss) for line in some])
-        error = np.mean([barrier(line.test_error) for line in some])
-        found.append(
-            f"learning rate {learning_rate:g}, copies from {rewind_point}, {words}: barrier of "
-            f"training loss {loss:.4f}, of test error {error:.2f} points"
-        )
+    for sparsity in dict.fromkeys(line.sparsity for line in here):
+        copies = f"tickets of {percent(sparsity)}%" if sparsity else "copies"
+        for matched, words in ((False, "as trained"), (True, "units matched")):
+            some = [line for line in here if (line.sparsity, line.matched) == (sparsity, matched)]
+            loss = np.mean([barrier(line.train_loss) for line in some])
+            error = np.mean([barrier(line.test_error) for line in some])
+            found.append(
+                f"learning rate {learning_rate:g}, {copies} from {rewind_point}, {words}: barrier "
+                f"of training loss {loss:.4f}, of test error {error:.2f} points"
+            )
+        if sparsity:
+            gap = np.mean([line.gap for line in some])
+            found[-1] += f"; ticket minus reinit {gap:+.2f} points of accuracy"
     return found
 
 
@@ -74,7 +93,9 @@ def write_lines(path: Path, lines: Iterable[Line]) -> None:
         for number, scores in enumerate(zip(line.train_loss, line.test_error, strict=True)):
             numbers = [repr(float(value)) for value in (number / last, *scores, *barriers)]
             rate, point, *others, matched = line[:5]
-            writer.writerow([repr(rate), point, *others, str(matched).lower(), *numbers])
+            control = "" if line.control_error is None else repr(line.control_error)
+            known = [repr(rate), point, *others, str(matched).lower(), repr(line.sparsity), control]
+            writer.writerow([*known, *numbers])
     write_text_atomic(path, text.getvalue())
 
 
@@ -93,12 +114,13 @@ def read_lines(path: Path) -> list[Line]:
             if tuple(rows.fieldnames or ()) != COLUMNS:
                 raise ValueError(f"expected the columns {','.join(COLUMNS)}")
             for row in rows:
-                scores = found.setdefault(tuple(row[name] for name in Line._fields[:5]), [])
+                scores = found.setdefault(tuple(row[name] for name in _NAMES), [])
                 scores.append([float(row[name]) for name in MEASURES])
         return [
             Line(float(rate), point, int(step), int(seed), matched == "true",
-                 *(tuple(values) for values in zip(*scores, strict=True)))
-            for (rate, point, step, seed, matched), scores in found.items()
+                 tuple(loss for loss, _ in scores), tuple(error for _, error in scores),
+                 float(sparsity), float(control) if control else None)
+            for (rate, point, step, seed, matched, sparsity, control), scores in found.items()
         ]  # fmt: skip
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise UserError(

@@ -17,6 +17,8 @@ Each part is a process of its own with a limit of its own: what it had found by 
 result, and the others go on. Runs on a CPU too, where `--tiny` shows that it works.
 """
 
+import lth_flax.jax_import  # noqa: F401, I001  (before JAX, whose refusals it says)
+
 import argparse
 import contextlib
 import json

@@ -7,6 +7,8 @@ of the gradient and no Adam for it; nor the gradient of the first layer's inputs
 so the share is an upper bound. The tweets shape, tables of several sizes.
 """
 
+import lth_flax.jax_import  # noqa: F401, I001  (before JAX, whose refusals it says)
+
 from typing import Any
 
 import jax

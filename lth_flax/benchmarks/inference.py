@@ -8,6 +8,8 @@ For every ticket of a run: a network of full width with its weights, the compact
 numbers are per level, over seeds. Needs the extra `export`.
 """
 
+import lth_flax.jax_import  # noqa: F401, I001  (before JAX, whose refusals it says)
+
 import argparse
 import statistics
 import tempfile

@@ -8,6 +8,8 @@ lost between cores is shared memory and caches. Bytes per row are those of the
 compiled program (`training.memory`), for cores and for accelerators alike.
 """
 
+import lth_flax.jax_import  # noqa: F401, I001  (before JAX, whose refusals it says)
+
 import os
 from typing import Any
 

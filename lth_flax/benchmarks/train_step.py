@@ -6,6 +6,8 @@ The same network, masks, dropout, gradient clipping and Adam everywhere; 8
 replicates. Contestants take turns in one run. Needs the extra `bench`.
 """
 
+import lth_flax.jax_import  # noqa: F401, I001  (before JAX, whose refusals it says)
+
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from lth_flax.config import LARGEST, Config, settings_of
+from lth_flax.config import Config, settings_of
 from lth_flax.data.account import (
     Account,
     copies_across,
@@ -39,6 +39,7 @@ from lth_flax.data.text import (
 )
 from lth_flax.data.views import Views
 from lth_flax.errors import UserError
+from lth_flax.settings import LARGEST
 
 REFERENCE_SEEDS = range(8)
 """Where each seed has a vocabulary of its own, the largest of these seeds is the size of all."""
@@ -97,14 +98,14 @@ def build_dataset(
     seeds: Sequence[int],
     config: Config,
     *,
-    vocabulary: Vocabulary | None = None,
+    vocabulary: Vocabulary | Mapping[int, Vocabulary] | None = None,
 ) -> Dataset:
     """Encodes, splits and buckets a source for all seeds.
 
     Where the source has an official test split, one vocabulary comes from all
     texts that no official split has; otherwise each seed draws its own test
     split, and its vocabulary comes from its own training texts alone. A given
-    `vocabulary` (that of a ticket) is used for all: words match by spelling, and
+    `vocabulary` (that of a ticket, or by seed) is used instead: words match by spelling, and
     what it does not have is the unknown word.
 
     Bits of training depend on the number of rows of the embedding table. So
@@ -160,7 +161,9 @@ def build_dataset(
     splits = {seed: split(seed) for seed in seeds}
     first = splits[seeds[0]]
     check_classes(source, first, shares)
-    if vocabulary is not None or "test" in source.official:
+    if isinstance(vocabulary, Mapping):
+        views, size = {seed: vocabulary[seed] for seed in seeds}, max(map(len, vocabulary.values()))
+    elif vocabulary is not None or "test" in source.official:
         shared = vocabulary or words(pool)
         views, size = dict.fromkeys(seeds, shared), len(shared)
     else:

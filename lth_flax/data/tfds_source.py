@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from lth_flax.config import Config, home_expanded, settings_of
+from lth_flax.config import Config, settings_of
 from lth_flax.data import imdb
 from lth_flax.data.cleaning import clean_text
 from lth_flax.data.source import Source, official_splits
 from lth_flax.errors import UserError
+from lth_flax.settings import home_expanded
 
 _FORMAT = "array_record"
 

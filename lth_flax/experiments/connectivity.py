@@ -6,9 +6,11 @@ matched to those of the other (Frankle et al., arXiv 1912.05671; Ainsworth et al
 
   python -m lth_flax.experiments.connectivity --flagfile=configs/tweets_connectivity.flags
 
-A barrier is the highest loss, or error, on the line, above the mean of its ends. Networks are
-dense: what is asked is from where on a ticket could be rewound to. A row of
-`connectivity.csv` is a network on a line; a stopped run goes on at the next rewind point.
+A barrier is the highest loss, or error, on the line, above the mean of its ends. Of dense networks
+it says from where on a ticket could be rewound to; with `--mask=0,0.9` the copies are also
+tickets of 90%, rewound to that point, and `gap.png` has what these are ahead of their masks on
+fresh weights beside their barriers. A row of `connectivity.csv` is a network on a line; a stopped
+run goes on at the next rewind point.
 """
 
 from itertools import product
@@ -17,7 +19,7 @@ from typing import IO
 
 from lth_flax import cli
 from lth_flax.analysis.blocks import read_provenance
-from lth_flax.analysis.draw_connectivity import connectivity_figure
+from lth_flax.analysis.draw_connectivity import connectivity_figure, gap_figure
 from lth_flax.analysis.figures import figure_bytes
 from lth_flax.analysis.stability import read_lines, sentences, write_lines
 from lth_flax.analysis.words import count, dataset_name
@@ -56,19 +58,22 @@ def main(config: StabilityConfig) -> None:
         table = directory / "connectivity.csv"
         lines = read_lines(table)
         done = {(line.learning_rate, line.rewind_point) for line in lines}
+        controls: dict[tuple[float, float], list[float]] = {}
         for rate, point in product(config.learning_rate, points):
             if (rate, point) not in done:
                 lines += measure(
                     setup, seeds, rate=rate, point=point, step=points[point],
-                    points=config.line_points,
+                    points=config.line_points, sparsities=config.mask, controls=controls,
                 )  # fmt: skip
                 write_lines(table, lines)
             for sentence in sentences(lines, rate, point):
                 print(sentence)
         note = f"{dataset_name(examples.name)}, {count(len(seeds), 'seed')}, two copies of each"
-        figure = connectivity_figure(lines, note)
-        for kind in ("png", "svg"):
-            write_bytes_atomic(directory / f"connectivity.{kind}", figure_bytes(figure, kind))
+        figures = {NAME: connectivity_figure(lines, note)}
+        if any(config.mask):
+            figures["gap"] = gap_figure(lines, note)
+        for (name, figure), kind in product(figures.items(), ("png", "svg")):
+            write_bytes_atomic(directory / f"{name}.{kind}", figure_bytes(figure, kind))
 
 
 def _opened(directory: Path, config: StabilityConfig, setup: Setup) -> IO[str]:

@@ -40,11 +40,11 @@ def main(config: PredictConfig) -> None:
         texts = _of_table(config, ticket)
     elif not texts:
         texts = _of_standard_input()
-    found = ticket.predict(texts)
-    _print(found, config.output)
+    predictions = ticket.predict(texts)
+    _print(predictions, config.output)
     if reason := lost_output():
         raise UserError(f"the answers cannot be written ({reason}): make room, or write elsewhere")
-    print(unknown_words(found), file=sys.stderr)
+    print(unknown_words(predictions), file=sys.stderr)
 
 
 def _of_table(config: PredictConfig, ticket: Ticket) -> tuple[str, ...]:
@@ -73,25 +73,26 @@ def _of_standard_input() -> tuple[str, ...]:
     return texts
 
 
-def _print(found: Sequence[Prediction], output: str) -> None:
-    names = list(found[0].probabilities)
+def _print(predictions: Sequence[Prediction], output: str) -> None:
+    names = list(predictions[0].probabilities)
     if output == "csv":
         table = csv.writer(sys.stdout, lineterminator="\n")
         table.writerow(["label", *names])
         table.writerows(
-            [one.label, *(f"{one.probabilities[name]:.6f}" for name in names)] for one in found
+            [one.label, *(f"{one.probabilities[name]:.6f}" for name in names)]
+            for one in predictions
         )
         return
     width = max(len(name) for name in names)
-    for one in found:
+    for one in predictions:
         shares = "  ".join(f"{name} {share:.4f}" for name, share in one.probabilities.items())
         print(f"{one.label.ljust(width)}  {shares}")
 
 
-def unknown_words(found: Sequence[Prediction]) -> str:
+def unknown_words(predictions: Sequence[Prediction]) -> str:
     """How many words the ticket has no vector of its own for, and which are the most frequent."""
-    total = sum(one.words for one in found)
-    counts = Counter(word for one in found for word in one.unknown)
+    total = sum(one.words for one in predictions)
+    counts = Counter(word for one in predictions for word in one.unknown)
     number = sum(counts.values())
     line = f"{number:,} of {total:,} words are unknown to the ticket"
     if not number:

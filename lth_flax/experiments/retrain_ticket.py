@@ -17,14 +17,14 @@ import reprlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from lth_flax import cli
 from lth_flax.analysis.terminal import reach_sentence
-from lth_flax.config import LARGEST, Config, names_of, settings_of
+from lth_flax.config import Config, names_of, settings_of
 from lth_flax.data.dataset import Dataset
 from lth_flax.data.sources import Source, load_source
 from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary
@@ -38,6 +38,7 @@ from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.setup import build
 from lth_flax.runs.workdir import directory_of
+from lth_flax.settings import LARGEST
 from lth_flax.text_tasks import (
     files_that_are_read,
     prepare_data,
@@ -49,6 +50,8 @@ from lth_flax.tickets import Ticket, load_ticket
 from lth_flax.tickets.metadata import METADATA_FILE, read_metadata
 from lth_flax.training.table import Replicate, Start
 from lth_flax.types import Mask
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 _MODEL_FLAGS = ("embedding_size", "hidden_size", "num_layers")
 _VOCABULARY_FLAGS = ("vocabulary_size", "min_count")
@@ -110,7 +113,7 @@ def main(config: Config) -> None:
 
     # Rows of other tickets, data and settings stand in the same file.
     settings = {**setup.settings, "learning_rate": rate}
-    name = f"{dataset.name}-{_digest([*method, dataset.fingerprint, settings])}"
+    name = f"{dataset.name}-{digest([*method, dataset.fingerprint, settings])}"
     level, sparsity, spent = metadata["level"], metadata["target_sparsity"], metadata["mask_steps"]
     dense = jax.tree_util.tree_map(np.ones_like, ticket.mask)
 
@@ -163,7 +166,7 @@ def check_metadata(config: Config, metadata: Mapping[str, Any]) -> None:
         )
 
 
-def with_settings(config: Config, metadata: Mapping[str, Any]) -> Config:
+def with_settings(config: AnyConfig, metadata: Mapping[str, Any]) -> AnyConfig:
     """What was not given takes the ticket's values; the model's must be the ticket's.
 
     Raises:
@@ -290,7 +293,7 @@ def origin_of(metadata: Mapping[str, Any], dataset: Dataset) -> str:
     """Where masks come from and what they meet: rows that agree in it may be compared."""
     return (
         f"ticket of {metadata['dataset']} (data {metadata['data_fingerprint'][:12]}, settings "
-        f"{_digest(metadata['settings'])}), on data {dataset.fingerprint[:12]}"
+        f"{digest(metadata['settings'])}), on data {dataset.fingerprint[:12]}"
     )
 
 
@@ -317,7 +320,7 @@ def notes(metadata: Mapping[str, Any], source: Source, dataset: Dataset) -> list
     ]
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
     return hashlib.sha256(compact_json(value).encode()).hexdigest()[:10]
 
 

@@ -53,7 +53,7 @@ def linearized(params: Params) -> Float[Array, ""]:
     embedding = params["embedding"]["embedding"]
     states = [jnp.ones(embedding.shape[1], embedding.dtype)] * SURROGATE_STEPS
     final = states[-1]
-    for name in _layers(params):
+    for name in layer_names(params):
         forward = _linear_states(params[name]["forward"], states)
         backward = _linear_states(params[name]["backward"], states[::-1])
         final = jnp.concatenate([forward[-1], backward[-1]])
@@ -100,7 +100,7 @@ def squared_jacobian(
     real = real_steps(time, lengths)
     states = params["embedding"]["embedding"][tokens.T]
     total = jnp.zeros((), states.dtype)
-    for layer, name in enumerate(_layers(params)):
+    for layer, name in enumerate(layer_names(params)):
         states = jax.lax.stop_gradient(states)
         for number, direction in enumerate(DIRECTIONS):
             ours = jax.random.fold_in(key, 2 * layer + number)
@@ -169,6 +169,6 @@ def _step(direction: Mapping[str, Any], x: Array, h: Array, c: Array) -> tuple[A
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-def _layers(params: Params) -> list[str]:
+def layer_names(params: Params) -> list[str]:
     """The names of the LSTM layers, from the input on."""
     return [f"lstm_{layer}" for layer in range(sum(name.startswith("lstm_") for name in params))]

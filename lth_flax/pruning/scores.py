@@ -264,6 +264,10 @@ def _product_size(params: Params, gradient: Params) -> Params:
     return jax.tree_util.tree_map(lambda w, g: jnp.abs(w * g), params, gradient)
 
 
+GRADIENTS: dict[Score, int] = {snip: 1, grasp: 3, synflow: 1, jacobian: 1}
+"""What a score costs, in gradients of what it reads; one with its derivative counts thrice."""
+
+
 def _needed(value: Any, score: str, what: str) -> Any:
     if value is None:
         raise UserError(f"the score {score} needs what it was not given: pass {what}")

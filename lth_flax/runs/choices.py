@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from lth_flax.arms import ARMS, FRESH, FROZEN, Family
-from lth_flax.config import DECIMAL_POINT, MOST_SEEDS, Config, settings_of
+from lth_flax.config import MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level
+from lth_flax.settings import DECIMAL_POINT
 from lth_flax.training.table import Start
 from lth_flax.types import Mask, Params
 

@@ -19,10 +19,12 @@ from lth_flax.config import settings_of
 from lth_flax.numerics import pinned
 from lth_flax.pruning.levels import Level, Schedule, kept_counts
 from lth_flax.pruning.masks import apply_mask
+from lth_flax.pruning.scores import GRADIENTS
 from lth_flax.pruning.scores import random as random_scores
 from lth_flax.pruning.select import Scope, keep_highest
 from lth_flax.pruning.units import on_units, unit_scores, units_of
 from lth_flax.randomness import generator, key
+from lth_flax.runs.costs import Scoring
 from lth_flax.runs.setup import Setup
 from lth_flax.tasks import Examples, Task
 from lth_flax.training.steps import gather
@@ -72,13 +74,14 @@ class Pruner:
         return found
 
     @property
-    def steps(self) -> int:
-        """What a mask costs besides training: batches of the loss and its gradient."""
-        if not self._reads_data:
-            return 0
-        config = self.setup.config
-        size = sum(len(part) for part in self._drawn(self.setup.seeds[0]))
-        return self._rounds * -(-size // config.batch_size)
+    def cost(self) -> Scoring:
+        """What a mask costs besides training."""
+        reads, batch = self._reads_data, self.setup.config.batch_size
+        gradients = GRADIENTS.get(inspect.unwrap(self._score), int(reads))
+        # What reads no data has one input.
+        size = sum(len(part) for part in self._drawn(self.setup.seeds[0])) if reads else 1
+        steps = gradients * -(-size // batch)
+        return Scoring(self._rounds, steps, float(steps) if reads else gradients / batch)
 
     @cached_property
     def _score(self) -> Callable[..., Params]:

@@ -9,36 +9,42 @@ To add one, from outside the package too, write a function and pass it as `metho
 to be left in the end, and `steps` those of training. `training.changing_masks.changing` helps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
 from optax import GradientTransformation
 
+from lth_flax.arms import Family, constant
 from lth_flax.config import Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.pruning.densities import Distribution, random_mask
-from lth_flax.pruning.levels import Level
+from lth_flax.pruning.levels import Level, kept_counts
 from lth_flax.pruning.masks import count_prunable
-from lth_flax.pruning.select import Scope
+from lth_flax.pruning.scores import magnitude
+from lth_flax.pruning.select import Scope, keep_highest
 from lth_flax.training import changing_masks
 from lth_flax.training.early_bird import draw_steps, early_bird
-from lth_flax.types import Array, Mask
+from lth_flax.training.supermask import initial_scores, stored_bytes, supermask
+from lth_flax.types import Array, Mask, Params
 
 
 class MaskRule(NamedTuple):
     """How the mask of a row changes.
 
-    sparsities: (level's sparsity, steps of training) -> that of some steps, evenly over training.
-    begin: (full mask, level, key) -> the mask to begin with, and what is the row's own: arrays
-      that `wrap` gets as values of the program (host arrays).
+    sparsities: (level's sparsity, steps of training) -> that of some steps, evenly over training;
+      a step that computes more than its mask keeps counts as less sparse.
+    begin: (theta_0, full mask, level, key) -> the weights and the mask to begin with, and what is
+      the row's own: arrays that `wrap` gets as values of the program (host arrays).
     wrap: (optimizer, mask, the row's own) -> the optimizer under that mask.
+    says: (theta_0, full mask) -> what records have in `search`.
     """
 
-    begin: Callable[[Mask, Level, Array], tuple[Mask, Any]]
+    begin: Callable[[Params, Mask, Level, Array], tuple[Params, Mask, Any]]
     wrap: Callable[[GradientTransformation, Mask, Any], GradientTransformation]
     sparsities: Callable[[float, int], Sequence[float]] = lambda sparsity, steps: [sparsity]
+    says: Callable[[Params, Mask], Mapping[str, Any]] = lambda params, full: {}
 
 
 def mask_rule(config: Config, levels: Sequence[Level], steps: int, per_epoch: int) -> MaskRule:
@@ -60,9 +66,10 @@ def mask_rule(config: Config, levels: Sequence[Level], steps: int, per_epoch: in
 
 
 def _own(method: Callable[..., GradientTransformation], steps: int) -> MaskRule:
-    def begin(full: Mask, level: Level, key: Array) -> tuple[Mask, Any]:
+    def begin(params: Params, full: Mask, level: Level, key: Array) -> tuple[Params, Mask, Any]:
         total = count_prunable(full)
-        return full, (key, np.int32(total - round(level.target_sparsity * total)))
+        kept = np.int32(total - round(level.target_sparsity * total))
+        return params, full, (key, kept)
 
     def wrap(optimizer: GradientTransformation, mask: Mask, own: Any) -> GradientTransformation:
         return method(optimizer, mask, key=own[0], kept=own[1], steps=steps)
@@ -82,12 +89,13 @@ def _gradual(config: Config, levels: Sequence[Level], steps: int, per_epoch: int
         "start": start, "end": end, "every": config.mask_every, "scope": config.scope,
     }  # fmt: skip
 
-    def begin(full: Mask, level: Level, key: Array) -> tuple[Mask, Any]:
+    def begin(params: Params, full: Mask, level: Level, key: Array) -> tuple[Params, Mask, Any]:
         del key
         first = min(config.initial_sparsity, level.target_sparsity)
-        return full, changing_masks.gradual_counts(
+        counts = changing_masks.gradual_counts(
             full, level.target_sparsity, initial_sparsity=first, **when
         )
+        return params, full, counts
 
     def wrap(optimizer: GradientTransformation, mask: Mask, own: Any) -> GradientTransformation:
         return changing_masks.gradual(optimizer, mask, counts=own, **when)
@@ -109,7 +117,7 @@ def _sparse(name: str) -> Callable[..., MaskRule]:
             "every": config.mask_every, "end": round(config.mask_end * steps), "drop": config.drop,
         }  # fmt: skip
 
-        def begin(full: Mask, level: Level, key: Array) -> tuple[Mask, Any]:
+        def begin(params: Params, full: Mask, level: Level, key: Array) -> tuple[Params, Mask, Any]:
             first, later = jax.random.split(key)
             mask = random_mask(
                 full,
@@ -117,14 +125,20 @@ def _sparse(name: str) -> Callable[..., MaskRule]:
                 key=first,
                 distribution=cast(Distribution, config.distribution),
             )
-            return mask, later
+            return params, mask, later
 
         def wrap(optimizer: GradientTransformation, mask: Mask, own: Any) -> GradientTransformation:
             if name == "rigl":
                 return changing_masks.rigl(optimizer, mask, **when)
             return changing_masks.set_(optimizer, mask, key=own, **when)
 
-        return MaskRule(begin, wrap)
+        def sparsities(sparsity: float, steps: int) -> Sequence[float]:
+            at = np.arange(steps)
+            dense = (at > 0) & (at < when["end"]) & (at % config.mask_every == 0)
+            # RigL ranks what grows by the gradient of all weights: a third of a dense step.
+            return list(sparsity * np.where(dense & (name == "rigl"), 2 / 3, 1))
+
+        return MaskRule(begin, wrap, sparsities)
 
     return make
 
@@ -133,7 +147,7 @@ def _early_bird(config: Config, levels: Sequence[Level], steps: int, per_epoch: 
     draws = draw_steps(per_epoch, steps // per_epoch, config.early_bird_draws)
     targets = [level.target_sparsity for level in levels]
 
-    def begin(full: Mask, level: Level, key: Array) -> tuple[Mask, Any]:
+    def begin(params: Params, full: Mask, level: Level, key: Array) -> tuple[Params, Mask, Any]:
         del level, key
         table = [
             changing_masks.gradual_counts(
@@ -141,7 +155,7 @@ def _early_bird(config: Config, levels: Sequence[Level], steps: int, per_epoch: 
             )[0]
             for sparsity in targets
         ]
-        return full, np.stack(table)
+        return params, full, np.stack(table)
 
     def wrap(optimizer: GradientTransformation, mask: Mask, own: Any) -> GradientTransformation:
         return early_bird(
@@ -157,11 +171,37 @@ def _early_bird(config: Config, levels: Sequence[Level], steps: int, per_epoch: 
     return MaskRule(begin, wrap)
 
 
+def _supermask(config: Config, levels: Sequence[Level], steps: int, per_epoch: int) -> MaskRule:
+    del config, levels, steps, per_epoch
+
+    def weights_of(params: Params, full: Mask) -> Params:
+        """All of a tensor's of one size, with the signs of theta_0."""
+        return constant(Family(0, params, lambda draw: params), full, 0, 0)[0]
+
+    def begin(params: Params, full: Mask, level: Level, key: Array) -> tuple[Params, Mask, Any]:
+        weights = weights_of(params, full)
+        kept = kept_counts(full, level, scope="tensor", schedule="oneshot")[0]
+        scores = initial_scores(full, key)
+        mask = keep_highest(magnitude(scores), full, kept, scope="tensor")
+        return weights, mask, (weights, jax.tree_util.tree_map(np.asarray, scores), kept)
+
+    def wrap(optimizer: GradientTransformation, mask: Mask, own: Any) -> GradientTransformation:
+        weights, scores, kept = own
+        return supermask(optimizer, mask, weights=weights, scores=scores, kept=kept)
+
+    def says(params: Params, full: Mask) -> Mapping[str, Any]:
+        return stored_bytes(weights_of(params, full), full)
+
+    # The gradient of every score is that of a weight, a third of a dense step.
+    return MaskRule(begin, wrap, lambda sparsity, steps: [sparsity * 2 / 3], says)
+
+
 METHODS: dict[str, Callable[..., MaskRule]] = {
     "early_bird": _early_bird,
     "gradual": _gradual,
     "set": _sparse("set"),
     "rigl": _sparse("rigl"),
+    "supermask": _supermask,
 }
 """Those of `--method`."""
 

@@ -122,7 +122,7 @@ class Search:
         full = self.setup.full_mask(params)
         if draw is not None or not self._watched:
             return Start(params, full)
-        return Start(params, *self._begin_rule(full, self.levels[0], row))
+        return self._begin_rule(params, full, self.levels[0], row)
 
     def _train_fresh(self) -> None:
         """The dense networks of fresh initializations, for arms that are matched to them.
@@ -218,7 +218,7 @@ class Search:
             grid.name_of(self.setup.config, self.shape, rate),
             method=self.config.text("method") or self.config.text("criterion"),
             mask_dense_steps=more.pop("mask_dense_steps", in_use),
-            search=self._said(row)[number] if self._watched else {},
+            search=more.pop("search", self._said(row)[number] if self._watched else {}),
             **more,
         )  # fmt: skip
 
@@ -243,12 +243,14 @@ class Search:
             rewound = None
             if self._begin(number, row):
                 rewound = self._kept_at_begin(number, row).params
-            self.run.save_ticket(entry, self.setup.initialize(entry.seed), outcome, rewound)
+            begun = self._start_under_rule(number, row) if self._in_training else None
+            initial = begun.params if begun else self.setup.initialize(entry.seed)
+            self.run.save_ticket(entry, initial, outcome, rewound)
 
     def _spent(self, number: int, row: Row) -> tuple[int, float]:
         """Steps of training before a mask, and the same with each as the share in use."""
         if self._rule is None:
-            return self._costs.of_scores(number, self._pruner.steps)
+            return self._costs.of_scores(number, self._pruner.cost)
         whole = self.setup.steps_per_replicate
         steps = (self._said(row)[number]["step"] or whole) if self._watched else 0
         return steps, float(steps)
@@ -279,12 +281,12 @@ class Search:
         return replace(trainer, recipe=trainer.recipe._replace(wrap=self._rule.wrap))
 
     @pinned()
-    def _begin_rule(self, full: Mask, level: Level, row: Row) -> tuple[Mask, None, Any]:
-        """(mask to begin with, no state of the optimizer, what is the row's own)."""
+    def _begin_rule(self, params: Params, full: Mask, level: Level, row: Row) -> Start:
         assert self._rule is not None
+        chosen = key(row[1], "changing mask")
         with jax.default_device(host_device()):
-            mask, own = self._rule.begin(full, level, key(row[1], "changing mask"))
-        return jax.tree_util.tree_map(np.asarray, mask), None, own
+            params, mask, own = self._rule.begin(params, full, level, chosen)
+        return Start(params, jax.tree_util.tree_map(np.asarray, mask), own=own)
 
     def _read_early(self, row: Row) -> list[tuple[Mask, dict[str, Any]]]:
         """Per level, the mask that Early-Bird found, and what it says of it."""
@@ -303,10 +305,13 @@ class Search:
         cells = [(number, row) for number in range(len(self.levels)) for row in self.rows]
         whole = self.setup.steps_per_replicate
         ticket = [arm for arm in self.arms if arm.name == "ticket"]
+        first = self.setup.initialize(self.setup.seeds[0])
+        said = self._rule.says(first, self.setup.full_mask(first))
+        in_use = [self._costs.of_changing(n, self._rule) for n in range(len(self.levels))]
         entries = [
             self._entry(
                 arm, number, row, partial(self._start_under_rule, number, row),
-                in_use=self._mean_in_use(number),
+                in_use=in_use[number], search=said,
             )
             for number, row in cells for arm in ticket
         ]  # fmt: skip
@@ -315,7 +320,7 @@ class Search:
         others = [
             self._entry(
                 arm, number, row, partial(self._start_after, arm, number, row, ends[number, row]),
-                mask_steps=whole, mask_dense_steps=whole * self._mean_in_use(number),
+                mask_steps=whole, mask_dense_steps=whole * in_use[number],
             )
             for number, row in cells for arm in self.arms if arm.name != "ticket"
         ]  # fmt: skip
@@ -325,7 +330,7 @@ class Search:
     def _start_under_rule(self, number: int, row: Row) -> Start:
         params = self.setup.initialize(row[1])
         full = self.setup.full_mask(params)
-        return Start(params, *self._begin_rule(full, self.levels[number], row))
+        return self._begin_rule(params, full, self.levels[number], row)
 
     def _start_after(self, arm: Arm, number: int, row: Row, found: Again) -> Start:
         family, outcome = self.setup.seed(row[1]), found()
@@ -333,12 +338,6 @@ class Search:
             trained=lambda: outcome.params, dense=partial(self._dense_params, row)
         )
         return arm.start(family, outcome.mask, self.levels[number].index)
-
-    def _mean_in_use(self, number: int) -> float:
-        """The mean share of weights in use while the mask of a level changes."""
-        assert self._rule
-        steps, sparsity = self.setup.steps_per_replicate, self.levels[number].target_sparsity
-        return self._costs.in_use(float(np.mean(self._rule.sparsities(sparsity, steps))))
 
 
 def _row(entry: Entry) -> Row:

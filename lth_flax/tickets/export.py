@@ -129,7 +129,7 @@ def information(ticket: Ticket, network: Network) -> dict[str, Any]:
         "vocabulary": metadata["vocabulary"],
         "text": {
             name: getattr(reading, name)
-            for name in ("cleaning", "tokenizer", "most", "keep", "padded")
+            for name in ("cleaning", "tokenizer", "longest", "keep", "padded")
         },
         **{name: metadata.get(name) for name in ("seed", "level", "target_sparsity")},
     }

@@ -45,14 +45,14 @@ class Reading(NamedTuple):
     """How a ticket's training read its texts.
 
     cleaning: one of `cleaning.CLEANERS`.
-    most: tokens of a text, of which the end or the start is kept.
-    padded: whether all texts were padded to `most` tokens, for the answer depends on it.
+    longest: tokens of a text, of which the end or the start is kept.
+    padded: whether all texts were padded to `longest` tokens, for the answer depends on it.
     """
 
     cleaning: str
     tokenizer: str
     vocabulary: Vocabulary
-    most: int
+    longest: int
     keep: str
     padded: bool
 
@@ -76,7 +76,7 @@ def predict(
     reading = reading_of(metadata)
     tokenized = intern(list(map(CLEANERS[reading.cleaning], texts)), reading.tokenizer)
     spelling = Vocabulary((PADDING_WORD, UNKNOWN_WORD, *tokenized.words))
-    lengths = np.minimum(tokenized.lengths, reading.most)
+    lengths = np.minimum(tokenized.lengths, reading.longest)
     order = np.argsort(lengths, kind="stable")
     apply = jax.jit(model.apply)
     found: dict[int, Prediction] = {}
@@ -84,8 +84,8 @@ def predict(
         rows = order[start : start + MOST_ROWS]
         # Few shapes, for each is compiled: powers of two, filled up with texts once more.
         filled = np.resize(rows, _next_power(len(rows), 1))
-        time = min(_next_power(int(lengths[rows].max()), SHORTEST), reading.most)
-        time = reading.most if reading.padded else time
+        time = min(_next_power(int(lengths[rows].max()), SHORTEST), reading.longest)
+        time = reading.longest if reading.padded else time
         ids, words = (
             encode(tokenized, vocabulary, filled, length=time, keep=reading.keep)
             for vocabulary in (reading.vocabulary, spelling)
@@ -118,11 +118,11 @@ def reading_of(metadata: Mapping[str, Any]) -> Reading:
         )
     settings = metadata.get("settings", {})
     tokenizer, keep = settings.get("tokenizer", "words"), settings.get("keep", "end")
-    most = settings.get("max_length", 0)
+    longest = settings.get("max_length", 0)
     padded = metadata["model"].get("readout") == "last_position"
     if padded:
-        most = metadata.get("padded_length", 0)
-        if not most:
+        longest = metadata.get("padded_length", 0)
+        if not longest:
             raise UserError(
                 "the ticket's head reads the last padded position, and it does not say how far "
                 "texts were padded: find the ticket again with this version"
@@ -133,14 +133,16 @@ def reading_of(metadata: Mapping[str, Any]) -> Reading:
         ("cleaning", cleaning, isinstance(cleaning, str) and cleaning in CLEANERS),
         ("tokenizer", tokenizer, isinstance(tokenizer, str) and tokenizer in TOKENIZERS),
         ("keep", keep, keep in ("start", "end")),
-        ("length", most, type(most) is int and 0 <= most <= _UNLIMITED),
+        ("length", longest, type(longest) is int and 0 <= longest <= _UNLIMITED),
     ):
         if not fits:
             raise UserError(
                 f"the ticket's texts were read with {name} {reprlib.repr(value)}, which is not "
                 "known here: update lth_flax, or give another ticket"
             )
-    return Reading(cleaning, tokenizer, Vocabulary(tuple(words)), most or _UNLIMITED, keep, padded)
+    return Reading(
+        cleaning, tokenizer, Vocabulary(tuple(words)), longest or _UNLIMITED, keep, padded
+    )
 
 
 def _next_power(number: int, least: int) -> int:

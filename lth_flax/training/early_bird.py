@@ -33,17 +33,17 @@ class EarlyBirdState(NamedTuple):
     pruned: the mask that it trains under, and the optimizer's state.
     step: how many updates there were.
     recent: the last five masks of every level, newest first: leaves [levels, 5, ...].
-    found: the newest mask, and from the draw at which it emerged on that one: [levels, ...].
+    newest: the newest mask, and from the draw at which it emerged on that one: [levels, ...].
     emerged: steps after which a level's mask emerged, or 0, [levels].
     distances: of each draw the largest distance to the four before it, as the share of positions
       that differ, and corrected for chance: [draws, levels, 2]; NaN before there are four.
-    began: parameters and inner state at the step of `found`, [levels, ...]; () if not kept.
+    began: parameters and inner state at the step of `newest`, [levels, ...]; () if not kept.
     """
 
     pruned: PrunedState
     step: Int[Array, ""]
     recent: Mask
-    found: Mask
+    newest: Mask
     emerged: Int[Array, " levels"]
     distances: Float[Array, "draws levels 2"]
     began: Any
@@ -134,7 +134,7 @@ def early_bird(
         number = jnp.searchsorted(at, now)
         mask = state.pruned.mask
         total, scores = count_prunable(mask), magnitude(params)
-        recent, found, began = state.recent, state.found, state.began
+        recent, found, began = state.recent, state.newest, state.began
         emerged, distances = state.emerged, state.distances
         for level in range(levels):
             new = keep_highest(scores, mask, numbers[level], scope=scope)
@@ -153,7 +153,7 @@ def early_bird(
             for place, one in zip(range(1 + OLDER), [new, *older], strict=True):
                 recent = _set(recent, one, jnp.bool_(True), level, place)
         return state._replace(
-            recent=recent, found=found, emerged=emerged, distances=distances, began=began
+            recent=recent, newest=found, emerged=emerged, distances=distances, began=began
         )
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -168,7 +168,7 @@ def emergence(state: EarlyBirdState, level: int) -> tuple[Mask, dict[str, Any]]:
     """
     mask = jax.tree_util.tree_map(
         lambda leaf, like: np.asarray(leaf)[level] if np.ndim(like) else np.asarray(like),
-        state.found,
+        state.newest,
         state.pruned.mask,
     )
     distances = np.asarray(state.distances)[OLDER:, level].astype(float)

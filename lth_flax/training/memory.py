@@ -64,7 +64,7 @@ def footprint(
     return Footprint(int(needs.temp_size_in_bytes) + own, shared)
 
 
-def rows_that_fit(found: Footprint, *, free: int, devices: int, rows: int) -> int:
+def rows_that_fit(needs: Footprint, *, free: int, devices: int, rows: int) -> int:
     """The largest slice, at most `rows` and at least one row per device.
 
     A multiple of the number of devices; slices of a table are made even, so that
@@ -73,7 +73,7 @@ def rows_that_fit(found: Footprint, *, free: int, devices: int, rows: int) -> in
     Args:
       free: bytes free on the smallest device.
     """
-    fit_on_one = max(1, int((SHARE * free - found.shared) // max(found.per_row, 1)))
+    fit_on_one = max(1, int((SHARE * free - needs.shared) // max(needs.per_row, 1)))
     per_device = -(-rows // devices)
     slices = -(-per_device // fit_on_one)
     return devices * -(-per_device // slices)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lth_flax.analysis.draw_connectivity import connectivity_figure
+from lth_flax.analysis.draw_connectivity import connectivity_figure, gap_figure
 from lth_flax.analysis.stability import Line, barrier, read_lines, sentences, write_lines
 from lth_flax.errors import UserError
 
@@ -51,3 +51,32 @@ def test_the_figure_has_a_row_per_measure_and_a_column_per_rate():
     means = [list(line.get_ydata()) for line in figure.axes[0].lines if len(line.get_ydata()) == 2]
     assert means[2] == [5.2, 5.2]  # after the points of two seeds at two places
     assert figure.axes[0].get_title(loc="left") == "learning rate 0.001"
+
+
+TICKETS = [
+    line._replace(sparsity=0.9, control_error=28.0 + line.seed, train_loss=(0.5, 0.5, 0.5))
+    for line in LINES
+]
+
+
+def test_a_line_of_tickets_has_their_gap(tmp_path):
+    # Ends err by 20 and 30 percent, the control of seed 3 by 31 and of seed 4 by 32.
+    assert [line.gap for line in TICKETS[:3]] == [6.0, 6.0, 7.0]
+    *_, last = sentences([*LINES, *TICKETS], 0.001, "5%")
+    assert "tickets of 90% from 5%, units matched" in last
+    assert last.endswith("ticket minus reinit +6.50 points of accuracy")
+    write_lines(tmp_path / "lines.csv", [*LINES, *TICKETS])
+    assert read_lines(tmp_path / "lines.csv") == [*LINES, *TICKETS]
+
+
+def test_gaps_are_drawn_against_barriers():
+    figure = gap_figure([*LINES, *TICKETS], "tweets, 2 seeds")
+    points = [line.get_xydata().tolist() for line in figure.axes[0].lines]
+    # Of two rewind points the seeds, then their mean: 15 + seed, and 3 + seed.
+    assert points[:2] == [[[18.0, 6.0], [19.0, 7.0]], [[18.5, 6.5]]]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0", "5%"]
+    titles = [
+        axes.get_title(loc="left")
+        for axes in connectivity_figure([*LINES, *TICKETS], "tweets").axes[:2]
+    ]
+    assert titles == ["learning rate 0.001", "learning rate 0.001, tickets of 90%"]

@@ -13,8 +13,10 @@ from lth_flax.config import Config, StabilityConfig
 from lth_flax.errors import UserError
 from lth_flax.experiments import connectivity
 from lth_flax.matching import SignedPermutation, match_units, permute_units
+from lth_flax.runs import connectivity as runs
 from lth_flax.runs.connectivity import COPY, copies_of, measure, score_line, with_copies
 from lth_flax.runs.setup import build
+from lth_flax.training.table import Replicate, Span, Start
 
 SETTINGS = {
     "dataset": "synthetic", "synthetic_size": 200, "embedding_size": 6, "hidden_size": 5,
@@ -116,9 +118,65 @@ def test_the_command_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatch)
         connectivity.main(dataclasses.replace(config, line_points=5))
 
 
+@pytest.mark.slow
+def test_copies_of_a_ticket_share_the_mask_of_the_end_of_dense_training(setup, monkeypatch):
+    step = setup.steps_per_epoch
+    seen = []
+
+    def look(setup, seed, one, other, points, score=runs.score_line):
+        seen.append((one, other))
+        return score(setup, seed, one, other, points)
+
+    monkeypatch.setattr(runs, "score_line", look)
+    options = {"rate": 0.02, "point": "1", "step": step, "points": 3}
+    dense, _, ticket, _ = measure(setup, [3], **options, sparsities=(0.0, 0.5))
+    assert (dense.sparsity, dense.control_error, ticket.sparsity) == (0.0, None, 0.5)
+    one, other = (zeros(params) for params in seen[2])
+    # What the dense network trained to: the larger half of all kernels.
+    begun = Start(setup.initialize(3), setup.full_mask(setup.initialize(3)))
+    end = trained(setup, Replicate(lambda: begun, 3, 0.02), Span(keep=step))
+    sizes = {name: np.abs(kernel) for name, kernel in kernels(end.params)}
+    cut = np.median(np.concatenate([size.ravel() for size in sizes.values()]))
+    for name, size in sizes.items():
+        np.testing.assert_array_equal(one[name], size < cut)
+        np.testing.assert_array_equal(other[name], size < cut)
+    # Each copy is what goes on from the rewind point under that mask, and errs as it does.
+    mask = jax.tree.map(
+        lambda leaf, kept: np.abs(leaf) >= cut if np.ndim(kept) else kept, end.params, begun.mask
+    )
+    starts = [Start(end.kept.params, mask, end.kept.opt_state), Start(setup.initialize(3, 0), mask)]
+    for start, begin, errors in (
+        (starts[0], step, [ticket.test_error[0], ticket.test_error[-1]]),
+        (starts[1], 0, [ticket.control_error]),
+    ):
+        ends = [
+            trained(setup, Replicate(lambda start=start: start, copy, 0.02), Span(begin))
+            for copy in copies_of([3])
+        ]
+        found = [100 * (1 - float(e.outputs["last", "test"]["correct"].mean())) for e in ends]
+        np.testing.assert_allclose(np.mean(found), np.mean(errors), atol=1e-9)
+
+
+def trained(setup, replicate, span):
+    (finished,) = setup.trainer.train([replicate], span=span)
+    return finished.outcomes()[0]
+
+
+def kernels(params):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if "kernel" in jax.tree_util.keystr(path):
+            yield jax.tree_util.keystr(path), np.asarray(leaf)
+
+
+def zeros(params):
+    return {name: kernel == 0 for name, kernel in kernels(params)}
+
+
 def test_what_is_no_rewind_point_is_one_line():
     for point in ("200%", "soon", "5"):
         with pytest.raises(UserError, match=r"--rewind_points=.* is no point of training"):
             connectivity.main(StabilityConfig(**SETTINGS, epochs=2, rewind_points=("0", point)))
     with pytest.raises(UserError, match="line_points"):
         cli.parse(StabilityConfig, ["--line_points=1"])
+    with pytest.raises(UserError, match="mask"):
+        cli.parse(StabilityConfig, ["--mask=0.5,1"])

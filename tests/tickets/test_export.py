@@ -98,7 +98,7 @@ def test_what_stands_beside_the_weights_says_how_texts_become_ids(tmp_path):
     assert said["vocabulary"] == list(WORDS)
     assert said["class_names"] == list(CLASSES)
     assert said["text"]["tokenizer"] == "characters"
-    assert (said["text"]["most"], said["text"]["keep"]) == (9, "start")
+    assert (said["text"]["longest"], said["text"]["keep"]) == (9, "start")
     assert (said["weights"], said["compact"]) == ("initial", True)
 
 

@@ -1,0 +1,228 @@
+"""What is a ticket worth elsewhere: on other data, with another optimizer, at another depth?
+
+Trains all tickets of one or more runs of winning_ticket at one target, each with its own seed, and
+compares them with their masks on fresh weights and with shuffled masks (Morcos et al., 1906.02773):
+
+  python -m lth_flax.experiments.transfer --tickets=runs/tweets --tickets=runs/reviews \\
+      --dataset=... --optimizer=sgd --num_layers=4 --work_dir=runs/transfer
+
+What is not given is as it was where the tickets were found. Words match by spelling. On other data
+the head starts fresh, under its mask. With another `--num_layers` the same layers are repeated or
+dropped, in weights and mask (elastic tickets, Chen et al., 2103.16547): their sparsity then differs
+from the level's, and is recorded; `--arms=ticket,random` compares with masks of just that size.
+A rewound ticket starts from its rewind point, with a fresh optimizer.
+
+Targets share a work directory, one command each. `transfer.csv` and the last lines printed are the
+table of sources and targets; where the target's own tickets are among the sources, the others are
+also compared with these ("native"). The report has every cell on one page.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lth_flax import cli
+from lth_flax.analysis.result import Options
+from lth_flax.analysis.transfer import origin, place, write_transfer
+from lth_flax.arms import MATCHED, Family
+from lth_flax.config import TransferConfig
+from lth_flax.data.sources import load_source
+from lth_flax.data.text import Vocabulary
+from lth_flax.errors import UserError
+from lth_flax.experiments.retrain_ticket import (
+    check_metadata,
+    check_vectors,
+    digest,
+    notes,
+    used_classes,
+    with_classes,
+    with_settings,
+)
+from lth_flax.records import compact_json
+from lth_flax.runs.choices import Arm, chosen_arms, draws_of
+from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.plan import Part, tell
+from lth_flax.runs.results import Entry, Method
+from lth_flax.runs.run import Run
+from lth_flax.runs.setup import Setup, build
+from lth_flax.text_tasks import prepare_data, text_examples, text_task
+from lth_flax.tickets import load_ticket
+from lth_flax.tickets.metadata import METADATA_FILE, read_metadata
+from lth_flax.training.table import Replicate, Start
+from lth_flax.types import Mask
+
+Metadata = Mapping[str, Any]
+
+
+class Source(NamedTuple):
+    """The tickets of one run: what each says, and the settings that they are trained with."""
+
+    tickets: Mapping[Path, Metadata]
+    config: TransferConfig
+
+    @property
+    def first(self) -> Metadata:
+        return next(iter(self.tickets.values()))
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({metadata["seed"] for metadata in self.tickets.values()})
+
+    def rows(self, arms: Sequence[Arm]) -> int:
+        return len(self.seeds) + len(arms) * len(self.tickets)
+
+
+def main(config: TransferConfig) -> None:
+    """Trains the tickets of every source at the target."""
+    if not config.tickets:
+        raise UserError("--tickets is missing: give work directories of winning_ticket")
+    arms = chosen_arms(config)
+    if matched := MATCHED.intersection(arm.name for arm in arms):
+        raise UserError(
+            f"the arm {', '.join(matched)} needs dense networks that no ticket has: leave it out"
+        )
+    sources = [read_source(config, Path(folder)) for folder in config.tickets]
+    configure_jax(sources[0].config)
+    if config.plan:
+        parts = (
+            Part(setup, source.rows(arms), source.rows(arms) * setup.steps_per_replicate)
+            for source in sources
+            for setup, _, _ in [prepare(source, arms)]
+        )
+        tell(parts, draws=draws_of(arms), alpha=config.alpha)
+    for source in sources:
+        run = train(source, arms)
+    assert run.directory is not None
+    options = Options(margin_points=config.margin, alpha=config.alpha)
+    print("\n" + write_transfer(run.directory, run.records, options))
+
+
+def read_source(config: TransferConfig, folder: Path) -> Source:
+    """The tickets below a folder.
+
+    Raises:
+      UserError: there is none, they are of several configurations, or a flag contradicts them.
+    """
+    files = sorted(folder.rglob(METADATA_FILE))
+    tickets = {file.parent: read_metadata(file.absolute()) for file in files}
+    if not tickets:
+        raise UserError(
+            f"--tickets={folder}: there is no ticket below it; expected a work directory of "
+            "winning_ticket"
+        )
+    for path, metadata in tickets.items():
+        check_metadata(dataclasses.replace(config, ticket=str(path)), metadata)
+    if len({compact_json([m["settings"], m["model"]]) for m in tickets.values()}) > 1:
+        raise UserError(
+            f"--tickets={folder} has tickets of several configurations: give the folder of one, "
+            "such as its tickets/num_layers=4"
+        )
+    first = next(iter(tickets.values()))
+    chosen = with_settings(
+        dataclasses.replace(
+            config, ticket=str(folder), given=config.given - {"num_layers", "seeds", "num_seeds"}
+        ),
+        first,
+    )
+    if "num_layers" in config.given:
+        chosen = dataclasses.replace(chosen, num_layers=config.num_layers)
+    found = Source(tickets, chosen)
+    block = f"{found.seeds[0]}:{found.seeds[-1] + 1}"
+    return found._replace(config=dataclasses.replace(chosen, ticket=None, seeds=block))
+
+
+def prepare(source: Source, arms: Sequence[Arm]) -> tuple[Setup, Method, list[str]]:
+    """What trains them, how their masks were found, and what a reader should know of the data."""
+    config, first, seeds = source.config, source.first, source.seeds
+    words = {m["seed"]: tuple(m["vocabulary"]) for m in source.tickets.values()}
+    same = {one: Vocabulary(one) for one in words.values()}
+    texts = with_classes(load_source(config), used_classes(config, first))
+    dataset = prepare_data(config, texts, seeds, {seed: same[words[seed]] for seed in seeds})
+    said: dict[str, None] = {}
+    for path, metadata in source.tickets.items():
+        seed = metadata["seed"]
+        own = dataclasses.replace(dataset, members={seed: dataset.members[seed]})
+        said |= dict.fromkeys(notes(metadata, texts, own))
+        if config.embeddings_file:
+            named = dataclasses.replace(config, ticket=str(path))
+            check_vectors(named, metadata, own, load_ticket(path))
+    task = text_task(
+        config, dataset, seeds, num_layers=config.one("num_layers"),
+        vocabulary_size=first["model"]["vocabulary_size"],
+    )  # fmt: skip
+    setup = build(
+        config, task, text_examples(config, dataset), seeds, epochs=config.one("epochs"),
+        rows=source.rows(arms),
+    )  # fmt: skip
+    digests = (
+        f"data {first['data_fingerprint'][:12]}, settings {digest(first['settings'])}, on data "
+        f"{dataset.fingerprint[:12]}"
+    )
+    method = Method(
+        "transfer", first["schedule"], first["scope"], first["criterion"],
+        origin(place(first["dataset"], first["settings"]), digests),
+        {"keep_mask": True, "rewind_epoch": "0"},
+    )  # fmt: skip
+    return setup, method, list(said)
+
+
+def train(source: Source, arms: Sequence[Arm]) -> Run:
+    """Trains and records the tickets of one source, and what they are compared with."""
+    config, seeds = source.config, source.seeds
+    setup, method, said = prepare(source, arms)
+    elsewhere = setup.examples.fingerprint != source.first["data_fingerprint"]
+    depth, stretch = config.one("num_layers"), setup.task.model.with_depth  # type: ignore[union-attr]
+    rate = config.one("learning_rate")
+    settings = {**setup.settings, "learning_rate": rate}
+    name = f"{setup.examples.name}-{digest([*method, setup.examples.fingerprint, settings])}"
+    read = lru_cache(maxsize=setup.trainer.engine.rows)(load_ticket)
+
+    def family(path: Path, seed: int) -> tuple[Family, Mask]:
+        ticket = read(path)
+        begun = ticket.initial_params if ticket.rewind_params is None else ticket.rewind_params
+        trees = [begun, ticket.trained_params, ticket.mask]
+        if depth != source.first["model"]["num_layers"]:
+            assert stretch is not None
+            trees = [stretch(tree, depth) for tree in trees]
+        begun, trained, mask = trees
+        if elsewhere:
+            begun = {**begun, "head": setup.initialize(seed, config.reinit_draws)["head"]}
+        found = setup.seed(seed)._replace(initial_params=begun, trained=lambda: trained)
+        return found, mask
+
+    def start(arm: Arm, path: Path, metadata: Metadata) -> Start:
+        found, mask = family(path, metadata["seed"])
+        return arm.start(found, mask, metadata["level"])
+
+    def dense(seed: int) -> Start:
+        params = setup.initialize(seed)
+        return Start(params, setup.full_mask(params))
+
+    entries = [
+        Entry("dense", seed, 0, 0, 0.0, 0, Replicate(partial(dense, seed), seed, rate), name)
+        for seed in seeds
+    ]
+    entries += [
+        Entry(
+            arm.name, m["seed"], arm.draw, m["level"], m["target_sparsity"], m["mask_steps"],
+            Replicate(partial(start, arm, path, m), m["seed"], rate), name,
+        )
+        for path, m in source.tickets.items()
+        for arm in arms
+    ]  # fmt: skip
+    directory = Path(config.work_dir or f"runs/transfer_{config.text('dataset')}")
+    run = Run.open(
+        setup, method, directory=directory, rows=len(entries), append=True,
+        source=digest([load_ticket(path).digest for path in source.tickets]),
+    )  # fmt: skip
+    for note in said:
+        print(note)
+    run.train(entries)
+    run.finish()
+    return run
+
+
+if __name__ == "__main__":
+    cli.run(main, TransferConfig, name="transfer")
