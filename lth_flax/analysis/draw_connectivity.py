@@ -56,9 +56,9 @@ def connectivity_figure(lines: Sequence[Line], note: str, width_mm: float = PAGE
                     axes.axhline(STABLE_POINTS, color="#444444", linewidth=0.6, linestyle=":")
                 axes.set_xticks(range(len(points)), [name for _, name in points])
         for column, (rate, sparsity) in enumerate(families):
-            tickets = f", tickets of {percent(sparsity)}%" if sparsity else ""
+            tickets = f"\ntickets of {percent(sparsity)}%" if sparsity else ""
             grid[0, column].set_title(f"learning rate {rate:g}{tickets}")
-            grid[-1, column].set_xlabel("Copies part after (epochs, or share of training)")
+        figure.supxlabel("Copies part after (epochs, or share of training)", fontsize=7.5)
         handles = [handle(name, look) for name, look in _LOOKS.values()]
         text = f"{note}\nthe highest point on the line between two copies, above the mean of its "
         text += f"ends; small points: seeds; dotted: {STABLE_POINTS:g} points, stable below"

@@ -176,7 +176,7 @@ def _names(groups: Sequence[Sequence[Record]], varying: Mapping[str, Any]) -> li
 
 def _setting(record: Record, key: str) -> str:
     value = getattr(record, key, None) or record.settings.get(key, "absent")
-    return f"{key} {str(value)[:40]}"
+    return f"{key} {str(value)[:60]}"
 
 
 def _headline(

@@ -79,4 +79,4 @@ def test_gaps_are_drawn_against_barriers():
         axes.get_title(loc="left")
         for axes in connectivity_figure([*LINES, *TICKETS], "tweets").axes[:2]
     ]
-    assert titles == ["learning rate 0.001", "learning rate 0.001, tickets of 90%"]
+    assert titles == ["learning rate 0.001", "learning rate 0.001\ntickets of 90%"]

@@ -226,5 +226,5 @@ def test_the_loss_is_the_mean_over_all_batches():
 def test_only_scores_that_name_data_read_it():
     needs = {"magnitude": 0, "magnitude_init": 0, "random": 0, "snip": 2, "inverted_snip": 2}
     for score, steps in needs.items():  # 24 examples in batches of 16
-        assert Pruner(setup(score)).steps == steps
-    assert Pruner(setup(InRounds(snip, 5))).steps == 10
+        assert Pruner(setup(score)).cost.steps == steps
+    assert Pruner(setup(InRounds(snip, 5))).cost[:2] == (5, 2)
