@@ -167,7 +167,7 @@ def _first_loss(language, text, word):
 def run(monkeypatch, capsys, arguments):
     monkeypatch.setattr(sys, "argv", ["predict", *map(str, arguments)])
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    monkeypatch.setattr(predict, "configure_jax", lambda config, rows: "")
+    monkeypatch.setattr(predict, "configure_jax", lambda config, **_: "")
     monkeypatch.setattr(cli.interrupt, "install", lambda: None)
     monkeypatch.setattr(cli, "quiet_process", lambda: None)
     try:
