@@ -36,3 +36,11 @@ def test_the_words_of_every_context_share_all_of_the_probability():
     for context in ((0, 1), (5, 5), (3, 2)):
         total = sum(kneser_ney(train, [*context, w], words=6)[0] for w in range(6))
         assert total == pytest.approx(1, rel=1e-12)
+
+
+def test_nltk_says_the_same_of_fifty_words():
+    """The mean log of NLTK 3's KneserNeyInterpolated(3, discount=0.1), of everygrams."""
+    rng = np.random.default_rng(0)
+    train, tokens = rng.integers(8, size=50), rng.integers(8, size=30)
+    found = kneser_ney(train, tokens, words=8, discounts=(0.1, 0.1))
+    assert np.log(found).mean() == pytest.approx(-4.190911475474352, rel=1e-12)
