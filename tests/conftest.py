@@ -40,6 +40,15 @@ FIRST = (
 """The longest files, in the order in which they start, so that two processes end together: first
 those of the fast tier, then those of the slow one."""
 
+SAMPLED = {
+    "test_identity_of_runs.py": 5, "test_other_experiments.py": 6, "test_sweep.py": 4,
+    "test_retrain_ticket.py": 3, "test_faults.py": 3, "test_hostile_input.py": 4,
+    "test_error_rates.py": 3, "test_compaction.py": 2, "test_numerics.py": 6,
+    "test_keep_pruned.py": 30, "test_export.py": 12, "test_structured.py": 4,
+}  # fmt: skip
+"""Of files whose slow tests run whole commands or many sizes, how many of these the slow tier tries
+on a day; `-m exhaustive` runs all."""
+
 
 def pytest_configure(config):
     # In the environment: the processes of xdist have to draw the same sample.
@@ -73,7 +82,12 @@ def pytest_report_header():
 def pytest_collection_modifyitems(items):
     sets = defaultdict(list)
     for item in items:
-        if mark := item.get_closest_marker("exhaustive"):
+        size = SAMPLED.get(item.path.name)
+        if size and item.get_closest_marker("slow") and not item.get_closest_marker("exhaustive"):
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "slow"]
+            item.add_marker(pytest.mark.exhaustive)
+            sets[item.path.name, size].append(item)
+        elif mark := item.get_closest_marker("exhaustive"):
             sets[item.nodeid.partition("[")[0], mark.kwargs.get("sample", 0)].append(item)
     for (name, size), members in sets.items():
         rng = random.Random(f"{os.environ[SEED]} {name}")
