@@ -319,8 +319,10 @@ def notes(metadata: Mapping[str, Any], source: Source, dataset: Dataset) -> list
             f"The data is the ticket's own, split otherwise for {len(other)} of {len(seeds)} "
             "seeds: its mask was found with texts that are tested on here"
         ]
-    tokens = sum(int(bucket["lengths"].sum()) for bucket in dataset.buckets)
-    unknown = sum(int((bucket["tokens"] == UNKNOWN_ID).sum()) for bucket in dataset.buckets)
+    tokens = sum(int(np.asarray(bucket["lengths"]).sum()) for bucket in dataset.buckets)
+    unknown = sum(
+        int(np.sum(np.asarray(bucket["tokens"]) == UNKNOWN_ID)) for bucket in dataset.buckets
+    )
     return [
         f"Other data than the ticket's: {unknown / max(tokens, 1):.1%} of its words are "
         "unknown to the ticket"

@@ -27,7 +27,7 @@ def sources(tmp_path_factory):
     """Runs of depth 2 and 3, of the same two seeds."""
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(winning_ticket, "configure_jax", lambda config, rows: None)
+        patch.setattr(winning_ticket, "configure_jax", lambda config: None)
         for depth in (2, 3):
             folder = tmp_path_factory.mktemp("runs") / str(depth)
             winning_ticket.main(
@@ -45,7 +45,7 @@ def config_of(*flags):
 
 @pytest.mark.slow
 def test_tickets_of_two_depths_meet_at_one(sources, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(transfer, "configure_jax", lambda config, rows: None)
+    monkeypatch.setattr(transfer, "configure_jax", lambda config: None)
     trained = []
 
     def look(run, entries, train=Run.train):
