@@ -109,7 +109,7 @@ def test_rows_of_both_kinds_share_a_table(start):
     trainer = Trainer(engine(), TASK, make_work(2))
     if start:  # what a dense run was by then
         (dense,) = outcomes_of(trainer, [replace(one, mask=full)], span=Span(keep=start))
-        params, opt_state = dense.kept
+        params, opt_state, _ = dense.kept
         rows = [replace(row, params=params, opt_state=opt_state) for row in rows]
     zero, frozen, whole = outcomes_of(trainer, rows, span=Span(start=start))
     pruned = 0
