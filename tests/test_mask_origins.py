@@ -40,7 +40,7 @@ def of(result, arm, level, split="test", checkpoint="last"):
     )
 
 
-@pytest.mark.parametrize("schedule", ["iterative", "oneshot"])
+@pytest.mark.parametrize("schedule", [pytest.param("iterative", marks=pytest.mark.slow), "oneshot"])
 def test_masks_at_initialization_are_those_of_theta_0(schedule):
     result = found(mask_from="initialization", schedule=schedule)
     for (_, level), ticket in result.tickets.items():

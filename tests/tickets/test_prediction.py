@@ -50,6 +50,7 @@ def test_texts_are_cleaned_looked_up_and_answered_one_by_one():
     assert len({one.label for one in found}) > 1
 
 
+@pytest.mark.slow
 def test_an_answer_does_not_depend_on_the_other_texts():
     ticket = make_ticket(layers=1)
     many = [" ".join(WORDS[2 + (k * j) % 5] for j in range(k % 19)) for k in range(150)]

@@ -117,6 +117,7 @@ def test_a_network_that_does_not_move_has_its_ticket_at_the_fifth_draw():
         np.testing.assert_array_equal(flat(mask), drawn(PARAMS, level))
 
 
+@pytest.mark.slow
 def test_one_that_never_emerges_takes_its_last_mask_and_says_so():
     history, state = train(0.5, 12, [2, 4, 6, 8, 10, 12], threshold=0.0)
     mask, said = emergence(state, 1)

@@ -136,7 +136,7 @@ def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(devices, rows):
     assert {number: reordered[number] for number in together} == together
 
 
-@pytest.mark.parametrize(("devices", "rows"), [(2, 2), (1, 3)])
+@pytest.mark.parametrize(("devices", "rows"), [pytest.param(2, 2, marks=pytest.mark.slow), (1, 3)])
 def test_neither_the_number_of_devices_nor_the_size_of_a_slice_changes_bits(devices, rows):
     one = outcomes_of(trainer(1, 1), REPLICATES[:3])
     other = outcomes_of(trainer(devices, rows), REPLICATES[:3])
