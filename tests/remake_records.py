@@ -4,7 +4,8 @@
 
 Of every directory that holds a records.csv: summaries, comparisons, figures and pages, with the
 level and the margin of its flags.txt; then the page of claims, which follows from the summaries,
-and in README and docs what stands between `<!-- where: DIRECTORY -->` and `<!-- end -->`.
+and in README and docs what stands between `<!-- where: DIRECTORY -->`, or with `, in short` before
+the `-->`, and `<!-- end -->`.
 `tests/test_recorded_answers.py` compares what is there with what this would write.
 """
 
@@ -44,9 +45,13 @@ def with_answers(text: str) -> str:
 
     def answer(found: re.Match[str]) -> str:
         summary = (EXPERIMENTS / found[2] / "summary.json").read_text(encoding="utf-8")
-        return "\n".join([found[1], *where_lines(json.loads(summary)), found[3]])
+        lines = where_lines(json.loads(summary))
+        if found[3]:
+            lines = [line for line in lines if line.startswith("- ")]
+        return "\n".join([found[1], *lines, found[4]])
 
-    return re.sub(r"(<!-- where: (\w+) -->)\n.*?(<!-- end -->)", answer, text, flags=re.DOTALL)
+    marks = r"(<!-- where: (\w+)(, in short)? -->)\n.*?(<!-- end -->)"
+    return re.sub(marks, answer, text, flags=re.DOTALL)
 
 
 def main() -> int:
