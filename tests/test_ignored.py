@@ -113,7 +113,7 @@ def command_of(file):
     found = {"prune_after": "prune_after_training", "post_prune": "post_prune_training",
              "paper_figure1": "prune_after_training", "paper_figure2": "prune_after_training",
              "paper_figure4": "post_prune_training", "connectivity": "connectivity",
-             "compare_methods": "compare_methods"}  # fmt: skip
+             "compare_methods": "compare_methods", "early_methods": "compare_methods"}  # fmt: skip
     return next((name for part, name in found.items() if part in file.stem), "winning_ticket")
 
 

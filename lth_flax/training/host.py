@@ -17,12 +17,15 @@ XLA_FLAGS = (
     "--xla_cpu_multi_thread_eigen=false",
     # One pass over the gates writes all that the backward loop needs of them.
     "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion",
+    # On a GPU, trying which of Triton's kernels is fastest for each product takes most of the
+    # compilation, and they gain nothing here: cuBLAS is as fast on these shapes.
+    "--xla_gpu_enable_triton_gemm=false",
 )
 """`python -m lth_flax.benchmarks.train_step --plain_xla` measures what they are worth."""
 
 
 def prepare_cpu(devices: int) -> None:
-    """As many CPU devices as given, and `XLA_FLAGS` for one row per core.
+    """As many CPU devices as given, and `XLA_FLAGS`.
 
     What the variable XLA_FLAGS of the environment says stays, and comes last, so that it wins.
     Where the backend has started already nothing is said: what there is is used.
