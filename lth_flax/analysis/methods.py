@@ -145,8 +145,10 @@ def methods_figure(summary: Summary, lines: Sequence[Line], width_mm: float = PA
         return finish(figure, width_mm, 75.0, handles, what_ran(summary) + "\nmeans over seeds")
 
 
-def write_methods(directory: Path, summary: Summary, records: Sequence[Record]) -> str:
-    """Writes methods.csv and report/methods.png and .svg.
+def write_methods(
+    directory: Path, summary: Summary, records: Sequence[Record], *, draw: bool = True
+) -> str:
+    """Writes methods.csv and, to be drawn, report/methods.png and .svg.
 
     Returns:
       the table for a terminal.
@@ -157,7 +159,8 @@ def write_methods(directory: Path, summary: Summary, records: Sequence[Record]) 
     writer.writerow(Line._fields)
     writer.writerows(["" if cell is None else cell for cell in line] for line in lines)
     write_text_atomic(directory / "methods.csv", text.getvalue())
-    figure = methods_figure(summary, lines)
-    for kind in ("png", "svg"):
-        write_bytes_atomic(directory / "report" / f"methods.{kind}", figure_bytes(figure, kind))
+    if draw:
+        figure = methods_figure(summary, lines)
+        for kind in ("png", "svg"):
+            write_bytes_atomic(directory / "report" / f"methods.{kind}", figure_bytes(figure, kind))
     return table(lines, summary["options"]["treatment"])

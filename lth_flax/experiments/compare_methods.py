@@ -88,7 +88,7 @@ def main(config: CompareConfig) -> None:
             raise
     summary = run.finish()
     assert run.directory is not None
-    run.say(write_methods(run.directory, summary, run.records))
+    run.say(write_methods(run.directory, summary, run.records, draw=config.report))
 
 
 def compare(

@@ -91,6 +91,10 @@ def test_one_table_and_one_figure(found, tmp_path):
     assert len(figure.axes) == 2
     assert len(figure.axes[0].lines) == 2 + len(OTHERS)
     (tmp_path / "report").mkdir()
+    bare = tmp_path / "no report"
+    bare.mkdir()
+    assert write_methods(bare, summary, records(), draw=False) == text
+    assert [file.name for file in bare.iterdir()] == ["methods.csv"]
     assert write_methods(tmp_path, summary, records()) == text
     rows = (tmp_path / "methods.csv").read_text().splitlines()
     assert rows[0] == "method,target_sparsity,score,steps,dense_steps,gap,p,p_adjusted"
