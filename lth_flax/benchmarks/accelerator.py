@@ -40,7 +40,7 @@ from lth_flax.runs import platforms
 from lth_flax.training.host import prepare_cpu
 
 LIMITS = {
-    "agree": 60, "cudnn": 70, "throughput": 90, "memory": 45, "loop": 80, "accuracy": 80,
+    "agree": 50, "cudnn": 55, "throughput": 105, "memory": 50, "loop": 80, "accuracy": 85,
     "experiments": 100,
 }  # fmt: skip
 """Seconds of each part, in the order in which they run."""
@@ -48,7 +48,7 @@ LIMITS = {
 STARTING = 15
 """Seconds to find out what the machine is."""
 
-UNROLLS = (1, 4, 8)
+UNROLLS = (1, 4)
 COMMAND_BUFFERS = "--xla_gpu_enable_command_buffer=+WHILE"
 
 Found = Mapping[str, Any]

@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
     shape: str = "tweets"
     words: int = 10_000
     agreeing: int = 8
-    rows: tuple[int, ...] = (1, 4, 16, 64, 256, 1024)
+    rows: tuple[int, ...] = (1, 8, 64, 256, 1024)
     replicates: int = 160
     memory: tuple[int, ...] = (16, 160)
     steps: int = 10
@@ -157,7 +157,7 @@ def difference(one: Any, other: Any) -> dict[str, Any]:
 def accuracy(sizes: Sizes, report: Report) -> None:
     """A small experiment, seed by seed: do the ways differ by more than noise?"""
     question = {
-        **QUICKSTART, "num_seeds": 8, "epochs": 3, **sizes.changes, "levels": [0.5],
+        **QUICKSTART, "num_seeds": 8, **sizes.changes, "levels": [0.5],
         "dense_only": True,
     }  # fmt: skip
     ways = {

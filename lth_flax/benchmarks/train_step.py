@@ -75,8 +75,11 @@ def in_jax(
         make_schedule("constant", total_steps=1),
     )
     key = jax.random.key(0)
-    params = jax.jit(model.init)(key, np.zeros((1, 1), np.int32), np.ones(1, np.int32))["params"]
-    mask = prune(magnitude(params), full_mask(params), sparsity=SPARSITY)
+    with jax.default_device(jax.devices("cpu")[0]):  # a GPU would compile for minutes
+        init = jax.jit(model.init)
+        params = init(key, np.zeros((1, 1), np.int32), np.ones(1, np.int32))["params"]
+        mask = prune(magnitude(params), full_mask(params), sparsity=SPARSITY)
+    params, mask = jax.device_get((params, mask))
     rows = engine.rows
     fixed = Row(
         engine.place_rows([key] * rows),
