@@ -19,6 +19,7 @@ from lth_flax.predictions import Predictions, read_predictions, write_prediction
 from lth_flax.records import (
     CurvePoint,
     Record,
+    as_stored,
     read_curves,
     read_records,
     write_curves,
@@ -58,7 +59,7 @@ def read_rows(directory: Path) -> Rows:
     folders = sorted(file.parent for file in (directory / _PARTS).glob(f"*/{_RECORDS}"))
     if not folders:
         return _read(directory)
-    whole = [directory] if (directory / _RECORDS).exists() else []
+    whole = [directory] if records_file(directory) else []
     parts = [_read(folder, predictions=False) for folder in folders]
     new = {record.row_id for part in parts for record in part.records}
     records = [record for part in parts for record in part.records]
@@ -67,6 +68,12 @@ def read_rows(directory: Path) -> Rows:
         records += [record for record in before.records if record.row_id not in new]
         curves += [point for point in before.curves or () if point.row_id not in new]
     return Rows(records, curves, _Joined([folder / _PREDICTIONS for folder in whole + folders]))
+
+
+def records_file(directory: Path) -> Path | None:
+    """The file of a directory that holds its records, if there is one; parts do not count."""
+    file = as_stored(directory / _RECORDS)
+    return file if file.exists() else None
 
 
 def write_part(directory: Path, table: int, slice_: int, rows: Rows) -> None:
@@ -82,9 +89,9 @@ def remove_parts(directory: Path) -> None:
 
 
 def _read(directory: Path, *, predictions: bool = True) -> Rows:
-    curves, classes = directory / _CURVES, directory / _PREDICTIONS
+    curves, classes = as_stored(directory / _CURVES), directory / _PREDICTIONS
     return Rows(
-        read_records(directory / _RECORDS),
+        read_records(as_stored(directory / _RECORDS)),
         read_curves(curves) if curves.exists() else None,
         read_predictions(classes) if predictions and classes.exists() else None,
     )

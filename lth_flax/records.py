@@ -9,6 +9,7 @@ merged give the same bytes as one run over all seeds.
 
 import csv
 import functools
+import gzip
 import io
 import itertools
 import json
@@ -18,6 +19,7 @@ import re
 import sys
 import types
 import typing
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -489,15 +491,25 @@ def _header_fault(header: list[str], names: list[str]) -> str:
     return f"columns in another order or repeated; expected {','.join(names)}"
 
 
+def as_stored(path: Path) -> Path:
+    """The file, or the one of its name and .gz, where only that is there: recorded files are
+    packed.
+    """
+    packed = path.with_name(f"{path.name}.gz")
+    return packed if not path.exists() and packed.exists() else path
+
+
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     """UTF-8 whose last line is whole."""
+    packed = os.fspath(path).endswith(".gz")
     try:
-        size = os.stat(path).st_size
-        if size > MAX_FILE_BYTES:
-            raise UserError(f"{path}: {size} bytes; at most {MAX_FILE_BYTES} are read")
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            content: bytes = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "damaged: restore it"
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise UserError(f"{path}: more than the {MAX_FILE_BYTES} bytes that are read at most")
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -2,13 +2,15 @@
 
   python tests/remake_records.py
 
-Of every directory that holds a records.csv: summaries, comparisons, figures and pages, with the
+Packs records and curves, which repeat themselves, so that a clone is small. Of every directory that
+holds records: summaries, comparisons, figures and pages, with the
 level and the margin of its flags.txt; then the page of claims, which follows from the summaries,
 and in README and docs what stands between `<!-- where: DIRECTORY -->`, or with `, in short` before
 the `-->`, and `<!-- end -->`.
 `tests/test_recorded_answers.py` compares what is there with what this would write.
 """
 
+import gzip
 import json
 import re
 import sys
@@ -24,7 +26,16 @@ PAPER = {"tweets_prune_after": 1, "paper_figure3": 3, "imdb_post_prune": 4}
 
 def recorded() -> list[Path]:
     """Every directory whose answers follow from its records."""
-    return sorted(file.parent for file in EXPERIMENTS.glob("*/records.csv"))
+    return sorted(file.parent for file in EXPERIMENTS.glob("*/records.csv*"))
+
+
+def pack(directory: Path) -> None:
+    """Replaces the text of records and curves by itself in gzip, the same bytes every time."""
+    for name in ("records.csv", "curves.csv"):
+        if (file := directory / name).exists():
+            packed = gzip.compress(file.read_bytes(), 9, mtime=0)
+            file.with_name(f"{name}.gz").write_bytes(packed)
+            file.unlink()
 
 
 def options(directory: Path) -> Sequence[str]:
@@ -59,6 +70,7 @@ def main() -> int:
     from lth_flax.analysis import claims, report
 
     for directory in recorded():
+        pack(directory)
         # Whatever the new rules no longer say must not stay.
         for old in [*directory.glob("summary*.json"), *directory.glob("comparison.json")]:
             old.unlink()

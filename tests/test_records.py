@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import gzip
 import math
 import os
 import stat
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from lth_flax import records as rec
 from lth_flax.errors import UserError
 from lth_flax.files import write_bytes_atomic, write_text_atomic
+from lth_flax.parts import read_rows, records_file
 
 SHARES = st.floats(0, 1)
 COUNTS = st.integers(0, 10**9)
@@ -216,10 +218,27 @@ def test_broken_files_are_refused_with_one_line(tmp_path):
         with pytest.raises(UserError, match=message) as caught:
             rec.read_records(path)
         assert "\n" not in str(caught.value)
+    packed = gzip.compress(good)
+    for damaged in (packed[:-9], packed[:20] + b"\0" * 20 + packed[40:], b"plain"):
+        (tmp_path / "r.csv.gz").write_bytes(damaged)
+        with pytest.raises(UserError, match="cannot be read .*: restore it") as caught:
+            rec.read_records(tmp_path / "r.csv.gz")
+        assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="cannot be read"):
         rec.read_records(tmp_path / "absent.csv")
     with pytest.raises(UserError, match="cannot be read"):
         rec.read_records(tmp_path)
+
+
+def test_a_packed_file_is_read_where_there_is_no_other(tmp_path):
+    rec.write_records(tmp_path / "records.csv", [PLAIN])
+    assert records_file(tmp_path) == tmp_path / "records.csv"
+    packed = gzip.compress((tmp_path / "records.csv").read_bytes())
+    (tmp_path / "records.csv").unlink()
+    assert records_file(tmp_path) is None
+    (tmp_path / "records.csv.gz").write_bytes(packed)
+    assert records_file(tmp_path) == tmp_path / "records.csv.gz"
+    assert read_rows(tmp_path).records == [PLAIN]
 
 
 @settings(max_examples=80, deadline=None)

@@ -25,6 +25,7 @@ from lth_flax.analysis.evidence import FIRST_SEED, Evidence, Finding, Missing, T
 from lth_flax.analysis.page import templates
 from lth_flax.errors import UserError
 from lth_flax.files import write_text_atomic
+from lth_flax.parts import records_file
 from lth_flax.streams import unfailing
 
 NOT_RECORDED = "not recorded yet"
@@ -125,11 +126,14 @@ def claims_page(directory: Path, judged: Sequence[Judged]) -> str:
         ) from None
 
 
-def _found(directory: Path, names: Sequence[str]) -> tuple[str, bool, bool]:
-    """The first of these runs that is recorded, else of all; whether it is, and has its page."""
-    run = next((name for name in names if (directory / name / "records.csv").exists()), None)
-    page = directory / (run or names[0]) / "report" / "report.html"
-    return run or names[0], run is not None, page.exists()
+def _found(directory: Path, names: Sequence[str]) -> tuple[str, str | None, bool]:
+    """The first of these runs that is recorded, else of all; its file of records; whether it has
+    its page.
+    """
+    files = {name: file for name in names if (file := records_file(directory / name))}
+    run = next(iter(files), names[0])
+    page = directory / run / "report" / "report.html"
+    return run, files[run].name if run in files else None, page.exists()
 
 
 def _read(file: Path) -> dict[str, Any]:

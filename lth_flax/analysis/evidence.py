@@ -16,6 +16,7 @@ from lth_flax.analysis.grid import best_rates
 from lth_flax.analysis.merge import differing, split_groups
 from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.statistics import Design, Estimate, estimate
+from lth_flax.parts import records_file
 from lth_flax.predictions import Predictions
 from lth_flax.records import Record, grouped, where
 
@@ -90,7 +91,7 @@ class Evidence:
         raise Missing(names[0])
 
     def _load(self, name: str) -> Run | None:
-        if not (self.directory / name / "records.csv").exists():
+        if not records_file(self.directory / name):
             return None
         block = read_block(self.directory / name)
         rows = [row for row in block.records if row.seed >= self.first_seed]

@@ -15,8 +15,6 @@ XLA_FLAGS = (
     # A row has one core. With a pool of threads that all rows share, the small products of an
     # LSTM wait for each other, and a row's bits could depend on how many cores there are.
     "--xla_cpu_multi_thread_eigen=false",
-    # One pass over the gates writes all that the backward loop needs of them.
-    "--xla_backend_extra_options=xla_cpu_use_multi_output_fusion",
     # On a GPU, trying which of Triton's kernels is fastest for each product takes most of the
     # compilation, and they gain nothing here: cuBLAS is as fast on these shapes.
     "--xla_gpu_enable_triton_gemm=false",

@@ -49,9 +49,9 @@ PRUNABLE = (
 BIASES = 4 * 4 * HIDDEN + 2
 
 
-def run_command(module, *arguments, cwd):
+def run_command(module, *arguments, cwd, cheap=True):
     # Compiled cheaply, as in the tests' own process: it is 40% of this run's time.
-    cheap = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    cheap = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"} if cheap else {}
     environment = {**os.environ, **cheap, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-m", f"lth_flax.{module}", *arguments],
@@ -380,3 +380,16 @@ def test_records_have_a_header_that_is_csv(run):
         rows = list(csv.DictReader(file))
     assert len(rows) == len(run.records)
     assert {row["experiment"] for row in rows} == {"winning_ticket"}
+
+
+@pytest.mark.slow
+def test_units_are_pruned_as_users_compile_it(tmp_path):
+    """With fusions of several outputs XLA ended the process at this program (JAX 0.10 and 0.11)."""
+    done = run_command(
+        "experiments.winning_ticket", *TINY, "--num_seeds=1", "--levels=0.5", "--epochs=1",
+        "--structure=units", "--unit_norm=2", "--scope=tensor", "--noreport", "--cache_dir=",
+        f"--work_dir={tmp_path}", cwd=tmp_path, cheap=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    tickets = [r for r in read_records(tmp_path / "records.csv") if r.arm == "ticket"]
+    assert {tuple(r.settings["structure"]) for r in tickets} == {("units",)}
