@@ -5,8 +5,9 @@
 Packs records and curves, which repeat themselves, so that a clone is small. Of every directory that
 holds records: summaries, comparisons, figures and pages, with the
 level and the margin of its flags.txt; then the page of claims, which follows from the summaries,
-and in README and docs what stands between `<!-- where: DIRECTORY -->`, or with `, in short` before
-the `-->`, and `<!-- end -->`.
+and in README and docs what stands between a mark such as `<!-- where: DIRECTORY -->` and
+`<!-- end -->`: `where`, or with `, in short` before the `-->`; `answer`, the table and the verdict
+of a run with one configuration; `methods` and `transfer`, their tables.
 `tests/test_recorded_answers.py` compares what is there with what this would write.
 """
 
@@ -52,22 +53,68 @@ def options(directory: Path) -> Sequence[str]:
 
 def with_answers(text: str) -> str:
     """A page of docs with what its records say between its marks."""
-    from lth_flax.analysis.where import where_lines
 
     def answer(found: re.Match[str]) -> str:
-        summary = (EXPERIMENTS / found[2] / "summary.json").read_text(encoding="utf-8")
-        lines = where_lines(json.loads(summary))
-        if found[3]:
+        lines = ANSWERS[found[2]](EXPERIMENTS / found[3])
+        if found[4]:
             lines = [line for line in lines if line.startswith("- ")]
-        return "\n".join([found[1], *lines, found[4]])
+        return "\n".join([found[1], *lines, found[5]])
 
-    marks = r"(<!-- where: (\w+)(, in short)? -->)\n.*?(<!-- end -->)"
+    marks = r"(<!-- (\w+): (\w+)(, in short)? -->)\n.*?(<!-- end -->)"
     return re.sub(marks, answer, text, flags=re.DOTALL)
+
+
+def summary_of(directory: Path) -> dict:
+    return json.loads((directory / "summary.json").read_text(encoding="utf-8"))
+
+
+def where(directory: Path) -> list[str]:
+    from lth_flax.analysis.where import where_lines
+
+    return where_lines(summary_of(directory))
+
+
+def answer(directory: Path) -> list[str]:
+    from lth_flax.analysis.terminal import sentences, terminal_table
+
+    summary = summary_of(directory)
+    table = terminal_table(summary).replace("\n\n", "\n")
+    return ["```", *table.split("\n"), "```", "", f"*{sentences(summary)[0]}*"]
+
+
+def methods(directory: Path) -> list[str]:
+    from lth_flax.analysis.blocks import read_block
+    from lth_flax.analysis.methods import lines_of, table
+
+    summary = summary_of(directory)
+    lines = lines_of(summary, read_block(directory).records)
+    return ["```", *table(lines, summary["options"]["treatment"]).split("\n"), "```"]
+
+
+def transfer(directory: Path) -> list[str]:
+    from lth_flax.analysis.blocks import read_block
+    from lth_flax.analysis.transfer import lines_of, table
+
+    return ["```", *table(lines_of(read_block(directory).records)).split("\n"), "```"]
+
+
+ANSWERS = {"where": where, "answer": answer, "methods": methods, "transfer": transfer}
+
+
+def leave_what_is_shown(directory: Path) -> None:
+    """Takes away the figures that no page shows: the report has them all."""
+    shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for kind in ("png", "svg"):
+        for file in directory.glob(f"report/*.{kind}"):
+            if f"{directory.name}/report/{file.name}" not in shown:
+                file.unlink()
 
 
 def main() -> int:
     sys.path.insert(0, str(ROOT))
     from lth_flax.analysis import claims, report
+    from lth_flax.analysis.blocks import read_block
+    from lth_flax.analysis.methods import write_methods
 
     for directory in recorded():
         pack(directory)
@@ -77,6 +124,9 @@ def main() -> int:
         print(f"\n# {directory.name}")
         if status := report.main([str(directory), *options(directory)]):
             return status
+        if (directory / "methods.csv").exists():
+            write_methods(directory, summary_of(directory), read_block(directory).records)
+        leave_what_is_shown(directory)
     for page in PAGES:
         page.write_text(with_answers(page.read_text(encoding="utf-8")), encoding="utf-8")
     return claims.main([str(EXPERIMENTS)])

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lth_flax.analysis.figures import figure_bytes
+from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.panels import handle
 from lth_flax.analysis.plot_style import (
     PAGE_MM,
@@ -21,10 +22,11 @@ from lth_flax.analysis.plot_style import (
     what_ran,
 )
 from lth_flax.analysis.statistics import holm
-from lth_flax.analysis.terminal import aligned
+from lth_flax.analysis.tables import scores_by_seed
+from lth_flax.analysis.terminal import aligned, scored
 from lth_flax.analysis.words import level_name, score_label
 from lth_flax.files import write_bytes_atomic, write_text_atomic
-from lth_flax.records import Record
+from lth_flax.records import Record, grouped, where
 
 Summary = Mapping[str, Any]
 
@@ -48,27 +50,26 @@ class Line(NamedTuple):
 
 
 def lines_of(summary: Summary, records: Sequence[Record]) -> list[Line]:
-    """Every method at every level, at each one's own learning rate where there are several."""
-    comparisons, score_of = _compared(summary)
+    """Every method at every level, each at the learning rate that its validation score chooses
+    there, where there are several.
+    """
     tested = {
-        name: one["primary"] for name, one in comparisons.items() if one["primary"] is not None
+        name: one["primary"]
+        for name, one in _comparisons(summary).items()
+        if one["primary"] is not None
     }
     adjusted = dict(zip(tested, holm([one["p"] for one in tested.values()]), strict=True))
     lines = []
-    for (arm, level), score in score_of.items():
-        mine = [
-            row
-            for row in records
-            if (row.arm, round(row.target_sparsity, 9)) == (arm, level) and row.train_steps
-        ]
+    for (arm, level), rows in _at_own_rates(summary, records).items():
         primary = tested.get(arm)
+        trained = [row for row in rows if row.train_steps]
         lines.append(
             Line(
                 arm,
                 level,
-                score,
-                _mean([row.mask_steps + (row.train_steps or 0) for row in mine]),
-                _mean([row.dense_steps or 0.0 for row in mine]),
+                _mean_score(rows),
+                _mean([row.mask_steps + (row.train_steps or 0) for row in trained]),
+                _mean([row.dense_steps or 0.0 for row in trained]),
                 primary["gap"]["mean"] if primary else None,
                 primary["p"] if primary else None,
                 adjusted.get(arm),
@@ -77,21 +78,45 @@ def lines_of(summary: Summary, records: Sequence[Record]) -> list[Line]:
     return lines
 
 
-def _compared(summary: Summary) -> tuple[Mapping[str, Any], dict[tuple[str, float], float]]:
-    """The tests, and the mean scores by arm and level."""
-    own = summary["own_rates"]
-    ones = [one["checkpoints"][one["primary_checkpoint"]] for one in summary["configurations"]]
-    comparisons = own[0]["comparisons"] if own else ones[0]["comparisons"]
-    higher = summary["metric"]["higher_is_better"]
-    found: dict[tuple[str, float], float] = {}
-    for one in ones:  # the table has each learning rate: the best of them
-        for cell in one["table"]:
-            place, mean = (cell["arm"], cell["target_sparsity"]), cell["score"]["mean"]
-            if mean is None:
-                continue
-            before = found.get(place, mean)
-            found[place] = max(before, mean) if higher else min(before, mean)
-    return comparisons, found
+def _comparisons(summary: Summary) -> Mapping[str, Any]:
+    """The tests of the first method against each other one."""
+    if own := summary["own_rates"]:
+        found: Mapping[str, Any] = own[0]["comparisons"]
+    else:
+        found = scored(summary["configurations"][0])["comparisons"]
+    return found
+
+
+def _at_own_rates(
+    summary: Summary, records: Sequence[Record]
+) -> dict[tuple[str, float], list[Record]]:
+    """By arm and level, in the summary's order, the rows that were tested at the learning rate
+    whose mean validation score is best; of equal ones the smallest.
+    """
+    one = summary["configurations"][0]
+    sign = 1 if summary["metric"]["higher_is_better"] else -1
+
+    def validated(rows: Sequence[Record]) -> float:
+        return sign * round(
+            _mean(list(scores_by_seed(where(rows, split="validation")).values())), 9
+        )
+
+    found = {}
+    for cell in scored(one)["table"]:
+        place = cell["arm"], cell["target_sparsity"]
+        rows = [
+            row
+            for row in where(records, arm=place[0], checkpoint=one["primary_checkpoint"])
+            if round(row.target_sparsity, 9) == place[1]
+        ]
+        rates = dict(sorted(grouped(rows, rate_of).items()))
+        best = max(rates, key=lambda rate: validated(rates[rate])) if len(rates) > 1 else None
+        found[place] = where(rows if best is None else rates[best], split="test")
+    return found
+
+
+def _mean_score(rows: Sequence[Record]) -> float:
+    return _mean(list(scores_by_seed(rows).values()))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -58,6 +58,26 @@ def test_scores_costs_and_gaps_are_those_of_the_records(found):
     assert by_place["dense", 0.0].score == pytest.approx(85)
 
 
+def test_scores_are_those_of_the_rate_that_validation_chose():
+    """Not of the rate with the best test score: that would choose on what is reported."""
+    rows = []
+    for rate, validation, tested in ((0.001, 0.6, 0.9), (0.01, 0.7, 0.5)):
+        for seed in range(8):
+            for arm, level in (("dense", 0.0), ("ticket", 0.8), ("snip", 0.8)):
+                better = 0.01 * (arm == "ticket")
+                for split, score in (("validation", validation), ("test", tested)):
+                    rows.append(
+                        record(
+                            arm=arm, seed=seed, target_sparsity=level, level=int(level > 0),
+                            split=split, accuracy=score + better, train_steps=10, mask_steps=0,
+                            dense_steps=10.0, settings={"learning_rate": rate},
+                        )
+                    )  # fmt: skip
+    summary = summarize(rows, options=Options(treatment="ticket"))
+    scores = {line.method: line.score for line in lines_of(summary, rows)}
+    assert scores == pytest.approx({"dense": 50, "ticket": 51, "snip": 50})
+
+
 def test_p_values_are_adjusted_for_the_number_of_methods(found):
     _, lines = found
     p = {line.method: line.p for line in lines if line.p is not None}
