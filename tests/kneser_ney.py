@@ -7,6 +7,8 @@ Kneser & Ney (1995) in the interpolated form of Chen & Goodman (1999): a word af
 where c counts occurrences and N different ones. Where u v (or v) was never seen, p2 (or p1) it is.
 """
 
+import sys
+
 import numpy as np
 
 
@@ -51,3 +53,23 @@ def found(keys, values, wanted):
     """The value of each wanted key, 0 where it is none of the sorted keys."""
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[at] == wanted, values[at], 0).astype(np.float64)
+
+
+def main(arguments):
+    """Its perplexity on the validation and the test tokens of a flagfile's corpus.
+
+    python tests/kneser_ney.py --flagfile=configs/language_model_5m.flags --data_dir=DIR
+    """
+    from lth_flax import cli
+    from lth_flax.config import Config
+    from lth_flax.data.corpus import read_corpus
+
+    corpus = read_corpus(cli.parse(Config, arguments))
+    train, words = corpus.splits["train"], len(corpus.vocabulary.words)
+    for part in ("validation", "test"):
+        probabilities = kneser_ney(train, corpus.splits[part], words=words)
+        print(f"{part}: perplexity {np.exp(-np.log(probabilities).mean()):.2f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -7,7 +7,7 @@ holds records: summaries, comparisons, figures and pages, with the
 level and the margin of its flags.txt; then the page of claims, which follows from the summaries,
 and in README and docs what stands between a mark such as `<!-- where: DIRECTORY -->` and
 `<!-- end -->`: `where`, or with `, in short` before the `-->`; `answer`, the table and the verdict
-of a run with one configuration; `methods` and `transfer`, their tables.
+of a run with one configuration; `arms`, the scores of several; `methods` and `transfer`.
 `tests/test_recorded_answers.py` compares what is there with what this would write.
 """
 
@@ -82,6 +82,19 @@ def answer(directory: Path) -> list[str]:
     return ["```", *table.split("\n"), "```", "", f"*{sentences(summary)[0]}*"]
 
 
+def arms(directory: Path) -> list[str]:
+    """Test accuracy of every arm at every level: a table for each configuration."""
+    from lth_flax.analysis.terminal import accuracy_rows
+
+    summary, lines = summary_of(directory), []
+    for one in summary["configurations"]:
+        rows = [row[: len(one["arms"])] for row in accuracy_rows(summary, one)]
+        header, *rest = [[one["name"], *row[1:]] if not n else row for n, row in enumerate(rows)]
+        table = [header, ["---"] * len(header), *rest]
+        lines += ["", *(f"| {' | '.join(row)} |" for row in table)]
+    return lines[1:]
+
+
 def methods(directory: Path) -> list[str]:
     from lth_flax.analysis.blocks import read_block
     from lth_flax.analysis.methods import lines_of, table
@@ -98,7 +111,9 @@ def transfer(directory: Path) -> list[str]:
     return ["```", *table(lines_of(read_block(directory).records)).split("\n"), "```"]
 
 
-ANSWERS = {"where": where, "answer": answer, "methods": methods, "transfer": transfer}
+ANSWERS = {
+    "where": where, "answer": answer, "arms": arms, "methods": methods, "transfer": transfer
+}  # fmt: skip
 
 
 def leave_what_is_shown(directory: Path) -> None:
