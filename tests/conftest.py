@@ -56,10 +56,12 @@ def pytest_configure(config):
     if "not slow" in config.option.markexpr:
         hypothesis.settings.register_profile("fast", derandomize=True)  # what passed passes again
         hypothesis.settings.load_profile("fast")
-    # Nearly all time is compilation, much of it of the same small programs. What the tests start as
-    # processes runs as users run it, and with the variable set so does all the rest.
+    # Nearly all time is compilation, much of it of the same small programs: here, and by the
+    # environment in the processes that tests start, it is cheap. With the variable set all
+    # compiles as users do.
     if os.environ.get(OPTIMIZED):
         return
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     jax.config.update("jax_disable_most_optimizations", True)
     if not hasattr(config, "workerinput"):  # one directory for all processes of this run
         config.stash[CACHE] = tempfile.TemporaryDirectory(prefix="lth_flax_tests_")

@@ -7,13 +7,14 @@ holds records: summaries, comparisons, figures and pages, with the
 level and the margin of its flags.txt; then the page of claims, which follows from the summaries,
 and in README and docs what stands between a mark such as `<!-- where: DIRECTORY -->` and
 `<!-- end -->`: `where`, or with `, in short` before the `-->`; `answer`, the table and the verdict
-of a run with one configuration; `arms`, the scores of several; `methods` and `transfer`.
+of a run with one configuration; `arms`, the scores of several; `methods`, `transfer`, `inference`.
 `tests/test_recorded_answers.py` compares what is there with what this would write.
 """
 
 import gzip
 import json
 import re
+import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,6 +105,29 @@ def methods(directory: Path) -> list[str]:
     return ["```", *table(lines, summary["options"]["treatment"]).split("\n"), "```"]
 
 
+def inference(directory: Path) -> list[str]:
+    """What tickets of whole units save, by level: medians over the seeds of `inference.json`."""
+    levels = json.loads((directory / "inference.json").read_text(encoding="utf-8"))["levels"]
+    timed = ["classify, dense", "classify, compact", "classify, torch dense",
+             "classify, torch compact", "train, dense", "train, compact"]  # fmt: skip
+    table = [["units pruned", "parameters", *(f"{name} [ms]" for name in timed), "times faster"]]
+    table.append(["---"] * len(table[0]))
+    for level, ones in levels.items():
+        of = [statistics.median(one["parameters"][place] for one in ones) for place in (0, 1)]
+        ms = [statistics.median(one["milliseconds"][t]["median"] for one in ones) for t in timed]
+        faster = [
+            statistics.median(one["times_faster"][what]["median"] for one in ones)
+            for what in ("classify", "train")
+        ]
+        table.append(
+            [
+                f"{float(level):.0%}", f"{of[1]:,.0f} of {of[0]:,.0f}", *(f"{m:.3g}" for m in ms),
+                f"{faster[0]:.1f}, {faster[1]:.1f}",
+            ]
+        )  # fmt: skip
+    return [f"| {' | '.join(row)} |" for row in table]
+
+
 def transfer(directory: Path) -> list[str]:
     from lth_flax.analysis.blocks import read_block
     from lth_flax.analysis.transfer import lines_of, table
@@ -112,7 +136,8 @@ def transfer(directory: Path) -> list[str]:
 
 
 ANSWERS = {
-    "where": where, "answer": answer, "arms": arms, "methods": methods, "transfer": transfer
+    "where": where, "answer": answer, "arms": arms, "methods": methods, "transfer": transfer,
+    "inference": inference,
 }  # fmt: skip
 
 

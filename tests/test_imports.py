@@ -73,6 +73,7 @@ ALLOWED = {
     "language_tasks": {
         "config", "ignored", "types", "data", "models", "pruning", "training", "tasks",
     },
+    "linearized": {"types", "models", "pruning", "training", "tasks"},
     "experiments": {
         "jax_import", "settings", "config", "cli", "cores", "errors", "types", "files",
         "randomness", "identity", "flagfile", "records", "data", "pruning", "training", "tickets",

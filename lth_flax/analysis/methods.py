@@ -167,7 +167,9 @@ def methods_figure(summary: Summary, lines: Sequence[Line], width_mm: float = PA
         right.set_xlabel("Cost: dense-equivalent training steps, search included")
         left.set_ylabel(score_label(summary["metric"]))
         handles = [handle(method, styles[method]) for method in methods]
-        return finish(figure, width_mm, 75.0, handles, what_ran(summary) + "\nmeans over seeds")
+        rates = ", each at the learning rate that validation chose" * bool(summary["own_rates"])
+        caption = f"{what_ran(summary)}\nmeans over seeds{rates}"
+        return finish(figure, width_mm, 75.0, handles, caption)
 
 
 def write_methods(

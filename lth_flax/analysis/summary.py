@@ -170,13 +170,19 @@ def _names(groups: Sequence[Sequence[Record]], varying: Mapping[str, Any]) -> li
     if len(groups) == 1:
         return [""]
     first = groups[0][0]
-    keys = {name for group in groups for name in differing(first, group[0])}
-    return [", ".join(_setting(group[0], key) for key in sorted(keys)) for group in groups]
+    keys = sorted({name for group in groups for name in differing(first, group[0])})
+    for whole in (False, True):
+        names = [", ".join(_setting(group[0], key, whole) for key in keys) for group in groups]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
-def _setting(record: Record, key: str) -> str:
-    value = getattr(record, key, None) or record.settings.get(key, "absent")
-    return f"{key} {str(value)[:60]}"
+def _setting(record: Record, key: str, whole: bool) -> str:
+    value = str(getattr(record, key, None) or record.settings.get(key, "absent"))
+    if key == "mask_from" and not whole:  # without the digests of where the ticket was found
+        return value.partition(" (")[0]
+    return f"{key} {value if key == 'mask_from' else value[:60]}"
 
 
 def _headline(

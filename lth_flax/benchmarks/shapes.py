@@ -28,10 +28,11 @@ class Shape(NamedTuple):
 TWEETS = Shape(50, 40, 100, 32, 4)
 SMALL = Shape(32, 32, 100, 32, 2)
 LARGE = Shape(64, 256, 128, 128, 2)
+REVIEWS = Shape(64, 128, 64, 32, 2)
 TINY = Shape(4, 5, 3, 2, 1)
 """For tests."""
 
-SHAPES = {"tweets": TWEETS, "small": SMALL, "large": LARGE, "tiny": TINY}
+SHAPES = {"tweets": TWEETS, "small": SMALL, "large": LARGE, "reviews": REVIEWS, "tiny": TINY}
 
 WORDS = 1000
 """Rows of the embedding: small, so that the step is about the LSTM."""

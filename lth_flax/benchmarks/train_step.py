@@ -165,9 +165,12 @@ def measure(name: str, *, rounds: int, cores: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = timing.parser(__doc__, rounds=7)
-    parser.add_argument("--shapes", default="tweets,small,large", help="some of them, by name")
+    parser.add_argument("--shapes", default="tweets,small,large,reviews", help="some of them, by name")
     parser.add_argument("--plain_xla", action="store_true", help="without our flags of XLA")
     arguments = parser.parse_args()
+    names = arguments.shapes.split(",")
+    if unknown := sorted(set(names) - set(SHAPES)):
+        parser.error(f"--shapes={unknown[0]}: expected some of {','.join(SHAPES)}")
     cores = cores_here()
     if arguments.plain_xla:
         jax.config.update("jax_num_cpu_devices", cores)
@@ -175,7 +178,7 @@ def main() -> None:
         prepare_cpu(cores)
     jax.config.update("jax_default_matmul_precision", "highest")
     shapes = {}
-    for name in arguments.shapes.split(","):
+    for name in names:
         shapes[name] = measure(name, rounds=arguments.rounds, cores=cores)
         print(as_table(name, shapes[name]), flush=True)
     timing.write_result(arguments.json, {"machine": timing.describe_machine(), "shapes": shapes})
