@@ -148,12 +148,21 @@ def refuse_ignored(config: Config) -> None:
 
 def refuse_unused(config: Config, command: str) -> None:
     """Raises `UserError` for a flag that was given and means nothing to the command."""
-    for name in UNUSED.get(command, ()):
-        default = DEFAULTS.get(command, {}).get(name, settings_of()[name].default)
-        if name in config.given and getattr(config, name) != default:
+    for name in unused(config, command):
+        if name in config.given:
             raise UserError(
                 f"--{name} means nothing to this command: leave it out (--help lists its flags)"
             )
+
+
+def unused(config: Config, command: str) -> list[str]:
+    """Settings with another value than the command's default that mean nothing to it."""
+    own = DEFAULTS.get(command, {})
+    return [
+        name
+        for name in UNUSED.get(command, ())
+        if getattr(config, name) != own.get(name, settings_of()[name].default)
+    ]
 
 
 def notes(config: Config) -> list[str]:

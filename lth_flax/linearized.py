@@ -88,7 +88,9 @@ def linearized(task: Task, *, penalty: float) -> Task:
     def logits(params: Params, batch: Batch) -> Array:
         states = params["embedding"]["embedding"][batch["tokens"]]
         for name in _layers(params):
-            states, final = blended_lstm(params[name], params[BLENDS][name], states, batch["lengths"])
+            states, final = blended_lstm(
+                params[name], params[BLENDS][name], states, batch["lengths"]
+            )
         return final @ params["head"]["kernel"] + params["head"]["bias"]
 
     def loss(params: Params, batch: Batch, key: Array) -> Array:

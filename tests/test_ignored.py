@@ -7,14 +7,24 @@ from pathlib import Path
 import pytest
 
 from lth_flax import cli
-from lth_flax.config import CompareConfig, Config, StabilityConfig, SweepConfig, settings_of
+from lth_flax.config import (
+    CompareConfig,
+    Config,
+    StabilityConfig,
+    SweepConfig,
+    TransferConfig,
+    settings_of,
+)
 from lth_flax.errors import UserError
 from lth_flax.ignored import DEFAULTS, NEEDS, UNUSED, notes, refuse_ignored
 from lth_flax.runs.choices import chosen_arms
 from lth_flax.training.optimizers import keep_pruned
 
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = {"connectivity": StabilityConfig, "compare_methods": CompareConfig, "sweep": SweepConfig}
+KINDS = {
+    "connectivity": StabilityConfig, "compare_methods": CompareConfig, "sweep": SweepConfig,
+    "transfer": TransferConfig,
+}  # fmt: skip
 """Commands with settings of their own."""
 OPTIMIZER = "lth_flax.training.optimizers:keep_pruned"
 

@@ -56,7 +56,8 @@ ALLOWED = {
         "predictions", "parts", "streams", "jax_import",
     },
     "runs": {
-        "settings", "config", "cores", "interrupt", "errors", "types", "files", "randomness",
+        "settings", "config", "cores", "ignored", "interrupt", "errors", "types", "files",
+        "randomness",
         "numerics", "identity", "flagfile", "records", "predictions", "parts", "tasks",
         "arms", "matching", "pruning", "training", "tickets", "analysis", "data.batches",
         "data.sources", "data.stretches", "streams",

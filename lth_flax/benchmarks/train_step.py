@@ -165,7 +165,9 @@ def measure(name: str, *, rounds: int, cores: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = timing.parser(__doc__, rounds=7)
-    parser.add_argument("--shapes", default="tweets,small,large,reviews", help="some of them, by name")
+    parser.add_argument(
+        "--shapes", default="tweets,small,large,reviews", help="some of them, by name"
+    )
     parser.add_argument("--plain_xla", action="store_true", help="without our flags of XLA")
     arguments = parser.parse_args()
     names = arguments.shapes.split(",")

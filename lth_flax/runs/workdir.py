@@ -17,6 +17,7 @@ from lth_flax.errors import UserError
 from lth_flax.files import is_stranger, make_directory, write_text_atomic
 from lth_flax.flagfile import FLAGS_FILE, MACHINE_FLAGS, differences, lines_by_name
 from lth_flax.identity import PARTS, Identity, is_identity, what_differs
+from lth_flax.ignored import unused
 from lth_flax.runs.results import Method
 
 
@@ -70,6 +71,8 @@ def write_flags(directory: Path, command: str, config: Config) -> None:
 
 def _flags_text(command: str, config: Config) -> str:
     mine = config.lines()
+    for name in unused(config, command.rpartition(".")[2]):  # would be refused when it is replayed
+        mine.pop(name, None)
     return "\n".join([f"# python -m {command}", *(mine[name] for name in sorted(mine))]) + "\n"
 
 

@@ -57,6 +57,11 @@ def test_tickets_of_two_depths_meet_at_one(sources, tmp_path, monkeypatch, capsy
     folders = [f"--tickets={sources[2]}", f"--tickets={sources[3]}"]
     transfer.main(config_of(*folders, "--num_layers=3", f"--work_dir={work_dir}"))
     printed = capsys.readouterr().out
+    replayed = config_of(f"--flagfile={work_dir / 'flags.txt'}")  # its seeds are the tickets'
+    assert (replayed.tickets, replayed.num_layers) == (
+        tuple(map(str, (sources[2], sources[3]))),
+        (3,),
+    )
     assert "ticket minus native, points" in printed
     assert "of synthetic, adam at 0.01, 2 layers" in printed
     # Dense, and three arms at two levels, of two seeds, from two sources.
