@@ -92,10 +92,14 @@ def test_what_is_not_linear_is_counted():
     assert surviving_depth(params) == 2
 
 
-def test_a_penalty_takes_non_linearities_away_and_its_gradient_is_that_of_the_sum():
-    task, examples = lth.text_classification(
+def small():
+    return lth.text_classification(
         num_seeds=1, num_layers=1, hidden_size=3, embedding_size=4, synthetic_size=200, max_shapes=1
     )
+
+
+def test_the_gradient_of_the_penalty_is_that_of_the_sum():
+    task, _ = small()
     # Of the loss alone the slope of a blend is another, by the penalty to the last bit of rounding.
     batch = {
         "tokens": np.ones((2, 4), np.int32), "lengths": np.array([4, 2], np.int32),
@@ -108,7 +112,11 @@ def test_a_penalty_takes_non_linearities_away_and_its_gradient_is_that_of_the_su
     apart = jax.tree.map(lambda a, b: a - b, *slopes)
     for leaf in jax.tree.leaves(apart):
         np.testing.assert_allclose(leaf, 0.5, atol=1e-5)
-    found = {}
+
+
+@pytest.mark.slow
+def test_a_penalty_takes_non_linearities_away():
+    (task, examples), found = small(), {}
     for penalty in (0.0, 1.0):
         result = lth.find_tickets(
             linearized(task, penalty=penalty), examples, seeds=1, levels=[0.5], arms=["ticket"],
