@@ -501,15 +501,17 @@ def as_stored(path: Path) -> Path:
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     """UTF-8 whose last line is whole."""
-    packed = os.fspath(path).endswith(".gz")
     try:
-        with gzip.open(path) if packed else open(path, "rb") as file:
-            content: bytes = file.read(MAX_FILE_BYTES + 1)
+        size = os.stat(path).st_size
+        content = Path(path).read_bytes() if size <= MAX_FILE_BYTES else b""
+        if os.fspath(path).endswith(".gz"):
+            content = gzip.decompress(content)
+            size = max(size, len(content))
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "damaged: restore it"
         raise UserError(f"{path}: cannot be read ({reason})") from None
-    if len(content) > MAX_FILE_BYTES:
-        raise UserError(f"{path}: more than the {MAX_FILE_BYTES} bytes that are read at most")
+    if size > MAX_FILE_BYTES:
+        raise UserError(f"{path}: {size} bytes; at most {MAX_FILE_BYTES} are read")
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
