@@ -5,6 +5,7 @@ unit of every interval is the seed; draws of a control are averaged within one.
 """
 
 import bisect
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -209,6 +210,12 @@ def reach(seeds: int, draws: int, alpha: float = 0.05) -> Reach:
     )
 
 
+@functools.cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights, which take far longer than what they are used for."""
+    return np.polynomial.legendre.leggauss(200)
+
+
 def seeds_needed(
     sd: float, gap: float, alpha: float = 0.05, *, power: float = POWER, draws: int = 1
 ) -> int | None:
@@ -221,7 +228,7 @@ def seeds_needed(
 
     # The noncentral t as a normal over the spread that is found, by quadrature over its quantiles:
     # SciPy's own differs between releases where the power is near 1.
-    nodes, weights = np.polynomial.legendre.leggauss(200)
+    nodes, weights = _quadrature()
 
     def finds(n: int) -> bool:
         bar = special.stdtrit(n - 1, 1 - alpha / 2)

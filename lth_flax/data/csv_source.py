@@ -22,7 +22,7 @@ _NUMBERS = (Decimal(1), Decimal(0), Decimal(-1))
 def financial_tweets(config: Config) -> Source:
     """The "Stock-Market Sentiment Dataset" of Kaggle (yash612); it has no test split."""
     columns = (config.text_column or "Text", config.label_column or "Sentiment")
-    tables = _read(config, columns)
+    tables = _read(config, columns, clean_tweet)
     expected = "1, 0 or -1, or the words positive, negative, neutral"
     says = []
     for row in _rows(tables):
@@ -48,7 +48,7 @@ def financial_tweets(config: Config) -> Source:
             f"{config.data_file}: every label in column {columns[1]!r} is {str(says[0])!r}; "
             f"expected {expected}, at least two of them: give a file with both"
         )
-    return _source("financial_tweets", tables, names, class_names, clean_tweet)
+    return _source("financial_tweets", tables, names, class_names)
 
 
 def csv(config: Config) -> Source:
@@ -59,7 +59,7 @@ def csv(config: Config) -> Source:
             f"columns in the first line of {config.data_file}, or their numbers from 0"
         )
     columns = (str(config.text_column), str(config.label_column))
-    tables = _read(config, columns)
+    tables = _read(config, columns, clean_text)
     labels = []
     for row in _rows(tables):
         labels.append(row.label.strip())
@@ -79,7 +79,7 @@ def csv(config: Config) -> Source:
                 "of several texts: if the line names the columns, give these names as "
                 "--text_column and --label_column"
             )
-    return _source("csv", tables, labels, class_names_of(labels, where), clean_text)
+    return _source("csv", tables, labels, class_names_of(labels, where))
 
 
 def _rows(tables: Tables) -> list[Row]:
@@ -91,11 +91,10 @@ def _source(
     tables: Tables,
     labels: Sequence[str],
     class_names: Sequence[str],
-    clean: Callable[[str], str],
 ) -> Source:
     return Source(
         name,
-        [clean(row.text) for row in _rows(tables)],
+        [row.text for row in _rows(tables)],
         indices(labels, class_names),
         class_names,
         official_splits({split: len(table.rows) for split, table in tables.items()}),
@@ -103,7 +102,7 @@ def _source(
     )
 
 
-def _read(config: Config, columns: tuple[str, str]) -> Tables:
+def _read(config: Config, columns: tuple[str, str], clean: Callable[[str], str]) -> Tables:
     if not config.data_file:
         raise UserError(
             f"--dataset={config.dataset} needs a file: give the path of a CSV as --data_file"
@@ -126,5 +125,6 @@ def _read(config: Config, columns: tuple[str, str]) -> Tables:
             wanted=f"a CSV file as --{flag}",
             separator=config.separator,
             encoding=config.encoding,
+            clean=clean,
         )
     return tables

@@ -2,10 +2,10 @@
 
 import contextlib
 import csv
-import io
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from lth_flax.data.files import read_text
@@ -14,6 +14,7 @@ from lth_flax.errors import UserError
 SEPARATORS = {"comma": ",", "tab": "\t", "semicolon": ";", "bar": "|", "blank": " ", "\\t": "\t"}
 _GUESSED = ("\t", ",", ";", "|")
 _TRIED_ROWS = 100
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 # Excel can be told the separator by a line before all others.
 _EXCEL = re.compile(r'"?sep=([^\r\n"])"?(?:\r\n|\n|\r)')
 
@@ -47,6 +48,7 @@ def read_table(
     wanted: str = "a CSV file as --data_file",
     separator: str = "auto",
     encoding: str | None = None,
+    clean: Callable[[str], str] = str,
 ) -> Table:
     """The text and the label column of a file.
 
@@ -60,6 +62,7 @@ def read_table(
       separator: one character, a name in `SEPARATORS`, or "auto": the one of
         tab, comma, semicolon and bar that the columns are found with.
       encoding: see `read_text`.
+      clean: what each text goes through as it is read, so that none is held twice.
 
     Raises:
       UserError: whatever is wrong; it names the file, and the line if it can.
@@ -87,7 +90,7 @@ def read_table(
         )
     found = []
     if not has_header and first:
-        found.append(_row(path, line, first, where))
+        found.append(_row(path, line, first, where, clean))
     for line, row in rows:
         if len(row) != len(first):
             raise UserError(
@@ -95,7 +98,7 @@ def read_table(
                 f"line: put a text that has line breaks or a separator ({separator!r}) in double "
                 "quotes, or give another --separator"
             )
-        found.append(_row(path, line, row, where))
+        found.append(_row(path, line, row, where, clean))
     if not found:
         needed = " and labels" * (len(columns) > 1)
         raise UserError(f"{path} has no rows: expected texts{needed} below the first line")
@@ -110,8 +113,11 @@ def read_texts(
     return tuple(row.text for row in table.rows)
 
 
-def _row(path: str, line: int, fields: Sequence[str], where: Sequence[int]) -> Row:
-    return Row(path, line, fields[where[0]], fields[where[1]] if len(where) > 1 else "")
+def _row(
+    path: str, line: int, fields: Sequence[str], where: Sequence[int], clean: Callable[[str], str]
+) -> Row:
+    label = fields[where[1]] if len(where) > 1 else ""
+    return Row(path, line, clean(fields[where[0]]), sys.intern(label))
 
 
 def _is_position(column: str) -> bool:
@@ -158,7 +164,7 @@ def _separator(content: str, columns: tuple[str, ...]) -> str:
 
     Of several, the one with the fewest different labels: labels repeat.
     """
-    lines = "".join(itertools.islice(io.StringIO(content, newline=""), _TRIED_ROWS))
+    lines = "".join(itertools.islice(_lines(content), _TRIED_ROWS))
     fitting = {}
     for separator in _GUESSED:
         rows: list[list[str]] = []
@@ -190,9 +196,9 @@ def _rows(path: str, content: str, separator: str) -> Iterator[tuple[int, list[s
     if separator != "\t":
         return quoted
     plain = [
-        (number, line.rstrip("\n").split("\t"))
-        for number, line in enumerate(io.StringIO(content, newline=None), 1)
-        if line.strip("\n")
+        (number, line.rstrip("\r\n").split("\t"))
+        for number, line in enumerate(_lines(content), 1)
+        if line.strip("\r\n")
     ]
     if len({len(fields) for _, fields in plain}) != 1:
         return quoted
@@ -203,9 +209,14 @@ def _rows(path: str, content: str, separator: str) -> Iterator[tuple[int, list[s
     return iter(rows if len(rows) == len(plain) else plain)
 
 
+def _lines(content: str) -> Iterator[str]:
+    """Lines with what ends them; `io.StringIO` would hold four bytes for each character."""
+    return (found.group() for found in _LINE.finditer(content))
+
+
 def _quoted_rows(path: str, content: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     limit = csv.field_size_limit()
-    reader = csv.reader(io.StringIO(content, newline=""), strict=True, delimiter=separator)
+    reader = csv.reader(_lines(content), strict=True, delimiter=separator)
     while True:
         line = reader.line_num + 1
         # The limit is global and 128 KiB; a text may be longer, never than the file.

@@ -5,10 +5,11 @@ of which there is one per seed, is array work. Ragged data is flat ids plus
 `offsets`: text n is `ids[offsets[n]:offsets[n + 1]]`.
 """
 
+import array
 import dataclasses
 import functools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -19,6 +20,8 @@ PADDING_ID = 0
 UNKNOWN_ID = 1
 PADDING_WORD = "<pad>"
 UNKNOWN_WORD = "<unk>"
+BLOCK = 1 << 14
+"""Texts that are gathered at a time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +48,13 @@ def intern(texts: Sequence[str], tokenizer: str = "words") -> TokenizedTexts:
     tokenize = TOKENIZERS[tokenizer]
     index: defaultdict[str, int] = defaultdict()
     index.default_factory = index.__len__  # an unseen word gets the next number
-    chunks: list[np.ndarray] = []
+    word_ids = array.array("i")  # it grows in place: arrays of a text each take twice as much
     lengths = np.zeros(len(texts), np.int64)
     for row, text in enumerate(texts):
         tokens = tokenize(text)
         lengths[row] = len(tokens)
-        chunks.append(np.fromiter(map(index.__getitem__, tokens), np.int32, len(tokens)))
-    word_ids = np.concatenate(chunks) if chunks else np.zeros(0, np.int32)
-    return TokenizedTexts(tuple(index), word_ids, _offsets(lengths))
+        word_ids.extend(map(index.__getitem__, tokens))
+    return TokenizedTexts(tuple(index), np.asarray(word_ids, np.int32), _offsets(lengths))
 
 
 # Vocabulary and ids -------------------------------------------------------------------
@@ -85,8 +87,10 @@ def build_vocabulary(
       min_count: words seen less often are left out; at least 1. With 2, words seen once
         are what the unknown word's vector is trained on.
     """
-    flat, _ = _gather(tokenized.offsets, rows)
-    counts = np.bincount(tokenized.word_ids[flat], minlength=len(tokenized.words))
+    counts = np.zeros(len(tokenized.words), np.int64)
+    for some in _blocks(rows):
+        flat, _ = _gather(tokenized.offsets, rows[some])
+        counts += np.bincount(tokenized.word_ids[flat], minlength=len(counts))
     frequent = np.flatnonzero(counts >= min_count).tolist()
     frequent.sort(key=lambda i: (-counts[i], tokenized.words[i]))
     chosen = (tokenized.words[i] for i in frequent[: size - 2])
@@ -139,11 +143,17 @@ def padded(
     keep: str,
 ) -> Int[np.ndarray, "rows length"]:
     """`encode`, given the id of each word."""
-    flat, offsets = _gather(tokenized.offsets, rows, length, keep)
     out = np.full((len(rows), length), PADDING_ID, np.int32)
-    real: Bool[np.ndarray, "rows length"] = np.arange(length) < np.diff(offsets)[:, None]
-    out[real] = ids[tokenized.word_ids[flat]]  # row by row, so in the order of `flat`
+    for some in _blocks(rows):
+        flat, offsets = _gather(tokenized.offsets, rows[some], length, keep)
+        real: Bool[np.ndarray, "rows length"] = np.arange(length) < np.diff(offsets)[:, None]
+        out[some][real] = ids[tokenized.word_ids[flat]]  # row by row, so in the order of `flat`
     return out
+
+
+def _blocks(rows: Int[np.ndarray, "rows"]) -> Iterator[slice]:
+    """All rows, some at a time: where each of their tokens lies takes several times the tokens."""
+    return (slice(at, at + BLOCK) for at in range(0, len(rows), BLOCK))
 
 
 def _offsets(lengths: Int[np.ndarray, "rows"]) -> Int[np.ndarray, "rows+1"]:

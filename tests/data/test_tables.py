@@ -4,10 +4,12 @@ import csv
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lth_flax.config import Config
 from lth_flax.data.sources import load_source
-from lth_flax.data.tables import read_table
+from lth_flax.data.tables import _lines, read_table
 from lth_flax.errors import UserError
 
 ROWS = [("a good, long film; really", "pos"), ("bad|dull", "neg"), ('he said "no"', "neg")]
@@ -22,6 +24,13 @@ def written(path, rows, **options):
 
 def read(path, columns, **options):
     return [(text, label) for *_, text, label in read_table(str(path), columns, **options).rows]
+
+
+@given(st.text(alphabet="a\r\n\x0b\u2028,"))
+def test_lines_end_where_those_of_a_file_do(content):
+    assert list(_lines(content)) == list(io.StringIO(content, newline=""))
+    translated = [line.rstrip("\r\n") for line in _lines(content)]
+    assert translated == [line.rstrip("\n") for line in io.StringIO(content, newline=None)]
 
 
 def refused(path, columns, **options):

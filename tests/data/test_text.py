@@ -12,6 +12,14 @@ from lth_flax.data import text
 from lth_flax.errors import UserError
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_blocks():
+    """So that a few texts are several blocks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "BLOCK", 2)
+        yield
+
+
 def test_intern():
     got = text.intern(["b a b", "", "c a"])
     assert got.words == ("b", "a", "c")

@@ -10,15 +10,19 @@ from lth_flax.config import CompareConfig
 from lth_flax.errors import UserError
 from lth_flax.experiments.compare_methods import main
 
-METHODS = ("snip", "ticket", "early_bird", "gradual", "rigl")
+METHODS = (
+    "snip", "ticket", "grasp", "synflow", "jacobian", "early_bird", "gradual", "rigl",
+)  # fmt: skip
 
 
 @pytest.mark.slow
 def test_every_method_has_its_rows_and_costs(tmp_path):
     directory = tmp_path / "methods"
+    # Compiled as users do: XLA has refused what it takes without its optimizations.
     records = command(
         "compare_methods", directory, f"--methods={','.join(METHODS)}", "--levels=0.5,0.8",
-        "--epochs=2", "--num_layers=1", "--mask_every=2", "--score_examples=64",
+        "--epochs=2", "--num_layers=1", "--mask_every=2", "--score_examples=64", "--report",
+        JAX_DISABLE_MOST_OPTIMIZATIONS="0",
     )  # fmt: skip
     last = [r for r in records if (r.checkpoint, r.split) == ("last", "test")]
     cells = {(r.arm, r.seed, r.target_sparsity): r for r in last}
@@ -33,6 +37,9 @@ def test_every_method_has_its_rows_and_costs(tmp_path):
         expected = {
             "dense": 14,
             "snip": 14 + 2,
+            "grasp": 14 + 2 * 3,  # of each batch a gradient, and a Hessian by a vector as two more
+            "synflow": 14 + 100,  # a gradient in each of its rounds
+            "jacobian": 14 + 2,
             "ticket": 28 if level == 0.5 else 42,
             "gradual": 14,
             "rigl": 14,

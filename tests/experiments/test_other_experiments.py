@@ -24,16 +24,16 @@ from lth_flax.tickets import load_ticket
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "--synthetic_size=300", "--hidden_size=6", "--embedding_size=6", "--batch_size=32",
-    "--num_seeds=2", "--dropout=0.1", "--max_shapes=1", "--noprogress",
+    "--num_seeds=2", "--dropout=0.1", "--max_shapes=1", "--noprogress", "--noreport",
 ]  # fmt: skip
 SPE = 7  # 210 texts in batches of 32
 
 
-def command(experiment, directory, *arguments):
+def command(experiment, directory, *arguments, **environment):
     done = subprocess.run(
         [sys.executable, "-m", f"lth_flax.experiments.{experiment}", *TINY, *arguments,
          f"--work_dir={directory}", f"--cache_dir={directory.parent / 'cache'}"],
-        cwd=directory.parent, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=directory.parent, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
