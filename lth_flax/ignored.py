@@ -123,7 +123,10 @@ NEEDS: Mapping[str, Need] = {
         "supermask prunes each alike",
         lambda config: config.method not in ("set", "rigl", "supermask"),
     ),
-    "share_layers": _method("supermask"),
+    "share_layers": Need(
+        "--method=supermask and --num_layers=3 or more: of two layers there is one above the first",
+        lambda config: config.method == "supermask" and max(config.num_layers) > 2,
+    ),
     "mask_every": _method("gradual", "set", "rigl"),
     "mask_end": _method("gradual", "set", "rigl"),
     "mask_start": _method("gradual"),

@@ -455,6 +455,8 @@ def _read_rows(
             names = names[: len(header)]
         if header != names:
             raise UserError(f"{path}: line 1: {_header_fault(header, list(kinds))}")
+        # Cells repeat themselves: most columns have few values, in many rows.
+        parse = {name: functools.lru_cache(maxsize=1024)(kinds[name].parse) for name in names}
         for cells in reader:
             line = reader.line_num
             if len(cells) != len(names):
@@ -464,7 +466,7 @@ def _read_rows(
             values = {}
             for name, cell in zip(names, cells, strict=True):
                 try:
-                    values[name] = kinds[name].parse(cell)
+                    values[name] = parse[name](cell)
                 except (ValueError, RecursionError):
                     shown = cell if len(cell) <= 40 else cell[:37] + "..."
                     raise UserError(

@@ -41,10 +41,10 @@ FIRST = (
 those of the fast tier, then those of the slow one."""
 
 SAMPLED = {
-    "test_identity_of_runs.py": 5, "test_other_experiments.py": 6, "test_sweep.py": 4,
-    "test_retrain_ticket.py": 3, "test_faults.py": 3, "test_hostile_input.py": 4,
-    "test_error_rates.py": 3, "test_compaction.py": 2, "test_numerics.py": 6,
-    "test_keep_pruned.py": 30, "test_export.py": 12, "test_structured.py": 4,
+    "test_identity_of_runs.py": 4, "test_other_experiments.py": 4, "test_sweep.py": 3,
+    "test_retrain_ticket.py": 3, "test_faults.py": 2, "test_hostile_input.py": 3,
+    "test_error_rates.py": 2, "test_compaction.py": 2, "test_numerics.py": 4,
+    "test_keep_pruned.py": 20, "test_export.py": 8, "test_structured.py": 3,
 }  # fmt: skip
 """Of files whose slow tests run whole commands or many sizes, how many of these the slow tier tries
 on a day; `-m exhaustive` runs all."""

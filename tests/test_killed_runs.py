@@ -7,7 +7,7 @@ from kill_resume import kill_and_resume
 @pytest.mark.parametrize(
     "kills",
     [
-        pytest.param(4, marks=pytest.mark.slow),
+        pytest.param(3, marks=pytest.mark.slow),
         pytest.param(200, marks=pytest.mark.exhaustive),
     ],
 )

@@ -79,7 +79,7 @@ def finish(process):
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_and_continued_logs_every_epoch_once(tmp_path):
-    process = start(tmp_path, "--log=csv")
+    process = start(tmp_path, "--log=csv", "--noreport")
     file = tmp_path / "run" / "log.csv"
     while not file.exists() or file.read_text().count("\n") < 4:  # while it trains
         assert process.poll() is None
@@ -87,7 +87,7 @@ def test_a_run_that_is_stopped_and_continued_logs_every_epoch_once(tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    finish(start(tmp_path, "--log=csv"))
+    finish(start(tmp_path, "--log=csv", "--noreport"))
     # In the order in which slices were trained; in that of `curves.csv` it is that file.
     write_curves(tmp_path / "sorted.csv", read_curves(file))
     assert (tmp_path / "sorted.csv").read_bytes() == (tmp_path / "run/curves.csv").read_bytes()
@@ -110,7 +110,7 @@ def test_tensorboard_has_what_the_curves_have(tmp_path):
     events = pytest.importorskip(
         "tensorboardX.proto.event_pb2", reason="needs the extra log: pip install 'lth_flax[log]'"
     )
-    finish(start(tmp_path, "--log=tensorboard"))
+    finish(start(tmp_path, "--log=tensorboard", "--noreport"))
     curves = read_curves(tmp_path / "run" / "curves.csv")
     assert {point.epoch for point in curves} == {1, 2, 3, 4}
     for row in {point.row_id for point in curves}:

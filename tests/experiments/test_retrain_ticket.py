@@ -82,6 +82,7 @@ def source_run(cache, tmp_path_factory) -> Path:
         "--clip_norm=0.5",
         "--max_length=20",
         "--max_shapes=1",
+        "--noreport",
     )
     return directory
 
