@@ -1,5 +1,6 @@
 """How XLA uses the cores of a machine: to be said before JAX starts its backend."""
 
+import ctypes
 import os
 import re
 import subprocess
@@ -26,11 +27,13 @@ def prepare_cpu(devices: int) -> None:
     """As many CPU devices as given, and `XLA_FLAGS`.
 
     What the variable XLA_FLAGS of the environment says stays, and comes last, so that it wins.
-    Where the backend has started already nothing is said: what there is is used.
+    Where the backend has started already nothing is said: what there is is used. And what the
+    process frees it keeps: see `keep_memory`.
 
     Raises:
       UserError: the variable has a flag that XLA does not know, which would end the process.
     """
+    keep_memory()
     if backend_has_started():
         return
     said = os.environ.get("XLA_FLAGS", "")
@@ -39,6 +42,30 @@ def prepare_cpu(devices: int) -> None:
     os.environ["XLA_FLAGS"] = flags_with(said)
     if getattr(jax.config, "jax_num_cpu_devices", None) != devices:  # else it is set already
         jax.config.update("jax_num_cpu_devices", devices)
+
+
+def keep_memory() -> None:
+    """Tells glibc, where that is the C library, to use again what is freed; else does nothing.
+
+    A call of a program allocates and frees all that lies between its inputs and outputs. Where
+    that is more than 32 MB, as for reviews, glibc takes it from the system and gives it back each
+    time, and the first touch of so many pages costs as much as what is computed in them.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):  # another C library, or another system
+        return
+    for option, value in _KEPT.items():
+        mallopt(option, value)
+
+
+_KEPT = {
+    -4: 0,  # M_MMAP_MAX: nothing is a mapping of its own
+    -1: 2**31 - 1,  # M_TRIM_THRESHOLD: bytes that may lie free at the end of the heap
+    # M_TOP_PAD: more than the heap of a thread can have, or an empty one is given back after all.
+    -2: 2**27,
+}
+"""Parameters of `mallopt`, by their numbers in malloc.h."""
 
 
 def _check(said: str) -> None:

@@ -35,3 +35,33 @@ def test_every_jax_that_we_run_on_knows_the_flags_and_makes_the_devices():
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.stdout.split() == ["3", "2.0"], done.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is of Linux")
+def test_memory_that_a_program_frees_is_used_again():
+    code = """
+import ctypes, resource, threading
+from lth_flax.training.host import keep_memory
+
+if not hasattr(ctypes.CDLL(None), "mallopt"):
+    raise SystemExit("another C library")
+keep_memory()
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytes(50_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+found = []
+thread = threading.Thread(target=lambda: found.extend(faults() for _ in range(4)))
+thread.start()
+thread.join()
+print(5 * max(found[1:]) < found[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    if "another C library" in done.stderr:
+        pytest.skip("mallopt is of glibc")
+    assert done.stdout == "True\n", done.stderr
