@@ -15,7 +15,7 @@ from lth_flax.analysis.compare import compared, design_of
 from lth_flax.analysis.learning import unfinished
 from lth_flax.analysis.merge import FACTORS, Values, values_of
 from lth_flax.analysis.pairing import rate_of
-from lth_flax.analysis.permutation import FactorPermutation
+from lth_flax.analysis.permutation import factor_permutation
 from lth_flax.analysis.result import (
     ChosenRates,
     Configuration,
@@ -258,7 +258,7 @@ def _test(
     if not seeds:
         return None
     matrix = np.array([[by_value[value][seed] for value in values] for seed in seeds])
-    permuted = FactorPermutation(matrix)
+    p, relabellings, exact = factor_permutation(matrix)
     steepness = slope(matrix, seeds, values, factor, options.confidence, design)
     return FactorTest(
         factor=factor,
@@ -266,10 +266,10 @@ def _test(
         seeds=seeds,
         values=[float(value) for value in values],
         means=[float(mean) for mean in matrix.mean(axis=0)],
-        p=permuted.p,
+        p=p,
         p_adjusted=math.nan,
-        relabellings=permuted.relabellings,
-        exact=permuted.exact,
+        relabellings=relabellings,
+        exact=exact,
         slope=None if censored else steepness,
         per=_PER[factor],
         sentence="",
