@@ -19,7 +19,6 @@ from lth_flax.analysis.evidence import (
     Finding,
     Run,
     TooFew,
-    at_own_rates,
     need,
     said,
     same_but,
@@ -30,7 +29,7 @@ from lth_flax.analysis.pairing import Pairs, pair
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.retraining import gains, minus
 from lth_flax.analysis.statistics import Estimate, equivalence, estimate
-from lth_flax.analysis.tables import cells_of, predicts_one_class, scores_by_seed
+from lth_flax.analysis.tables import at_own_rates, cells_of, predicts_one_class, scores_by_seed
 from lth_flax.analysis.words import level_name
 from lth_flax.records import Record, grouped, where
 

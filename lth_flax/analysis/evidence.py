@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lth_flax.analysis.blocks import read_block
 from lth_flax.analysis.breakdown import Crossing
 from lth_flax.analysis.compare import design_of
 from lth_flax.analysis.grid import best_rates
 from lth_flax.analysis.merge import differing, split_groups
-from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.statistics import Design, Estimate, estimate
 from lth_flax.parts import records_file
 from lth_flax.predictions import Predictions
-from lth_flax.records import Record, grouped, where
+from lth_flax.records import Record, where
 
 FIRST_SEED = 100
 """Seeds from here on were unseen when the rules were fixed."""
@@ -101,24 +98,6 @@ class Evidence:
 def scored(rows: Sequence[Record]) -> list[Record]:
     """The test rows at the last epoch."""
     return where(rows, split="test", checkpoint="last")
-
-
-def at_own_rates(rows: Sequence[Record]) -> list[Record]:
-    """Of every arm and level the test rows at the rate of its best mean validation accuracy."""
-    best: dict[tuple[str, float], float] = {}
-    chooses = where(rows, split="validation", checkpoint="last")
-    for cell, of_cell in grouped(chooses, _cell).items():
-        rates = grouped(of_cell, rate_of)
-        means = {
-            rate: round(float(np.mean(sorted(row.score for row in rates[rate]))), 9)
-            for rate in sorted(rates)
-        }
-        best[cell] = max(means, key=means.__getitem__)
-    return [row for row in scored(rows) if best.get(_cell(row), rate_of(row)) == rate_of(row)]
-
-
-def _cell(row: Record) -> tuple[str, float]:
-    return row.arm, row.target_sparsity
 
 
 def same_but(one: Run, other: Run, *names: str) -> None:

@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lth_flax.analysis.figures import figure_bytes
-from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.panels import handle
 from lth_flax.analysis.plot_style import (
     PAGE_MM,
@@ -22,11 +21,11 @@ from lth_flax.analysis.plot_style import (
     what_ran,
 )
 from lth_flax.analysis.statistics import holm
-from lth_flax.analysis.tables import scores_by_seed
+from lth_flax.analysis.tables import at_own_rates, cells_of, scores_by_seed
 from lth_flax.analysis.terminal import aligned, scored
 from lth_flax.analysis.words import level_name, score_label
 from lth_flax.files import write_bytes_atomic, write_text_atomic
-from lth_flax.records import Record, grouped, where
+from lth_flax.records import Record
 
 Summary = Mapping[str, Any]
 
@@ -60,14 +59,15 @@ def lines_of(summary: Summary, records: Sequence[Record]) -> list[Line]:
     }
     adjusted = dict(zip(tested, holm([one["p"] for one in tested.values()]), strict=True))
     lines = []
-    for (arm, level), rows in _at_own_rates(summary, records).items():
+    tested_rows = at_own_rates(records, summary["configurations"][0]["primary_checkpoint"])
+    for (arm, level), rows in cells_of(tested_rows).items():
         primary = tested.get(arm)
         trained = [row for row in rows if row.train_steps]
         lines.append(
             Line(
                 arm,
                 level,
-                _mean_score(rows),
+                _mean(list(scores_by_seed(rows).values())),
                 _mean([row.mask_steps + (row.train_steps or 0) for row in trained]),
                 _mean([row.dense_steps or 0.0 for row in trained]),
                 primary["gap"]["mean"] if primary else None,
@@ -85,38 +85,6 @@ def _comparisons(summary: Summary) -> Mapping[str, Any]:
     else:
         found = scored(summary["configurations"][0])["comparisons"]
     return found
-
-
-def _at_own_rates(
-    summary: Summary, records: Sequence[Record]
-) -> dict[tuple[str, float], list[Record]]:
-    """By arm and level, in the summary's order, the rows that were tested at the learning rate
-    whose mean validation score is best; of equal ones the smallest.
-    """
-    one = summary["configurations"][0]
-    sign = 1 if summary["metric"]["higher_is_better"] else -1
-
-    def validated(rows: Sequence[Record]) -> float:
-        return sign * round(
-            _mean(list(scores_by_seed(where(rows, split="validation")).values())), 9
-        )
-
-    found = {}
-    for cell in scored(one)["table"]:
-        place = cell["arm"], cell["target_sparsity"]
-        rows = [
-            row
-            for row in where(records, arm=place[0], checkpoint=one["primary_checkpoint"])
-            if round(row.target_sparsity, 9) == place[1]
-        ]
-        rates = dict(sorted(grouped(rows, rate_of).items()))
-        best = max(rates, key=lambda rate: validated(rates[rate])) if len(rates) > 1 else None
-        found[place] = where(rows if best is None else rates[best], split="test")
-    return found
-
-
-def _mean_score(rows: Sequence[Record]) -> float:
-    return _mean(list(scores_by_seed(rows).values()))
 
 
 def _mean(values: Sequence[float]) -> float:
