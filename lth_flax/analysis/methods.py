@@ -1,7 +1,5 @@
 """Ways to a mask beside each other: one table, one figure, tests adjusted for their number."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from lth_flax.analysis.figures import figure_bytes
+from lth_flax.analysis.figures import write_figure
 from lth_flax.analysis.panels import handle
 from lth_flax.analysis.plot_style import (
     PAGE_MM,
@@ -24,8 +22,8 @@ from lth_flax.analysis.statistics import holm
 from lth_flax.analysis.tables import at_own_rates, cells_of, scores_by_seed
 from lth_flax.analysis.terminal import aligned, scored
 from lth_flax.analysis.words import level_name, score_label
-from lth_flax.files import write_bytes_atomic, write_text_atomic
-from lth_flax.records import Record
+from lth_flax.files import write_text_atomic
+from lth_flax.records import Record, csv_text
 
 Summary = Mapping[str, Any]
 
@@ -149,13 +147,7 @@ def write_methods(
       the table for a terminal.
     """
     lines = lines_of(summary, records)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Line._fields)
-    writer.writerows(["" if cell is None else cell for cell in line] for line in lines)
-    write_text_atomic(directory / "methods.csv", text.getvalue())
+    write_text_atomic(directory / "methods.csv", csv_text(Line._fields, lines))
     if draw:
-        figure = methods_figure(summary, lines)
-        for kind in ("png", "svg"):
-            write_bytes_atomic(directory / "report" / f"methods.{kind}", figure_bytes(figure, kind))
+        write_figure(directory / "report", "methods", methods_figure(summary, lines))
     return table(lines, summary["options"]["treatment"])
