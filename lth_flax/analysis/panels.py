@@ -5,7 +5,6 @@ an arrow, and the caption says so.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,17 +28,14 @@ class Point(NamedTuple):
     style: dict[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """One line of a panel."""
 
-    label: str
     style: dict[str, Any]
     points: list[Point]
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """One pair of axes; `dense` is the level line that the others are read against."""
 
     title: str
