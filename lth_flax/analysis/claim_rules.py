@@ -138,7 +138,7 @@ def holding_is_not_winning(pruned: Run, tickets: Run) -> Finding:
         cells = {cell: scores_by_seed(rows) for cell, rows in cells_of(rows).items()}
         drop = minus(cells.get(("dense", 0.0), {}), cells.get(("pruned", level), {}))
         held = estimate(drop, design=pruned.design)
-        pairs = pair([row for group in some for row in group], incomplete="drop")
+        pairs = pair([row for group in some for row in group])
         n = min(held.n_seeds, len(pairs.seeds))
         most = max(most, n)
         if n < 8 or level not in pairs.levels:
@@ -170,7 +170,7 @@ def _at_level(pairs: Pairs, level: float, run: Run) -> tuple[Estimate, float]:
 
 def alike_at_first(run: Run) -> Finding:
     """C6a: equivalent within 1 point at every level up to 45%, each arm at its own rate."""
-    pairs = pair(run.one_depth(), incomplete="drop")
+    pairs = pair(run.one_depth())
     low = [n for n, level in enumerate(pairs.levels) if 0 < level <= 0.45]
     names = {level_name(pairs.levels[n]) for n in low}
     if not {"20%", "40%"} <= names:

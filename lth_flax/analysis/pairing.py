@@ -197,13 +197,11 @@ def pair(
     control: str = "reinit",
     *,
     checkpoint: str = "last",
-    incomplete: str = "refuse",
 ) -> Pairs:
     """Pairs two arms by seed, over the levels and learning rates where both were run.
 
-    Every seed needs one treatment and the same draws of the control at each.
-    A missing cell is a `UserError` that names it; with `incomplete="drop"`
-    that seed is left out instead, and named in the result.
+    Every seed needs one treatment and the same draws of the control at each: one that
+    lacks a cell is left out, and named in the result. `UserError` where a cell is there twice.
     """
     by_split: dict[str, dict[Cell, Record]] = {"test": {}, "validation": {}}
     for record in where(records, checkpoint=checkpoint):
@@ -232,10 +230,7 @@ def pair(
             continue
         _, run, _, level = missing
         who = f"{control} draw {run - 1}" if run else treatment
-        said = f"seed {seed} has no {who} at {level_name(level)}"
-        if incomplete != "drop":
-            raise UserError(f"{said}; finish the run, or leave that seed out")
-        dropped.append(said)
+        dropped.append(f"seed {seed} has no {who} at {level_name(level)}")
 
     shape = (len(seeds), len(runs), len(rates), len(levels))
     grid = list(itertools.product(seeds, runs, rates, levels))

@@ -56,14 +56,14 @@ def points_of(panels: Sequence[Panel]) -> list[Point]:
     return found + [panel.dense for panel in panels if panel.dense]
 
 
-def limits_of(points: Sequence[Point], include: Sequence[float] = (), least: float = 1.0) -> Limits:
+def limits_of(points: Sequence[Point], include: Sequence[float] = ()) -> Limits:
     """An axis that holds all means and seeds, and of the intervals what does not squeeze them."""
     core = [v for p in points for v in (p.mean, *p.seeds)] + list(include) or [0.0]
     low, high = min(core), max(core)
-    room = max(0.6 * (high - low), 3 * least)
+    room = max(0.6 * (high - low), 3.0)
     ends = [end for p in points for end in p.interval or ()] + [low, high]
     low, high = max(min(ends), low - room), min(max(ends), high + room)
-    pad = 0.05 * max(high - low, least)
+    pad = 0.05 * max(high - low, 1.0)
     return low - pad, high + pad
 
 

@@ -97,7 +97,6 @@ def relabel(
     validation: Float[np.ndarray, "seeds runs rates levels"] | None = None,
     *,
     exact_limit: int = EXACT_LIMIT,
-    rng_seed: int = 0,
 ) -> Relabelled:
     """The gap of the run called treatment to the mean of its seed's other runs, relabelled.
 
@@ -105,21 +104,21 @@ def relabel(
     """
     seeds, runs, rates, _ = test.shape
     exact = runs**seeds <= exact_limit
-    treated = _means(test, exact, rng_seed)
+    treated = _means(test, exact)
     controls = (test.sum(axis=1).mean(axis=0) - treated) / (runs - 1)
     slack = _ROUNDING * float(np.abs(test).max(initial=0.0))
     if rates == 1:
         return Relabelled((treated - controls)[:, 0], exact, slack)
     if validation is None:
         raise ValueError("several learning rates need validation accuracies to choose by")
-    chooses = _means(validation, exact, rng_seed)
+    chooses = _means(validation, exact)
     others = (validation.sum(axis=1).mean(axis=0) - chooses) / (runs - 1)
     gaps = at_rates(treated, chosen_rates(chooses)) - at_rates(controls, chosen_rates(others))
     return Relabelled(gaps, exact, slack)
 
 
 def _means(
-    runs: Float[np.ndarray, "seeds runs rates levels"], exact: bool, rng_seed: int
+    runs: Float[np.ndarray, "seeds runs rates levels"], exact: bool
 ) -> Float[np.ndarray, "relabellings rates levels"]:
     """Means over seeds of the chosen runs, for every choice of one run per seed."""
     seeds, count = runs.shape[:2]
@@ -128,7 +127,7 @@ def _means(
         for of_seed in runs:
             sums = (sums[:, None] + of_seed[None]).reshape(-1, *runs.shape[2:])
         return sums / seeds
-    rng = np.random.default_rng(rng_seed)
+    rng = np.random.default_rng(0)
     sums = np.zeros((MONTE_CARLO_DRAWS + 1, *runs.shape[2:]))
     step = max(1, CHOICES_AT_ONCE // seeds)
     for first in range(0, len(sums), step):
