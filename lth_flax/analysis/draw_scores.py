@@ -31,7 +31,7 @@ from lth_flax.analysis.plot_style import (
     style,
     what_ran,
 )
-from lth_flax.analysis.terminal import Summary, scored
+from lth_flax.analysis.terminal import Summary, against_headline, scored
 from lth_flax.analysis.words import (
     arm_name,
     count,
@@ -256,7 +256,6 @@ def _grid_gaps(summary: Summary) -> tuple[list[Panel], list[Any]]:
     """
     first, looks = factor_looks(summary)
     _, *rest = summary["factors"]
-    control = summary["options"]["headline_control"]
     every = [
         (factor_values(one["factors"], rest), one["factors"], scored(one)["comparisons"])
         for one in summary["configurations"]
@@ -268,7 +267,7 @@ def _grid_gaps(summary: Summary) -> tuple[list[Panel], list[Any]]:
     black = {"color": "black", "linestyle": "-", "marker": "o"}
     lines = []
     for title, factors, comparisons in every:
-        found = comparisons.get(control) or next(iter(comparisons.values()), None)
+        found = against_headline(summary, comparisons)
         if found and found["levels"]:
             lines.append((title, looks.get(factors.get(first), black), _of_levels(found)))
     handles = [handle(factor_value(first, v), look, marker="") for v, look in looks.items()]

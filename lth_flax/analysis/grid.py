@@ -165,9 +165,8 @@ def factor_tests(
         last = None
     made = [test for test in (*tests, last) if test is not None]
     adjusted = [
-        replace(test, sentence=_sentence(test, options))
+        replace(test, p_adjusted=p, sentence=_sentence(test, p, options))
         for test, p in zip(made, holm([test.p for test in made]), strict=True)
-        for test in [replace(test, p_adjusted=p)]
     ]
     if last is None:
         return adjusted, None
@@ -276,8 +275,8 @@ def _test(
     )
 
 
-def _sentence(test: FactorTest, options: Options) -> str:
-    word, shown = WORDS[test.factor], test.p_adjusted <= options.alpha
+def _sentence(test: FactorTest, p_adjusted: float, options: Options) -> str:
+    word, shown = WORDS[test.factor], p_adjusted <= options.alpha
     means = ", ".join(f"{v:g}: {m:.1f}" for v, m in zip(test.values, test.means, strict=True))
     start = f"{word.capitalize()} moves" if shown else f"No sign that {word} moves"
     text = f"{start} {test.outcome} ({means}"
@@ -289,5 +288,5 @@ def _sentence(test: FactorTest, options: Options) -> str:
     method = "exact" if test.exact else "Monte Carlo"
     return (
         f"{text}); {method} within-seed permutation test p = {test.p:.2g}, "
-        f"{test.p_adjusted:.2g} adjusted for all factor tests, n = {len(test.seeds)} seeds."
+        f"{p_adjusted:.2g} adjusted for all factor tests, n = {len(test.seeds)} seeds."
     )
