@@ -203,7 +203,7 @@ def _breaks(run: Run, arm: str) -> Bound:
 def reinit_breaks_early(run: Run) -> Finding:
     """C6b: the random initialization breaks below 60%."""
     found = _breaks(run, "reinit")
-    verdict = verdict_of(found.below(0.6), found.above(0.6))
+    verdict = verdict_of(found.below(0.6), found.estimate.above(0.6))
     return Finding(verdict, f"reinit breaks at {found}", found.estimate.n_seeds)
 
 

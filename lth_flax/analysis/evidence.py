@@ -3,6 +3,7 @@
 Only seeds that nobody had seen when the rules were fixed count as evidence.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ class Evidence:
 
     def __init__(self, directory: Path, first_seed: int = FIRST_SEED) -> None:
         self.directory, self.first_seed = directory, first_seed
-        self._read: dict[str, Run | None] = {}
+        self._read = functools.cache(self._load)
 
     def run(self, *names: str) -> Run:
         """The first of these runs that is recorded.
@@ -80,10 +81,7 @@ class Evidence:
           UserError: its records cannot be read.
         """
         for name in names:
-            if name not in self._read:
-                self._read[name] = self._load(name)
-            found = self._read[name]
-            if found is not None:
+            if found := self._read(name):
                 return found
         raise Missing(names[0])
 
@@ -136,9 +134,6 @@ class Bound:
     def at_least(self, level: float) -> bool:
         """Whether the lower bound of the mean is."""
         return self.estimate.interval is not None and self.estimate.interval[0] >= level
-
-    def above(self, level: float) -> bool:
-        return self.estimate.above(level)
 
     def below(self, level: float) -> bool:
         """Whether the upper bound of the mean is."""

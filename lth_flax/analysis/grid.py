@@ -19,7 +19,6 @@ from lth_flax.analysis.permutation import factor_permutation
 from lth_flax.analysis.result import (
     ChosenRates,
     Configuration,
-    Crossings,
     FactorTest,
     Options,
     OwnRates,
@@ -183,16 +182,13 @@ def _outcomes(one: Configuration) -> Outcomes:
         outcomes["dense accuracy"] = (dict(dense.score.by_seed), False)
     for kind, table in (("breakdown", found.breakdown), ("crater", found.crater)):
         for arm, crossings in table.arms.items():
-            outcomes[f"{kind} sparsity of {arm}"] = (_points(crossings), crossings.sparsity is None)
+            points = mean_by_seed((run["seed"], 100 * run["sparsity"]) for run in crossings.runs)
+            outcomes[f"{kind} sparsity of {arm}"] = (points, crossings.sparsity is None)
     for control, comparison in found.comparisons.items():
         if comparison.primary is not None:
             gap = dict(comparison.primary.gap.by_seed)
             outcomes[f"gap of ticket over {control}"] = (gap, False)
     return outcomes
-
-
-def _points(crossings: Crossings) -> BySeed:
-    return mean_by_seed((run["seed"], 100 * run["sparsity"]) for run in crossings.runs)
 
 
 def _by_value(

@@ -1,8 +1,8 @@
 """Ways to a mask beside each other: one table, one figure, tests adjusted for their number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,12 +20,10 @@ from lth_flax.analysis.plot_style import (
 )
 from lth_flax.analysis.statistics import holm
 from lth_flax.analysis.tables import at_own_rates, cells_of, scores_by_seed
-from lth_flax.analysis.terminal import aligned, scored
+from lth_flax.analysis.terminal import Summary, aligned, scored
 from lth_flax.analysis.words import level_name, score_label
 from lth_flax.files import write_text_atomic
 from lth_flax.records import Record, csv_text
-
-Summary = Mapping[str, Any]
 
 
 class Line(NamedTuple):
@@ -50,15 +48,13 @@ def lines_of(summary: Summary, records: Sequence[Record]) -> list[Line]:
     """Every method at every level, each at the learning rate that its validation score chooses
     there, where there are several.
     """
-    tested = {
-        name: one["primary"]
-        for name, one in _comparisons(summary).items()
-        if one["primary"] is not None
-    }
-    adjusted = dict(zip(tested, holm([one["p"] for one in tested.values()]), strict=True))
+    one = summary["configurations"][0]
+    found = (summary["own_rates"] or [scored(one)])[0]["comparisons"]
+    tested = {name: test["primary"] for name, test in found.items() if test["primary"] is not None}
+    adjusted = dict(zip(tested, holm([test["p"] for test in tested.values()]), strict=True))
     lines = []
-    tested_rows = at_own_rates(records, summary["configurations"][0]["primary_checkpoint"])
-    for (arm, level), rows in cells_of(tested_rows).items():
+    rows_of = cells_of(at_own_rates(records, one["primary_checkpoint"]))
+    for (arm, level), rows in rows_of.items():
         primary = tested.get(arm)
         trained = [row for row in rows if row.train_steps]
         lines.append(
@@ -74,15 +70,6 @@ def lines_of(summary: Summary, records: Sequence[Record]) -> list[Line]:
             )
         )
     return lines
-
-
-def _comparisons(summary: Summary) -> Mapping[str, Any]:
-    """The tests of the first method against each other one."""
-    if own := summary["own_rates"]:
-        found: Mapping[str, Any] = own[0]["comparisons"]
-    else:
-        found = scored(summary["configurations"][0])["comparisons"]
-    return found
 
 
 def _mean(values: Sequence[float]) -> float:

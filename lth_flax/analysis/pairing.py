@@ -117,30 +117,26 @@ class Pairs:
     @cached_property
     def gaps(self) -> Float[np.ndarray, "seeds levels"]:
         """Treatment minus the mean of the control's draws, each at its own rate."""
-        treated, controls = self.chosen
-        return np.array(
-            [
-                at_rates(runs[0], treated) - at_rates(runs[1:].mean(axis=0), controls)
-                for runs in self.test
-            ]
-        ).reshape(len(self.seeds), len(self.levels))
+        treated, controls = (rates[None] for rates in self.chosen)  # the same for every seed
+        return at_rates(self.test[:, 0], treated) - at_rates(
+            self.test[:, 1:].mean(axis=1), controls
+        )
 
     @cached_property
     def _without_a_seed(self) -> Float[np.ndarray, "seeds levels"]:
         """Mean gaps without each seed in turn, the rates chosen anew."""
-        if len(self.seeds) < 2:
-            return np.zeros((0, len(self.levels)))
-        return np.array([self._leave_out(n).gaps.mean(axis=0) for n in range(len(self.seeds))])
-
-    def _leave_out(self, number: int) -> "Pairs":
-        keep = [n for n in range(len(self.seeds)) if n != number]
-        return replace(
-            self,
-            seeds=tuple(self.seeds[n] for n in keep),
-            test=self.test[keep],
-            validation=None if self.validation is None else self.validation[keep],
-            row_ids=self.row_ids[keep],
-        )
+        means = []
+        for number in range(len(self.seeds)):
+            keep = np.arange(len(self.seeds)) != number
+            rest = replace(
+                self,
+                seeds=self.seeds[:number] + self.seeds[number + 1 :],
+                test=self.test[keep],
+                validation=None if self.validation is None else self.validation[keep],
+                row_ids=self.row_ids[keep],
+            )
+            means.append(rest.gaps.mean(axis=0))
+        return np.array(means)
 
     def gap(
         self,

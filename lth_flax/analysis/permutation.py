@@ -127,7 +127,7 @@ def _means(
         for of_seed in runs:
             sums = (sums[:, None] + of_seed[None]).reshape(-1, *runs.shape[2:])
         return sums / seeds
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0)  # the same choices for test and validation scores
     sums = np.zeros((MONTE_CARLO_DRAWS + 1, *runs.shape[2:]))
     step = max(1, CHOICES_AT_ONCE // seeds)
     for first in range(0, len(sums), step):
