@@ -9,7 +9,6 @@ from lth_flax.records import RUN_COLUMNS, Record, grouped, run_key, sort_records
 FACTORS = ("num_layers", "learning_rate", "epochs")
 """Settings in which the configurations of one grid may differ."""
 
-
 Values = tuple[float, ...]
 """A configuration: the values of `FACTORS`."""
 
