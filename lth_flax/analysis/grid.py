@@ -146,7 +146,8 @@ def factor_tests(
         return [], None
     design = design_of(groups[0])
     tables = {
-        tuple(one.factors[name] for name in FACTORS): _outcomes(one) for one in configurations
+        tuple(one.factors[name] for name in FACTORS): _outcomes(one, options.treatment)
+        for one in configurations
     }
     first, *others = tables.values()
     tests = [
@@ -173,7 +174,7 @@ def factor_tests(
     return adjusted[:-1], ChosenRates(chosen, adjusted[-1])
 
 
-def _outcomes(one: Configuration) -> Outcomes:
+def _outcomes(one: Configuration, treatment: str) -> Outcomes:
     """What a factor may move, by seed; sparsities in points, so that all read alike."""
     found = one.checkpoints[one.primary_checkpoint]
     outcomes: Outcomes = {}
@@ -187,7 +188,7 @@ def _outcomes(one: Configuration) -> Outcomes:
     for control, comparison in found.comparisons.items():
         if comparison.primary is not None:
             gap = dict(comparison.primary.gap.by_seed)
-            outcomes[f"gap of ticket over {control}"] = (gap, False)
+            outcomes[f"gap of {treatment} over {control}"] = (gap, False)
     return outcomes
 
 

@@ -11,6 +11,7 @@ from analysis_fakes import record
 from lth_flax.analysis.grid import best_rates, slope
 from lth_flax.analysis.merge import comparable, split_groups
 from lth_flax.analysis.permutation import FACTOR_EXACT_LIMIT, factor_permutation
+from lth_flax.analysis.result import Options
 from lth_flax.analysis.retraining import sign_flip_p
 from lth_flax.analysis.statistics import SEEDS_ALONE, holm
 from lth_flax.analysis.summary import summarize
@@ -211,6 +212,18 @@ def test_seeds_that_miss_a_configuration_are_left_out_of_its_tests(grid):
     found = summarize(holes)
     assert not found["complete"]
     assert {t["factor"] for t in found["factor_tests"]} == {"num_layers", "learning_rate"}
+
+
+def test_a_gap_has_the_name_of_what_is_compared():
+    some = [
+        row
+        for rate, seed, arm in itertools.product((0.001, 0.01), range(3), ("random", "snip"))
+        for row in rows(2, rate, seed, 0.9, (0.8, 0.7), arm=arm)
+        if row.arm != "dense" or arm == "snip"
+    ]
+    found = summarize(some, options=Options(treatment="random"))["factor_tests"]
+    names = {test["outcome"] for test in found}
+    assert {name for name in names if "gap" in name} == {"gap of random over snip"}
 
 
 def test_records_of_different_things_are_no_grid(grid):
