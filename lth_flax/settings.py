@@ -252,7 +252,8 @@ def settings_of(config: type[Any]) -> Mapping[str, Setting]:
     """Name -> setting, group after group."""
     if config not in _known:
         found = {}
-        for group in config.__mro__[1:]:
+        # The groups that a command's own one adds to come first.
+        for group in (*config.__mro__[1:], config):
             if not dataclasses.is_dataclass(group):
                 continue
             hints = typing.get_type_hints(group)

@@ -364,7 +364,7 @@ class Run:
             directory,
             block,
             options,
-            settings=config.texts(),
+            settings=config.shown(),
             provenance=self.provenance,
             draw=config.report,
         )
