@@ -11,7 +11,7 @@ this module imports nothing of them.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lth_flax import settings
@@ -449,8 +449,13 @@ class Config(
         return "" if value is None else settings_of(type(self))[name].text(value)
 
     def of_role(self, role: Role) -> dict[str, Any]:
-        """The settings of a role and their values."""
-        return {name: getattr(self, name) for name in names_of(role)}
+        """The settings of a role, as records have them."""
+        return self.recorded(names_of(role))
+
+    def recorded(self, names: Iterable[str]) -> dict[str, Any]:
+        """The values of settings, as records have them: a function by its name."""
+        values = {name: getattr(self, name) for name in names}
+        return {n: self.text(n) if callable(value) else value for n, value in values.items()}
 
     def one(self, name: str) -> Any:
         """The value of a setting that may have several.

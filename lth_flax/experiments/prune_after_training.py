@@ -43,7 +43,7 @@ def main(config: Config) -> None:
         config,
         method,
         text_setups(config, dataset, seeds, rows=rows),
-        lambda run, shape: train_and_prune(run, shape, seeds, levels),
+        lambda run: train_and_prune(run, levels),
         rows=rows,
         epochs=[rows * shape.epochs for shape in grid.shapes(config)],
         masks=len(levels),
@@ -54,7 +54,7 @@ def train_shapes(
     config: Config,
     method: Method,
     setups: Iterator[Setup],
-    train: Callable[[Run, grid.Shape], object],
+    train: Callable[[Run], object],
     *,
     rows: int,
     epochs: Sequence[int],
@@ -77,19 +77,15 @@ def train_shapes(
     directory, rows = directory_of(config, method), rows * len(epochs)
     run = Run.open(first, method, directory=directory, rows=rows, steps=sum(steps))
     if not run.finished:
-        for number, shape in enumerate(grid.shapes(config)):
-            if number:
-                run.use(next(setups))
-            train(run, shape)
+        train(run)
+        for setup in setups:
+            run.use(setup)
+            train(run)
     run.finish()
 
 
 def train_and_prune(
-    run: Run,
-    shape: grid.Shape,
-    seeds: Sequence[int],
-    levels: Sequence[Level],
-    keep: int | None = None,
+    run: Run, levels: Sequence[Level], keep: int | None = None
 ) -> list[tuple[Again, list[Entry]]]:
     """Trains dense networks of one shape, and records them dense and pruned to every level.
 
@@ -98,11 +94,6 @@ def train_and_prune(
       entries of the pruned networks.
     """
     setup = run.setup
-
-    def initial(seed: int) -> Start:
-        params = setup.initialize(seed)
-        return Start(params, setup.full_mask(params))
-
     prune = Pruner(setup)
 
     def find(level: Level, some: slice) -> list[Mask]:
@@ -117,15 +108,15 @@ def train_and_prune(
     def at(level: Level, number: int) -> Start:
         return Start(trained[number]().params, mask_of(level, number))
 
-    rows = [(rate, seed) for rate in setup.config.learning_rate for seed in seeds]
+    rows = [(rate, seed) for rate in setup.config.learning_rate for seed in setup.seeds]
     entries = [
         Entry(
-            "dense", seed, 0, 0, 0.0, 0,
-            Replicate(partial(initial, seed), seed, rate),
-            grid.name_of(setup.config, shape, rate),
+            "dense",
+            Replicate(partial(setup.start, seed), seed, rate),
+            grid.name_of(setup.config, setup.settings, rate),
         )
         for rate, seed in rows
-    ]  # fmt: skip
+    ]
     trained = run.train(entries, Span(keep=keep))
     found = [
         (

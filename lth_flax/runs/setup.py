@@ -29,6 +29,7 @@ from lth_flax.training.optimizers import (
 )
 from lth_flax.training.programs import Workload
 from lth_flax.training.steps import Recipe
+from lth_flax.training.table import Start
 from lth_flax.types import Mask, Params, UnitGroup
 
 CACHE_BYTES = 2**26
@@ -91,6 +92,11 @@ class Setup:
     def steps_per_epoch(self) -> int:
         """Training steps of one epoch."""
         return self.trainer.steps_per_epoch(self.seeds[0])
+
+    def start(self, seed: int, draw: int | None = None) -> Start:
+        """The dense network of a seed at its beginning, or its `draw`-th fresh one."""
+        params = self.initialize(seed, draw)
+        return Start(params, self.full_mask(params))
 
     def seed(self, seed: int) -> Family:
         """What the arms of a seed share."""
@@ -199,12 +205,8 @@ def build(
 
 
 def training_settings(config: Config) -> dict[str, Any]:
-    """How every row is trained, for records; a function by its name."""
-    names = settings_of()
-    found = {
-        name: names[name].text(value) if callable(value) else value
-        for name, value in config.of_role("training").items()
-    }
+    """How every row is trained, for records."""
+    found = config.of_role("training")
     if not config.structure:
         del found["structure"], found["unit_norm"]
     if config.optimizer in OPTIMIZERS:
