@@ -581,7 +581,7 @@ ALIASES = {"score": "criterion"}
 """Other spellings of a setting."""
 
 
-def settings_of(config: type[Any] = Config) -> Mapping[str, Setting]:
+def settings_of(config: type = Config) -> Mapping[str, Setting]:
     """Name -> setting, group after group."""
     return settings.settings_of(config)
 

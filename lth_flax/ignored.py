@@ -1,19 +1,22 @@
 """Settings that mean nothing where they were given: said in one line, never passed over."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
-from lth_flax.config import Config, settings_of
+from lth_flax.config import Config, Language, MaskSearch, Retraining, settings_of
 from lth_flax.errors import UserError
 
+
+def _names(group: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(group))
+
+
 _TICKETS = ("arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask")
-_RETRAINING = ("retraining", "retrain_epochs", "retrain_lr_factor")
+_RETRAINING = _names(Retraining)
 _ANSWERS = ("margin", "alpha", "report", "plan")
-_METHODS = (
-    "method", "mask_every", "mask_start", "mask_end", "initial_sparsity", "drop", "distribution",
-    "early_bird_distance", "early_bird_draws", "early_bird_start",
-)  # fmt: skip
-_LANGUAGE = ("task", "bptt", "max_tokens", "tied")
+_METHODS = tuple(n for n in _names(MaskSearch) if n not in ("mask_from", "score_examples"))
+_LANGUAGE = _names(Language)
 _MASKS = (
     "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "structure", "unit_norm",
 )  # fmt: skip
@@ -75,10 +78,6 @@ def _has_reinit(config: Config) -> bool:
     ]
 
 
-def _named_optimizer(config: Config) -> bool:
-    return isinstance(config.optimizer, str) and ":" not in config.optimizer
-
-
 def _method(*names: str) -> Need:
     """One of these methods finds a mask."""
 
@@ -88,36 +87,26 @@ def _method(*names: str) -> Need:
     return Need(f"--method={' or '.join(names)}", holds)
 
 
-_NAMED = Need("a named --optimizer: a function has its own", _named_optimizer)
-
-
 def _task(name: str) -> Need:
     return Need(f"--task={name}", lambda config: config.task == name)
 
 
 NEEDS: Mapping[str, Need] = {
-    **{name: _task("language_model") for name in _LANGUAGE if name != "task"},
-    **{
-        name: _task("text_classification")
-        for name in (
-            "duplicates",
-            "max_length",
-            "max_shapes",
-            "embeddings_file",
-            "freeze_embeddings",
-            "readout",
-            "dropout_between_layers",
-            "unused_classes",
-            "structure",
-        )
-    },
+    **dict.fromkeys(_LANGUAGE[1:], _task("language_model")),
+    **dict.fromkeys(
+        ("duplicates", "max_length", "max_shapes", "embeddings_file", "freeze_embeddings",
+         "readout", "dropout_between_layers", "unused_classes", "structure"),
+        _task("text_classification"),
+    ),
     "prune_rate": Need("--rounds", lambda config: config.rounds is not None),
     "unit_norm": Need("--structure", lambda config: bool(config.structure)),
     "reinit_draws": Need("reinit among --arms", _has_reinit),
     "keep": Need("--max_length: no text is cut", lambda config: config.max_length > 0),
-    "clip_norm": _NAMED,
-    "momentum": _NAMED,
-    "weight_decay": _NAMED,
+    **dict.fromkeys(
+        ("clip_norm", "momentum", "weight_decay"),
+        Need("a named --optimizer: a function has its own",
+             lambda config: isinstance(config.optimizer, str) and ":" not in config.optimizer),
+    ),
     "scope": Need(
         "another --method: set and rigl share weights among tensors by --distribution, a "
         "supermask prunes each alike",
@@ -127,16 +116,13 @@ NEEDS: Mapping[str, Need] = {
         "--method=supermask and --num_layers=3 or more: of two layers there is one above the first",
         lambda config: config.method == "supermask" and max(config.num_layers) > 2,
     ),
-    "mask_every": _method("gradual", "set", "rigl"),
-    "mask_end": _method("gradual", "set", "rigl"),
-    "mask_start": _method("gradual"),
-    "initial_sparsity": _method("gradual"),
-    "drop": _method("set", "rigl"),
-    "distribution": _method("set", "rigl"),
-    "early_bird_distance": _method("early_bird"),
-    "early_bird_draws": _method("early_bird"),
-    "early_bird_start": _method("early_bird"),
-}
+    **dict.fromkeys(("mask_every", "mask_end"), _method("gradual", "set", "rigl")),
+    **dict.fromkeys(("mask_start", "initial_sparsity"), _method("gradual")),
+    **dict.fromkeys(("drop", "distribution"), _method("set", "rigl")),
+    **dict.fromkeys(
+        ("early_bird_distance", "early_bird_draws", "early_bird_start"), _method("early_bird")
+    ),
+}  # fmt: skip
 
 
 def refuse_ignored(config: Config) -> None:

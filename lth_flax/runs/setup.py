@@ -1,8 +1,8 @@
 """From a task, examples and settings to everything that a run needs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import jax
@@ -40,13 +40,9 @@ class Initializer:
     """Draws networks: theta_0 of a seed, or its `draw`-th reinitialization, as host arrays."""
 
     def __init__(self, task: Task) -> None:
-        self.task = task
+        self._init, self._finish = jax.jit(task.init), task.start
         self._drawn: dict[tuple[int, int | None], Params] = {}
         self._room = CACHE_BYTES
-
-    @cached_property
-    def _init(self) -> Callable[[jax.Array], Params]:
-        return jax.jit(self.task.init)
 
     def __call__(self, seed: int, draw: int | None = None) -> Params:
         params = self._drawn.get((seed, draw))
@@ -68,7 +64,7 @@ class Initializer:
         # and a seed means the same network on every backend.
         with jax.default_device(host_device()):
             params = jax.tree_util.tree_map(np.array, self._init(init_key))
-        return params if self.task.start is None else self.task.start(params, seed)
+        return params if self._finish is None else self._finish(params, seed)
 
 
 @dataclass(frozen=True)
