@@ -28,10 +28,10 @@ from lth_flax.runs.choices import Arm, chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.methods import WAYS
 from lth_flax.runs.origin import Origin, check_origin, origin_of
-from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Method
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import build, chosen_optimizer
+from lth_flax.runs.shapes import train_shapes
 from lth_flax.runs.tables import Row, Search
 from lth_flax.runs.workdir import directory_of
 from lth_flax.text_tasks import prepare_data, text_setups
@@ -50,31 +50,30 @@ def main(config: CompareConfig) -> None:
     for way in ways.values():
         check_origin(way)
     chosen_optimizer(config)
-    config.one("num_layers"), config.one("epochs")
+    _, epochs = config.one("num_layers"), config.one("epochs")
     source = load_source(config)
     rows = [(rate, seed) for rate in config.learning_rate for seed in seeds]
     most = len(rows) * len(levels)
     configure_jax(config)
     dataset = prepare_data(config, source, seeds)
-    (setup,) = text_setups(config, dataset, seeds, rows=most)
-    controls = CONTROLS if config.equal_cost else ()
-    searched = sum(1 + level.index for level in levels)
-    number = len(rows) * (1 + (len(names) + len(controls)) * len(levels))
-    runs = 1 + len(names) * len(levels) + len(controls) * searched
-    steps = len(rows) * setup.steps_per_replicate * runs
-    if config.plan:
-        part = Part(setup, number, steps, tickets=len(rows) * len(levels) * ("ticket" in names))
-        others = [name for name in (*names, *controls) if name != names[0]]
-        tell([part], draws=dict.fromkeys(others, 1), alpha=config.alpha, arm=names[0])
     settings = {"methods": list(names), "equal_cost": config.equal_cost}
     method = Method(
         "compare_methods", "by method", config.scope, "by method", "by method", settings
     )
+    controls = CONTROLS if config.equal_cost else ()
+    searched = sum(1 + level.index for level in levels)
+    run, summary = train_shapes(
+        config,
+        method,
+        text_setups(config, dataset, seeds, rows=most),
+        lambda run: compare(run, config, ways, levels, rows),
+        rows=len(rows) * (1 + (len(names) + len(controls)) * len(levels)),
+        epochs=[len(rows) * epochs * (1 + len(names) * len(levels) + len(controls) * searched)],
+        tickets=most * ("ticket" in names),
+        arm=names[0],
+        draws=dict.fromkeys([*names[1:], *controls], 1),
+    )
     directory = directory_of(config, method)
-    run = Run.open(setup, method, directory=directory, rows=number, steps=steps)
-    if not run.finished:
-        compare(run, config, ways, levels, rows)
-    summary = run.finish()
     print(write_methods(directory, summary, run.records, draw=config.report))
 
 

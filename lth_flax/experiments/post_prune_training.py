@@ -21,13 +21,14 @@ from lth_flax import cli
 from lth_flax.config import Config
 from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
-from lth_flax.experiments.prune_after_training import train_and_prune, train_shapes
+from lth_flax.experiments.prune_after_training import train_and_prune
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
 from lth_flax.runs.choices import chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
+from lth_flax.runs.shapes import train_shapes
 from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.table import Span, Start
 
