@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from lth_flax.config import Config, Language, MaskSearch, Retraining, settings_of
 from lth_flax.errors import UserError
+from lth_flax.settings import own_name
 
 
 def _names(group: type[Any]) -> tuple[str, ...]:
@@ -72,12 +73,6 @@ class Need(NamedTuple):
     holds: Callable[[Config], bool]
 
 
-def _has_reinit(config: Config) -> bool:
-    return "reinit" in [
-        str(getattr(arm, "__name__", arm)).rpartition(":")[2] for arm in config.arms
-    ]
-
-
 def _method(*names: str) -> Need:
     """One of these methods finds a mask."""
 
@@ -92,7 +87,7 @@ def _task(name: str) -> Need:
 
 
 NEEDS: Mapping[str, Need] = {
-    **dict.fromkeys(_LANGUAGE[1:], _task("language_model")),
+    **dict.fromkeys((n for n in _LANGUAGE if n != "task"), _task("language_model")),
     **dict.fromkeys(
         ("duplicates", "max_length", "max_shapes", "embeddings_file", "freeze_embeddings",
          "readout", "dropout_between_layers", "unused_classes", "structure"),
@@ -100,7 +95,9 @@ NEEDS: Mapping[str, Need] = {
     ),
     "prune_rate": Need("--rounds", lambda config: config.rounds is not None),
     "unit_norm": Need("--structure", lambda config: bool(config.structure)),
-    "reinit_draws": Need("reinit among --arms", _has_reinit),
+    "reinit_draws": Need(
+        "reinit among --arms", lambda config: "reinit" in map(own_name, config.arms)
+    ),
     "keep": Need("--max_length: no text is cut", lambda config: config.max_length > 0),
     **dict.fromkeys(
         ("clip_norm", "momentum", "weight_decay"),

@@ -213,6 +213,11 @@ def _name(value: Any) -> str:
     return f"{value.__module__}:{value.__qualname__}" if callable(value) else str(value)
 
 
+def own_name(value: Any) -> str:
+    """What a function is called in records, or one that a text names: "reinit"."""
+    return str(getattr(value, "__name__", value)).rpartition(":")[2]
+
+
 def _bool(value: Any) -> bool:
     if isinstance(value, str):
         value = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}.get(
