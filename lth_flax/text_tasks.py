@@ -143,7 +143,7 @@ def text_setups(
 ) -> Iterator[Setup]:
     """One after the other, for every depth and number of epochs.
 
-    Arguments as those of `build` and `text_task`.
+    Arguments as those of `build` and `text_tasks`.
     """
     examples = text_examples(config, dataset)
     task_of = text_tasks(config, dataset, seeds, vocabulary_size=vocabulary_size)

@@ -32,7 +32,7 @@ from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.provenance import identity_now, source_revision
 from lth_flax.runs.setup import build
 from lth_flax.runs.workdir import enter_work_dir, write_json
-from lth_flax.text_tasks import prepare_data, text_examples, text_task
+from lth_flax.text_tasks import prepare_data, text_examples, text_tasks
 
 NAME = "connectivity"
 
@@ -46,7 +46,7 @@ def main(config: StabilityConfig) -> None:
     copies = copies_of(seeds)
     configure_jax(config)
     dataset = prepare_data(config, source, seeds)
-    task = text_task(config, dataset, seeds, num_layers=num_layers)
+    task = text_tasks(config, dataset, seeds)(num_layers)
     examples = text_examples(config, dataset)
     every, copied = [*seeds, *copies], with_copies(examples)
     setup = build(config, task, copied, every, epochs=epochs, rows=len(copies))
