@@ -448,6 +448,14 @@ class Config(
         value = getattr(self, name)
         return "" if value is None else settings_of(type(self))[name].text(value)
 
+    def function(self, name: str) -> Any:
+        """What a setting stands for: a function, or what its table has under its name."""
+        return settings_of()[name].function(getattr(self, name))
+
+    def changed(self, names: Iterable[str]) -> list[str]:
+        """Which of the settings are not at their default."""
+        return [name for name in names if getattr(self, name) != settings_of()[name].default]
+
     def of_role(self, role: Role) -> dict[str, Any]:
         """The settings of a role, as records have them."""
         return self.recorded(names_of(role))

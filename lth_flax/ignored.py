@@ -124,8 +124,9 @@ NEEDS: Mapping[str, Need] = {
 
 def refuse_ignored(config: Config) -> None:
     """Raises `UserError` for a setting, not at its default, that another one makes meaningless."""
-    for name, need in NEEDS.items():
-        if getattr(config, name) != settings_of()[name].default and not need.holds(config):
+    for name in config.changed(NEEDS):
+        need = NEEDS[name]
+        if not need.holds(config):
             raise UserError(
                 f"--{name}={config.text(name)} means nothing without {need.words}; leave it out, "
                 "or give that too"
@@ -154,15 +155,14 @@ def unused(config: Config, command: str) -> list[str]:
 def notes(config: Config) -> list[str]:
     """What is passed over, where that is no mistake: a flagfile may be used with another flag."""
     found = []
-    names = _not_default(config, [*_MASKS, *(name for name in _TICKETS if name != "dense_only")])
+    names = config.changed([*_MASKS, *(name for name in _TICKETS if name != "dense_only")])
     if config.dense_only and names:
-        found.append(f"note: --dense_only trains no tickets and passes over {names}")
-    names = _not_default(config, ["synthetic_size"])
+        found.append(f"note: --dense_only trains no tickets and passes over {_flags(names)}")
+    names = config.changed(["synthetic_size"])
     if config.dataset != "synthetic" and names:
-        found.append(f"note: --dataset={config.dataset} passes over {names}")
+        found.append(f"note: --dataset={config.dataset} passes over {_flags(names)}")
     return found
 
 
-def _not_default(config: Config, names: Sequence[str]) -> str:
-    known = settings_of()
-    return ", ".join(f"--{n}" for n in names if getattr(config, n) != known[n].default)
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(f"--{name}" for name in names)

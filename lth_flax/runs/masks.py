@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from lth_flax.config import settings_of
 from lth_flax.data.stretches import in_columns
 from lth_flax.numerics import pinned
 from lth_flax.pruning.levels import Level, Schedule, kept_counts
@@ -48,9 +47,7 @@ class Pruner:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._score: Callable[..., Params] = settings_of()["criterion"].function(
-            setup.config.criterion
-        )
+        self._score: Callable[..., Params] = setup.config.function("criterion")
         self._keywords = _named(self._score)
         self._reads_data = bool({"loss_fn", "batches"} & set(self._keywords))
         self._rounds = int(getattr(self._score, "rounds", 1))

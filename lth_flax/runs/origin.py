@@ -80,5 +80,5 @@ def where(config: Config) -> str:
 
 def finding(config: Config) -> dict[str, Any]:
     """Settings of how masks are found, for records: those that are not at their default."""
-    fields = [field for field in dataclasses.fields(MaskSearch) if field.name != "mask_from"]
-    return config.recorded(f.name for f in fields if getattr(config, f.name) != f.default)
+    names = (field.name for field in dataclasses.fields(MaskSearch))
+    return config.recorded(name for name in config.changed(names) if name != "mask_from")

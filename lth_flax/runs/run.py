@@ -16,7 +16,6 @@ from lth_flax.analysis import report
 from lth_flax.analysis.blocks import Block, read_block
 from lth_flax.analysis.report import page_of, summary_of, write_report
 from lth_flax.analysis.result import Options
-from lth_flax.config import settings_of
 from lth_flax.errors import UserError
 from lth_flax.flagfile import MACHINE_FLAGS
 from lth_flax.identity import PACKAGES, PARTS, Identity, digest, package_version
@@ -301,7 +300,7 @@ class Run:
             "seed": entry.seed,
             "level": entry.level,
             "target_sparsity": entry.target_sparsity,
-            "prunable": settings_of()["prunable"].text(setup.config.prunable),
+            "prunable": setup.config.text("prunable"),
             "experiment": self.method.experiment,
             "schedule": self.method.schedule,
             "scope": self.method.scope,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from lth_flax.arms import Family
-from lth_flax.config import Config, settings_of
+from lth_flax.config import Config
 from lth_flax.data.batches import SPLITS, batch_count, evaluation_batch_size
 from lth_flax.errors import UserError
 from lth_flax.numerics import pinned
@@ -130,9 +130,8 @@ class Setup:
 
     def full_mask(self, params: Params) -> Mask:
         """The mask of the dense network, of what `prunable` names."""
-        rule = settings_of()["prunable"].function(self.config.prunable)
         try:
-            return full_mask(params, rule)
+            return full_mask(params, self.config.function("prunable"))
         except ValueError as error:
             raise UserError(f"{error}; see prunable") from None
 
@@ -252,10 +251,9 @@ def chosen_optimizer(config: Config) -> Optimizer:
             raise UserError(
                 "--freeze_embeddings goes with a named --optimizer: freeze inside of the function"
             )
-        found: Optimizer = settings_of()["optimizer"].function(config.optimizer)
+        found: Optimizer = config.function("optimizer")
         return found
-    default = settings_of()["momentum"].default
-    given = config.optimizer == "sgd" or config.momentum != default
+    given = config.optimizer == "sgd" or config.changed(["momentum"])
     try:
         return make_optimizer(
             config.optimizer,
