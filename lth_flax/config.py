@@ -450,11 +450,12 @@ class Config(
 
     def function(self, name: str) -> Any:
         """What a setting stands for: a function, or what its table has under its name."""
-        return settings_of()[name].function(getattr(self, name))
+        return settings_of(type(self))[name].function(getattr(self, name))
 
     def changed(self, names: Iterable[str]) -> list[str]:
         """Which of the settings are not at their default."""
-        return [name for name in names if getattr(self, name) != settings_of()[name].default]
+        known = settings_of(type(self))
+        return [name for name in names if getattr(self, name) != known[name].default]
 
     def of_role(self, role: Role) -> dict[str, Any]:
         """The settings of a role, as records have them."""

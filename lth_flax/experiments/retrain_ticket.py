@@ -67,8 +67,8 @@ def main(config: Config) -> None:
     dataset = prepare_data(config, source, seeds, Vocabulary(tuple(metadata["vocabulary"])))
     check_vectors(config, metadata, dataset, ticket)
     rows = len(seeds) * (2 + config.reinit_draws)
-    words = metadata["model"]["vocabulary_size"]
-    (setup,) = text_setups(config, dataset, seeds, rows=rows, vocabulary_size=words)
+    size = metadata["model"]["vocabulary_size"]
+    (setup,) = text_setups(config, dataset, seeds, rows=rows, vocabulary_size=size)
     origin = (
         f"ticket of {metadata['dataset']} (data {metadata['data_fingerprint'][:12]}, settings "
         f"{digest(metadata['settings'])}), on data {dataset.fingerprint[:12]}"

@@ -139,10 +139,10 @@ def read_source(config: TransferConfig, folder: Path) -> Source:
 def prepare(source: Source, arms: Sequence[Arm]) -> tuple[Setup, Method, list[str]]:
     """What trains them, how their masks were found, and what a reader should know of the data."""
     config, first, seeds = source.config, source.first, source.seeds
-    spelled = {m["seed"]: tuple(m["vocabulary"]) for m in source.tickets.values()}
-    same = {one: Vocabulary(one) for one in spelled.values()}
+    words = {m["seed"]: tuple(m["vocabulary"]) for m in source.tickets.values()}
+    same = {one: Vocabulary(one) for one in words.values()}
     texts = with_classes(load_source(config), used_classes(config, first))
-    dataset = prepare_data(config, texts, seeds, {seed: same[spelled[seed]] for seed in seeds})
+    dataset = prepare_data(config, texts, seeds, {seed: same[words[seed]] for seed in seeds})
     said: dict[str, None] = {}
     for path, metadata in source.tickets.items():
         seed = metadata["seed"]
@@ -152,9 +152,8 @@ def prepare(source: Source, arms: Sequence[Arm]) -> tuple[Setup, Method, list[st
             named = dataclasses.replace(config, ticket=str(path))
             check_vectors(named, metadata, own, load_ticket(path))
     config.one("num_layers"), config.one("epochs")
-    words = first["model"]["vocabulary_size"]
-    rows = source.rows(arms)
-    (setup,) = text_setups(config, dataset, seeds, rows=rows, vocabulary_size=words)
+    size, rows = first["model"]["vocabulary_size"], source.rows(arms)
+    (setup,) = text_setups(config, dataset, seeds, rows=rows, vocabulary_size=size)
     digests = (
         f"data {first['data_fingerprint'][:12]}, settings {digest(first['settings'])}, on data "
         f"{dataset.fingerprint[:12]}"

@@ -113,6 +113,8 @@ class EpochLog:
         epochs = (span and span.epochs) or setup.trainer.workload.epochs
 
         def on_epoch(first: int, epoch: int, values: np.ndarray) -> None:
+            if not self._logs:
+                return
             points = [
                 point
                 for entry, row in zip(entries[first : first + len(values)], values, strict=True)

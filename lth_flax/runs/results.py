@@ -184,9 +184,10 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
 def _dense_steps(entry: Entry, outcome: Outcome) -> float:
     """Steps of training in all, each as the share of the weights of kernels that were in use."""
     spent = entry.mask_steps if entry.mask_dense_steps is None else entry.mask_dense_steps
-    known = entry.in_use
-    in_use = weights_in_use(outcome.params, outcome.mask) if known is None else known
-    return spent + in_use * entry.train_steps
+    own = entry.in_use
+    if own is None:
+        own = weights_in_use(outcome.params, outcome.mask)
+    return spent + own * entry.train_steps
 
 
 def weights_in_use(params: Params, mask: Mask) -> float:
