@@ -4,13 +4,14 @@ Flags and flagfiles (`cli`), the settings that stand in records and tickets, and
 the checks of a value, from a command line or from Python, are derived from here.
 
 A group of settings is a frozen dataclass; a command takes a `Config`, which is
-all groups. Names of what is registered elsewhere (a score, an optimizer) are
-looked up when a value is checked, so that this module imports nothing of them.
+all groups, or a subclass with a group of its own. Names of what is registered
+elsewhere (a score, an optimizer) are looked up when a value is checked, so that
+this module imports nothing of them.
 """
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lth_flax import settings
@@ -438,7 +439,7 @@ class Config(
             and not (setting.repeated and not getattr(self, name))
         }
 
-    def texts(self) -> dict[str, str]:
+    def shown(self) -> dict[str, str]:
         """Every setting as a flag says it, for a page."""
         return {name: self.text(name) for name in settings_of(type(self))}
 
@@ -447,9 +448,23 @@ class Config(
         value = getattr(self, name)
         return "" if value is None else settings_of(type(self))[name].text(value)
 
+    def function(self, name: str) -> Any:
+        """What a setting stands for: a function, or what its table has under its name."""
+        return settings_of(type(self))[name].function(getattr(self, name))
+
+    def changed(self, names: Iterable[str]) -> list[str]:
+        """Which of the settings are not at their default."""
+        known = settings_of(type(self))
+        return [name for name in names if getattr(self, name) != known[name].default]
+
     def of_role(self, role: Role) -> dict[str, Any]:
-        """The settings of a role and their values."""
-        return {name: getattr(self, name) for name in names_of(role)}
+        """The settings of a role, as records have them."""
+        return self.recorded(names_of(role))
+
+    def recorded(self, names: Iterable[str]) -> dict[str, Any]:
+        """The values of settings, as records have them: a function by its name."""
+        values = {name: getattr(self, name) for name in names}
+        return {n: self.text(n) if callable(value) else value for n, value in values.items()}
 
     def one(self, name: str) -> Any:
         """The value of a setting that may have several.
@@ -467,7 +482,7 @@ class Config(
 
 
 @dataclasses.dataclass(frozen=True)
-class Export:
+class ExportConfig(Config):
     """What is written for other programs."""
 
     format: str = _setting("torch", "Of the files.", choices="lth_flax.tickets.export:FORMATS")
@@ -481,12 +496,7 @@ class Export:
 
 
 @dataclasses.dataclass(frozen=True)
-class ExportConfig(Config, Export):
-    """The settings of the command that exports a ticket."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Prediction:
+class PredictConfig(Config):
     """Texts in, labels out; of a language model perplexities, or the texts continued."""
 
     texts: tuple[str, ...] = _setting((), "A text; also as arguments.", repeated=True)
@@ -502,16 +512,11 @@ class Prediction:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class PredictConfig(Config, Prediction):
-    """The settings of the command that classifies texts with a ticket."""
-
-
 EXPERIMENTS = ("winning_ticket", "prune_after_training", "post_prune_training")
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class SweepConfig(Config):
     """The sweep: what its tasks are, and where they run."""
 
     experiment: str = _setting(EXPERIMENTS[0], "Which command the tasks run.", choices=EXPERIMENTS)
@@ -532,12 +537,7 @@ class Sweep:
 
 
 @dataclasses.dataclass(frozen=True)
-class SweepConfig(Config, Sweep):
-    """The settings of an experiment, and those of a sweep over it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
+class CompareConfig(Config):
     """Which ways to a mask are compared."""
 
     methods: tuple[str, ...] = _setting(
@@ -553,12 +553,7 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True)
-class CompareConfig(Config, Comparison):
-    """The settings of an experiment, and which methods it compares."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Transfer:
+class TransferConfig(Config):
     """Whose tickets are tried elsewhere."""
 
     tickets: tuple[str, ...] = _setting(
@@ -571,12 +566,7 @@ class Transfer:
 
 
 @dataclasses.dataclass(frozen=True)
-class TransferConfig(Config, Transfer):
-    """The settings of training elsewhere, and whose tickets are tried."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Stability:
+class StabilityConfig(Config):
     """How stable training is to its noise, for connectivity."""
 
     rewind_points: tuple[str, ...] = _setting(
@@ -596,16 +586,11 @@ class Stability:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class StabilityConfig(Config, Stability):
-    """The settings of an experiment, and those of `connectivity`."""
-
-
 ALIASES = {"score": "criterion"}
 """Other spellings of a setting."""
 
 
-def settings_of(config: type[Any] = Config) -> Mapping[str, Setting]:
+def settings_of(config: type = Config) -> Mapping[str, Setting]:
     """Name -> setting, group after group."""
     return settings.settings_of(config)
 

@@ -1,19 +1,23 @@
 """Settings that mean nothing where they were given: said in one line, never passed over."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, NamedTuple
 
-from lth_flax.config import Config, settings_of
+from lth_flax.config import Config, Language, MaskSearch, Retraining, settings_of
 from lth_flax.errors import UserError
+from lth_flax.settings import own_name
+
+
+def _names(group: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(group))
+
 
 _TICKETS = ("arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask")
-_RETRAINING = ("retraining", "retrain_epochs", "retrain_lr_factor")
+_RETRAINING = _names(Retraining)
 _ANSWERS = ("margin", "alpha", "report", "plan")
-_METHODS = (
-    "method", "mask_every", "mask_start", "mask_end", "initial_sparsity", "drop", "distribution",
-    "early_bird_distance", "early_bird_draws", "early_bird_start",
-)  # fmt: skip
-_LANGUAGE = ("task", "bptt", "max_tokens", "tied")
+_METHODS = tuple(n for n in _names(MaskSearch) if n not in ("mask_from", "score_examples"))
+_LANGUAGE = _names(Language)
 _MASKS = (
     "levels", "rounds", "prune_rate", "schedule", "scope", "criterion", "structure", "unit_norm",
 )  # fmt: skip
@@ -69,16 +73,6 @@ class Need(NamedTuple):
     holds: Callable[[Config], bool]
 
 
-def _has_reinit(config: Config) -> bool:
-    return "reinit" in [
-        str(getattr(arm, "__name__", arm)).rpartition(":")[2] for arm in config.arms
-    ]
-
-
-def _named_optimizer(config: Config) -> bool:
-    return isinstance(config.optimizer, str) and ":" not in config.optimizer
-
-
 def _method(*names: str) -> Need:
     """One of these methods finds a mask."""
 
@@ -88,36 +82,28 @@ def _method(*names: str) -> Need:
     return Need(f"--method={' or '.join(names)}", holds)
 
 
-_NAMED = Need("a named --optimizer: a function has its own", _named_optimizer)
-
-
 def _task(name: str) -> Need:
     return Need(f"--task={name}", lambda config: config.task == name)
 
 
 NEEDS: Mapping[str, Need] = {
-    **{name: _task("language_model") for name in _LANGUAGE if name != "task"},
-    **{
-        name: _task("text_classification")
-        for name in (
-            "duplicates",
-            "max_length",
-            "max_shapes",
-            "embeddings_file",
-            "freeze_embeddings",
-            "readout",
-            "dropout_between_layers",
-            "unused_classes",
-            "structure",
-        )
-    },
+    **dict.fromkeys((n for n in _LANGUAGE if n != "task"), _task("language_model")),
+    **dict.fromkeys(
+        ("duplicates", "max_length", "max_shapes", "embeddings_file", "freeze_embeddings",
+         "readout", "dropout_between_layers", "unused_classes", "structure"),
+        _task("text_classification"),
+    ),
     "prune_rate": Need("--rounds", lambda config: config.rounds is not None),
     "unit_norm": Need("--structure", lambda config: bool(config.structure)),
-    "reinit_draws": Need("reinit among --arms", _has_reinit),
+    "reinit_draws": Need(
+        "reinit among --arms", lambda config: "reinit" in map(own_name, config.arms)
+    ),
     "keep": Need("--max_length: no text is cut", lambda config: config.max_length > 0),
-    "clip_norm": _NAMED,
-    "momentum": _NAMED,
-    "weight_decay": _NAMED,
+    **dict.fromkeys(
+        ("clip_norm", "momentum", "weight_decay"),
+        Need("a named --optimizer: a function has its own",
+             lambda config: isinstance(config.optimizer, str) and ":" not in config.optimizer),
+    ),
     "scope": Need(
         "another --method: set and rigl share weights among tensors by --distribution, a "
         "supermask prunes each alike",
@@ -127,22 +113,20 @@ NEEDS: Mapping[str, Need] = {
         "--method=supermask and --num_layers=3 or more: of two layers there is one above the first",
         lambda config: config.method == "supermask" and max(config.num_layers) > 2,
     ),
-    "mask_every": _method("gradual", "set", "rigl"),
-    "mask_end": _method("gradual", "set", "rigl"),
-    "mask_start": _method("gradual"),
-    "initial_sparsity": _method("gradual"),
-    "drop": _method("set", "rigl"),
-    "distribution": _method("set", "rigl"),
-    "early_bird_distance": _method("early_bird"),
-    "early_bird_draws": _method("early_bird"),
-    "early_bird_start": _method("early_bird"),
-}
+    **dict.fromkeys(("mask_every", "mask_end"), _method("gradual", "set", "rigl")),
+    **dict.fromkeys(("mask_start", "initial_sparsity"), _method("gradual")),
+    **dict.fromkeys(("drop", "distribution"), _method("set", "rigl")),
+    **dict.fromkeys(
+        ("early_bird_distance", "early_bird_draws", "early_bird_start"), _method("early_bird")
+    ),
+}  # fmt: skip
 
 
 def refuse_ignored(config: Config) -> None:
     """Raises `UserError` for a setting, not at its default, that another one makes meaningless."""
-    for name, need in NEEDS.items():
-        if getattr(config, name) != settings_of()[name].default and not need.holds(config):
+    for name in config.changed(NEEDS):
+        need = NEEDS[name]
+        if not need.holds(config):
             raise UserError(
                 f"--{name}={config.text(name)} means nothing without {need.words}; leave it out, "
                 "or give that too"
@@ -171,15 +155,14 @@ def unused(config: Config, command: str) -> list[str]:
 def notes(config: Config) -> list[str]:
     """What is passed over, where that is no mistake: a flagfile may be used with another flag."""
     found = []
-    names = _not_default(config, [*_MASKS, *(name for name in _TICKETS if name != "dense_only")])
+    names = config.changed([*_MASKS, *(name for name in _TICKETS if name != "dense_only")])
     if config.dense_only and names:
-        found.append(f"note: --dense_only trains no tickets and passes over {names}")
-    names = _not_default(config, ["synthetic_size"])
+        found.append(f"note: --dense_only trains no tickets and passes over {_flags(names)}")
+    names = config.changed(["synthetic_size"])
     if config.dataset != "synthetic" and names:
-        found.append(f"note: --dataset={config.dataset} passes over {names}")
+        found.append(f"note: --dataset={config.dataset} passes over {_flags(names)}")
     return found
 
 
-def _not_default(config: Config, names: Sequence[str]) -> str:
-    known = settings_of()
-    return ", ".join(f"--{n}" for n in names if getattr(config, n) != known[n].default)
+def _flags(names: Sequence[str]) -> str:
+    return ", ".join(f"--{name}" for name in names)

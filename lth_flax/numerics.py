@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+from flax import config as flax_config
 
 from lth_flax.compat import option_context
 
@@ -96,31 +97,27 @@ def pinned() -> Iterator[None]:
     Only in this thread, as far as JAX is concerned: a notebook that has 64-bit
     types switched on keeps them.
     """
-    from flax import config
-
-    before = {name: getattr(config, name) for name in FLAX_PINNED}
+    before = {name: getattr(flax_config, name) for name in FLAX_PINNED}
     with contextlib.ExitStack() as contexts:
         for name, value in PINNED.items():
             contexts.enter_context(option_context(name, value))
         try:
             for name, value in FLAX_PINNED.items():
-                config.update(name, value)
+                flax_config.update(name, value)
             yield
         finally:
             for name, value in before.items():
-                config.update(name, value)
+                flax_config.update(name, value)
 
 
 def pin_process() -> None:
     """The same for a whole process, all of its threads included: for commands."""
-    from flax import config
-
     known = jax.config.values
     for name, value in {**PINNED, **_ALARMS}.items():
         if name in known:
             jax.config.update(name, value)
     for name, value in FLAX_PINNED.items():
-        config.update(name, value)
+        flax_config.update(name, value)
 
 
 def in_effect(environment: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -131,10 +128,8 @@ def in_effect(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     the libraries below it in the environment.
     """
     environment = os.environ if environment is None else environment
-    from flax import config
-
     # Flax shows its options in no other way.
-    options = {**jax.config.values, **config._values}
+    options = {**jax.config.values, **flax_config._values}
     found = {
         name: _text(value)
         for name, value in options.items()

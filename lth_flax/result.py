@@ -49,7 +49,7 @@ class Result:
         self.tickets: Mapping[tuple[int, float], Ticket] = run.tickets
         if run.directory is not None:
             self.tickets = SavedTickets(run.directory / "tickets")
-        self._page = {"settings": run.setup.config.texts(), "provenance": run.provenance}
+        self._page = {"settings": run.setup.config.shown(), "provenance": run.provenance}
 
     @property
     def verdict(self) -> str:

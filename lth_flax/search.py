@@ -176,7 +176,7 @@ def search(
     matched = any(arm.name in MATCHED for arm in arms)
     per_shape = table * (1 + matched + len(levels) * len(arms))
     per_epoch = first.steps_per_epoch
-    origins = [origin_of(config, shape, per_epoch) for shape in shapes]
+    origins = [origin_of(config, shape.epochs, per_epoch) for shape in shapes]
     rewound = table * len(levels) * sum(arm.name not in FRESH for arm in arms)
     steps = [
         per_epoch * shape.epochs * per_shape - origin.rewind * rewound
@@ -202,11 +202,11 @@ def search(
         return run
     try:
         with jax.default_matmul_precision(config.matmul_precision):
-            for number, shape in enumerate(shapes):
+            for number, origin in enumerate(origins):
                 if number:
                     run.use(next(setups))
                 rows = [(rate, seed) for rate in rates for seed in seeds]
-                Search(run, config, shape, origins[number], levels, arms, rows).train()
+                Search(run, config, origin, levels, arms, rows).train()
     except BaseException:
         run.close()
         raise

@@ -1,6 +1,7 @@
 """What is known of one setting, and how its values are read and written."""
 
 import dataclasses
+import functools
 import importlib
 import math
 import operator
@@ -9,7 +10,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from lth_flax.errors import UserError
 
@@ -212,6 +213,11 @@ def _name(value: Any) -> str:
     return f"{value.__module__}:{value.__qualname__}" if callable(value) else str(value)
 
 
+def own_name(value: Any) -> str:
+    """What a function is called in records, or one that a text names: "reinit"."""
+    return str(getattr(value, "__name__", value)).rpartition(":")[2]
+
+
 def _bool(value: Any) -> bool:
     if isinstance(value, str):
         value = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}.get(
@@ -248,27 +254,21 @@ def described(default: Any, help: str, *, role: Role | None = None, **details: A
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def settings_of(config: type[Any]) -> Mapping[str, Setting]:
+@functools.cache
+def settings_of(config: type) -> Mapping[str, Setting]:
     """Name -> setting, group after group."""
-    if config not in _known:
-        found = {}
-        for group in config.__mro__[1:]:
-            if not dataclasses.is_dataclass(group):
-                continue
-            hints = typing.get_type_hints(group)
-            for field in dataclasses.fields(group):
-                if field.name in group.__annotations__ and field.metadata:
-                    kind, many, optional = _kind(hints[field.name])
-                    details = {"high": LARGEST if kind is int else None, **field.metadata}
-                    found[field.name] = Setting(
-                        field.name, cast(type, group), kind, many, optional, field.default,
-                        **details,
-                    )  # fmt: skip
-        _known[config] = types.MappingProxyType(found)
-    return _known[config]
-
-
-_known: dict[type, Mapping[str, Setting]] = {}
+    found = {}
+    # The groups that a command's own one adds to come first.
+    for group in filter(dataclasses.is_dataclass, (*config.__mro__[1:], config)):
+        hints = typing.get_type_hints(group)
+        for field in dataclasses.fields(group):
+            if field.name in group.__annotations__ and field.metadata:
+                kind, many, optional = _kind(hints[field.name])
+                details = {"high": LARGEST if kind is int else None, **field.metadata}
+                found[field.name] = Setting(
+                    field.name, group, kind, many, optional, field.default, **details
+                )
+    return types.MappingProxyType(found)
 
 
 def _kind(hint: Any) -> tuple[type, bool, bool]:

@@ -139,10 +139,14 @@ def text_setups(
     *,
     rows: int,
     then_constant: bool = False,
+    vocabulary_size: int | None = None,
 ) -> Iterator[Setup]:
-    """One after the other, for every depth and number of epochs; arguments as those of `build`."""
+    """One after the other, for every depth and number of epochs.
+
+    Arguments as those of `build` and `text_tasks`.
+    """
     examples = text_examples(config, dataset)
-    task_of = text_tasks(config, dataset, seeds)
+    task_of = text_tasks(config, dataset, seeds, vocabulary_size=vocabulary_size)
     for shape in shapes(config):
         yield build(
             config, task_of(shape.num_layers), examples, seeds, epochs=shape.epochs, rows=rows,

@@ -26,7 +26,7 @@ ALLOWED = {
     "code_digest": set(),
     "identity": {"errors", "files", "numerics", "code_digest"},
     "flagfile": {"config", "errors", "files", "settings"},
-    "ignored": {"config", "errors"},
+    "ignored": {"config", "errors", "settings"},
     "interrupt": {"streams"},
     "tasks": {"config", "errors", "types", "data.batches", "data.stretches"},
     "cli": {

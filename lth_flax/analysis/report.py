@@ -74,7 +74,7 @@ def write_report(
     write_text_atomic(directory / "summary.json", summary_text(summary))
     if draw:
         images = _write_figures(directory / REPORT, summary, paper)
-        page = report_html(summary, images, settings, shown, Config().texts())
+        page = report_html(summary, images, settings, shown, Config().shown())
         write_text_atomic(page_of(directory), page)
     return summary, terminal_text(summary)
 

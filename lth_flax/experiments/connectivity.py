@@ -13,48 +13,53 @@ fresh weights beside their barriers. A row of `connectivity.csv` is a network on
 run goes on at the next rewind point.
 """
 
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
-from typing import IO
 
 from lth_flax import cli
-from lth_flax.analysis.blocks import read_provenance
 from lth_flax.analysis.draw_connectivity import connectivity_figure, gap_figure
 from lth_flax.analysis.figures import figure_bytes
 from lth_flax.analysis.stability import read_lines, sentences, write_lines
 from lth_flax.analysis.words import count, dataset_name
 from lth_flax.config import StabilityConfig
 from lth_flax.data.sources import load_source
-from lth_flax.files import remove_temporaries, write_bytes_atomic
-from lth_flax.runs import grid, workdir
+from lth_flax.files import write_bytes_atomic
+from lth_flax.runs import grid
 from lth_flax.runs.choices import seed_block
 from lth_flax.runs.connectivity import copies_of, measure, with_copies
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.provenance import identity_now, source_revision
-from lth_flax.runs.setup import Setup, build
-from lth_flax.text_tasks import prepare_data, text_examples, text_task
+from lth_flax.runs.setup import build
+from lth_flax.runs.workdir import enter_work_dir, write_json
+from lth_flax.text_tasks import prepare_data, text_examples, text_tasks
 
 NAME = "connectivity"
 
 
 def main(config: StabilityConfig) -> None:
     seeds = seed_block(config)
-    shape = grid.Shape(config.one("num_layers"), config.one("epochs"))
+    num_layers, epochs = config.one("num_layers"), config.one("epochs")
     # What cannot be is said before data is read.
-    grid.steps_of("rewind_points", config.rewind_points, shape, 1)
+    grid.steps_of("rewind_points", config.rewind_points, epochs, 1)
     source = load_source(config)
     copies = copies_of(seeds)
     configure_jax(config)
     dataset = prepare_data(config, source, seeds)
-    task = text_task(config, dataset, seeds, num_layers=shape.num_layers)
+    task = text_tasks(config, dataset, seeds)(num_layers)
     examples = text_examples(config, dataset)
-    setup = build(
-        config, task, with_copies(examples), [*seeds, *copies], epochs=shape.epochs,
-        rows=len(copies),
-    )  # fmt: skip
-    points = grid.steps_of("rewind_points", config.rewind_points, shape, setup.steps_per_epoch)
+    every, copied = [*seeds, *copies], with_copies(examples)
+    setup = build(config, task, copied, every, epochs=epochs, rows=len(copies))
+    points = grid.steps_of("rewind_points", config.rewind_points, epochs, setup.steps_per_epoch)
     directory = Path(config.work_dir or f"runs/{NAME}_{config.dataset}")
-    with _opened(directory, config, setup):
+    identity = identity_now(
+        config, NAME, data=setup.examples.fingerprint, files=task.files,
+        functions=task.functions, task=task.name or "",
+    )  # fmt: skip
+    with ExitStack() as held:
+        enter_work_dir(held, directory, f"lth_flax.experiments.{NAME}", config, identity)
+        found = {"identity": identity, "revision": source_revision()}
+        write_json(directory / "provenance.json", found)
         table = directory / "connectivity.csv"
         lines = read_lines(table)
         done = {(line.learning_rate, line.rewind_point) for line in lines}
@@ -74,21 +79,6 @@ def main(config: StabilityConfig) -> None:
             figures["gap"] = gap_figure(lines, note)
         for (name, figure), kind in product(figures.items(), ("png", "svg")):
             write_bytes_atomic(directory / f"{name}.{kind}", figure_bytes(figure, kind))
-
-
-def _opened(directory: Path, config: StabilityConfig, setup: Setup) -> IO[str]:
-    """The work directory is this run's, until what is returned is closed."""
-    workdir.open_work_dir(directory, f"lth_flax.experiments.{NAME}", config)
-    lock = workdir.lock_work_dir(directory)
-    remove_temporaries(directory)
-    identity = identity_now(
-        config, NAME, data=setup.examples.fingerprint, files=setup.task.files,
-        functions=setup.task.functions, task=setup.task.name or "",
-    )  # fmt: skip
-    workdir.check_identity(directory, read_provenance(directory), identity)
-    found = {"identity": identity, "revision": source_revision()}
-    workdir.write_json(directory / "provenance.json", found)
-    return lock
 
 
 if __name__ == "__main__":

@@ -14,21 +14,23 @@ of each: in the paper ten.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from lth_flax import cli
 from lth_flax.config import Config
 from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
-from lth_flax.experiments.prune_after_training import train_and_prune, train_shapes
+from lth_flax.experiments.prune_after_training import train_and_prune
 from lth_flax.pruning.levels import Level
 from lth_flax.runs import grid
 from lth_flax.runs.choices import chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
+from lth_flax.runs.shapes import train_shapes
 from lth_flax.text_tasks import prepare_data, text_setups
-from lth_flax.training.table import Replicate, Span, Start
+from lth_flax.training.table import Span, Start
 
 
 def main(config: Config) -> None:
@@ -56,7 +58,7 @@ def main(config: Config) -> None:
         config,
         method,
         text_setups(config, dataset, seeds, rows=retrained, then_constant=finetune),
-        lambda run, shape: _retrain(run, shape, seeds, levels),
+        lambda run: _retrain(run, levels),
         rows=networks + retrained,
         epochs=[networks * shape.epochs + retrained * again for shape in shapes],
         masks=1,
@@ -65,17 +67,17 @@ def main(config: Config) -> None:
     )
 
 
-def _retrain(run: Run, shape: grid.Shape, seeds: Sequence[int], levels: Sequence[Level]) -> None:
+def _retrain(run: Run, levels: Sequence[Level]) -> None:
     config, per_epoch = run.setup.config, run.setup.steps_per_epoch
     kind, again = config.retraining, config.retrain_epochs
-    end = shape.epochs
+    end = run.setup.trainer.workload.epochs
     back = (end - again) * per_epoch
     if kind == "finetune":
         span = Span(start=end * per_epoch, epochs=end + again)
     else:
         span = Span(start=back, epochs=end)
     keep = back if kind == "rewind_weights" else None
-    networks = train_and_prune(run, shape, seeds, levels, keep=keep)
+    networks = train_and_prune(run, levels, keep=keep)
 
     def start(dense: Again, pruned: Entry | None) -> Start:
         network = dense()
@@ -90,8 +92,10 @@ def _retrain(run: Run, shape: grid.Shape, seeds: Sequence[int], levels: Sequence
         whole = of_levels[0]._replace(arm="dense_retrained", level=0, target_sparsity=0.0)
         retrained = [(entry._replace(arm="retrained"), entry) for entry in of_levels]
         for entry, pruned in [(whole, None), *retrained]:
-            row = Replicate(
-                partial(start, dense, pruned), entry.seed, rate * config.retrain_lr_factor
+            row = replace(
+                entry.replicate,
+                start=partial(start, dense, pruned),
+                learning_rate=rate * config.retrain_lr_factor,
             )
             entries.append(entry._replace(replicate=row, learning_rate=rate))
     run.train(entries, span)

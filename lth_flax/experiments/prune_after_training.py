@@ -8,11 +8,9 @@ to every level, and evaluate with no training after:
 This says how over-parametrized a network is. It is no evidence for winning tickets.
 """
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from lth_flax import cli
 from lth_flax.config import Config
@@ -22,11 +20,9 @@ from lth_flax.runs import grid
 from lth_flax.runs.choices import chosen_levels, seed_block
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.masks import Pruner, Scored, by_slices
-from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Again, Run
-from lth_flax.runs.setup import Setup
-from lth_flax.runs.workdir import directory_of
+from lth_flax.runs.shapes import train_shapes
 from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.training.table import Replicate, Span, Start
 from lth_flax.types import Mask
@@ -43,53 +39,15 @@ def main(config: Config) -> None:
         config,
         method,
         text_setups(config, dataset, seeds, rows=rows),
-        lambda run, shape: train_and_prune(run, shape, seeds, levels),
+        lambda run: train_and_prune(run, levels),
         rows=rows,
         epochs=[rows * shape.epochs for shape in grid.shapes(config)],
         masks=len(levels),
     )
 
 
-def train_shapes(
-    config: Config,
-    method: Method,
-    setups: Iterator[Setup],
-    train: Callable[[Run, grid.Shape], object],
-    *,
-    rows: int,
-    epochs: Sequence[int],
-    masks: int,
-    **plan: Any,
-) -> None:
-    """Trains one shape of network after the other, or says with --plan what that would take.
-
-    Args:
-      rows, masks: of each shape.
-      epochs: of all rows of each shape together.
-      plan: what `tell` is told besides.
-    """
-    first = next(setups)
-    steps = [first.steps_per_epoch * number for number in epochs]
-    if config.plan:
-        every = zip(itertools.chain([first], setups), steps, strict=True)
-        parts = (Part(setup, rows, of_shape, masks=masks) for setup, of_shape in every)
-        tell(parts, **{"draws": {}, **plan}, alpha=config.alpha)
-    directory, rows = directory_of(config, method), rows * len(epochs)
-    run = Run.open(first, method, directory=directory, rows=rows, steps=sum(steps))
-    if not run.finished:
-        for number, shape in enumerate(grid.shapes(config)):
-            if number:
-                run.use(next(setups))
-            train(run, shape)
-    run.finish()
-
-
 def train_and_prune(
-    run: Run,
-    shape: grid.Shape,
-    seeds: Sequence[int],
-    levels: Sequence[Level],
-    keep: int | None = None,
+    run: Run, levels: Sequence[Level], keep: int | None = None
 ) -> list[tuple[Again, list[Entry]]]:
     """Trains dense networks of one shape, and records them dense and pruned to every level.
 
@@ -98,11 +56,6 @@ def train_and_prune(
       entries of the pruned networks.
     """
     setup = run.setup
-
-    def initial(seed: int) -> Start:
-        params = setup.initialize(seed)
-        return Start(params, setup.full_mask(params))
-
     prune = Pruner(setup)
 
     def find(level: Level, some: slice) -> list[Mask]:
@@ -117,15 +70,15 @@ def train_and_prune(
     def at(level: Level, number: int) -> Start:
         return Start(trained[number]().params, mask_of(level, number))
 
-    rows = [(rate, seed) for rate in setup.config.learning_rate for seed in seeds]
+    rows = [(rate, seed) for rate in setup.config.learning_rate for seed in setup.seeds]
     entries = [
         Entry(
-            "dense", seed, 0, 0, 0.0, 0,
-            Replicate(partial(initial, seed), seed, rate),
-            grid.name_of(setup.config, shape, rate),
+            "dense",
+            Replicate(partial(setup.start, seed), seed, rate),
+            grid.name_of(setup.config, setup.settings, rate),
         )
         for rate, seed in rows
-    ]  # fmt: skip
+    ]
     trained = run.train(entries, Span(keep=keep))
     found = [
         (

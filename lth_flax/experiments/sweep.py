@@ -21,12 +21,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from lth_flax import cli
-from lth_flax.analysis.blocks import (
-    is_finished,
-    join_blocks,
-    read_block,
-    read_provenance,
-)
+from lth_flax.analysis.blocks import is_finished, join_blocks, read_block, read_provenance
 from lth_flax.analysis.merge import FACTORS
 from lth_flax.analysis.report import page_of, write_merged
 from lth_flax.analysis.result import Options
@@ -55,10 +50,8 @@ def main(config: SweepConfig) -> None:
     seeds = seed_block(config)
     cells = cells_of(config.grid, _parse)
     for cell in cells:  # else every task would refuse them
-        values: dict[str, Any] = dict(cell.values)
-        of_cell = dataclasses.replace(config, **values, given=config.given | set(values))
-        refuse_unused(of_cell, config.experiment)
-        refuse_ignored(of_cell)
+        refuse_unused(cell.of(config), config.experiment)
+        refuse_ignored(cell.of(config))
     blocks = seed_blocks(seeds, config.seeds_per_task)
     tasks = plan(cells, blocks)
     directory = Path(
@@ -75,10 +68,10 @@ def main(config: SweepConfig) -> None:
     if directory.is_file() or any(directory.glob("*")):
         open_work_dir(directory, COMMAND, config)
         check_done(config, directory, [task for task in tasks if task not in todo])
-    if config.experiment == "winning_ticket" and not config.dense_only:
-        reach = reach_sentence(draws_of(chosen_arms(config)), len(seeds), config.alpha)
-        if reach:
-            print(reach)
+    compares = config.experiment == "winning_ticket" and not config.dense_only
+    draws = draws_of(chosen_arms(config)) if compares else {}
+    if reach := reach_sentence(draws, len(seeds), config.alpha):
+        print(reach)
     if config.plan:
         print(f"Nothing was written; for hours of a task: {config.experiment} with --plan")
         raise Planned
@@ -102,6 +95,11 @@ class Cell(NamedTuple):
 
     name: str
     values: tuple[tuple[str, str], ...]
+
+    def of(self, config: SweepConfig) -> SweepConfig:
+        """The settings of its runs."""
+        values: dict[str, Any] = dict(self.values)
+        return dataclasses.replace(config, **values, given=config.given | set(values))
 
 
 class Task(NamedTuple):
@@ -181,13 +179,12 @@ def check_done(config: SweepConfig, directory: Path, done: Sequence[Task]) -> No
     """
     environment = {**os.environ, "XLA_FLAGS": flags_with(os.environ.get("XLA_FLAGS", ""))}
     for cell, of_cell in itertools.groupby(done, key=lambda task: task.cell):
-        values: dict[str, Any] = dict(cell.values)
-        of_task = dataclasses.replace(config, **values)
+        own = cell.of(config)
         now = identity_now(
-            of_task,
+            own,
             config.experiment,
-            data=load_source(of_task).fingerprint,
-            files=files_that_are_read(of_task),
+            data=load_source(own).fingerprint,
+            files=files_that_are_read(own),
             environment=environment,
         )
         for task in of_cell:
@@ -203,11 +200,8 @@ def _run(
 ) -> list[str]:
     """Runs what is to do; a line for each task that failed."""
     lines, settings = config.lines(), settings_of(Config)
-    given = [
-        lines[name]
-        for name in sorted(config.given & settings.keys() & lines.keys())
-        if settings[name].role != "seeds" and name not in ("work_dir", "report")
-    ]
+    names = sorted(config.given & settings.keys() & lines.keys() - {"work_dir", "report"})
+    given = [lines[name] for name in names if settings[name].role != "seeds"]
     given.append("--noreport")  # pages are of all seeds together
     if not resources.gpus and config.platform == "auto":
         given.append("--platform=cpu")  # a GPU that may be there is not this task's
@@ -231,12 +225,7 @@ def _run(
         with lock_work_dir(directory):
             try:
                 return run_jobs(
-                    ray,
-                    jobs,
-                    resources,
-                    max_retries=config.max_retries,
-                    finished=finished,
-                    say=say,
+                    ray, jobs, resources, max_retries=config.max_retries, finished=finished, say=say
                 )
             except UserError:
                 # No task began with these flags: other ones shall find no trace of them.
@@ -255,12 +244,9 @@ def _merge(config: SweepConfig, directory: Path, tasks: Sequence[Task]) -> None:
     for name, group in groups.items():
         blocks = [read_block(directory / "blocks" / task.name) for task in group]
         out = directory / "merged" / name if name else directory
-        answer = write_merged(
-            out,
-            join_blocks(blocks),
-            Options(margin_points=config.margin, alpha=config.alpha),
-            flags=bool(name),  # those of the sweep replay the sweep
-        )
+        options = Options(margin_points=config.margin, alpha=config.alpha)
+        # The flags of the sweep replay the sweep.
+        answer = write_merged(out, join_blocks(blocks), options, flags=bool(name))
         reports.append(page_of(out))
         print(f"\n{name}\n{answer}" if name else f"\n{answer}")
     print(f"\nReport{'s' * (len(reports) > 1)}: {', '.join(map(str, reports))}")

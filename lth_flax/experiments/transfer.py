@@ -31,10 +31,12 @@ from lth_flax.config import TransferConfig
 from lth_flax.data.sources import load_source
 from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
-from lth_flax.experiments.retrain_ticket import (
+from lth_flax.experiments.saved_ticket import (
     check_metadata,
     check_vectors,
+    configuration_of,
     digest,
+    method_of,
     notes,
     used_classes,
     with_classes,
@@ -46,8 +48,9 @@ from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
-from lth_flax.runs.setup import Setup, build
-from lth_flax.text_tasks import prepare_data, text_examples, text_task
+from lth_flax.runs.setup import Setup
+from lth_flax.runs.workdir import directory_of
+from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.tickets import load_ticket
 from lth_flax.tickets.metadata import METADATA_FILE, read_metadata
 from lth_flax.training.table import Replicate, Start
@@ -148,24 +151,15 @@ def prepare(source: Source, arms: Sequence[Arm]) -> tuple[Setup, Method, list[st
         if config.embeddings_file:
             named = dataclasses.replace(config, ticket=str(path))
             check_vectors(named, metadata, own, load_ticket(path))
-    task = text_task(
-        config, dataset, seeds, num_layers=config.one("num_layers"),
-        vocabulary_size=first["model"]["vocabulary_size"],
-    )  # fmt: skip
-    setup = build(
-        config, task, text_examples(config, dataset), seeds, epochs=config.one("epochs"),
-        rows=source.rows(arms),
-    )  # fmt: skip
+    config.one("num_layers"), config.one("epochs")
+    size, rows = first["model"]["vocabulary_size"], source.rows(arms)
+    (setup,) = text_setups(config, dataset, seeds, rows=rows, vocabulary_size=size)
     digests = (
         f"data {first['data_fingerprint'][:12]}, settings {digest(first['settings'])}, on data "
         f"{dataset.fingerprint[:12]}"
     )
-    method = Method(
-        "transfer", first["schedule"], first["scope"], first["criterion"],
-        origin(place(first["dataset"], first["settings"]), digests),
-        {"keep_mask": True, "rewind_epoch": "0"},
-    )  # fmt: skip
-    return setup, method, list(said)
+    found_at = origin(place(first["dataset"], first["settings"]), digests)
+    return setup, method_of("transfer", first, found_at), list(said)
 
 
 def train(source: Source, arms: Sequence[Arm]) -> Run:
@@ -175,8 +169,7 @@ def train(source: Source, arms: Sequence[Arm]) -> Run:
     elsewhere = setup.examples.fingerprint != source.first["data_fingerprint"]
     depth, stretch = config.one("num_layers"), setup.task.model.with_depth  # type: ignore[union-attr]
     rate = config.one("learning_rate")
-    settings = {**setup.settings, "learning_rate": rate}
-    name = f"{setup.examples.name}-{digest([*method, setup.examples.fingerprint, settings])}"
+    name = configuration_of(setup, method, rate)
     read = lru_cache(maxsize=setup.trainer.engine.rows)(load_ticket)
 
     def family(path: Path, seed: int) -> tuple[Family, Mask]:
@@ -196,25 +189,19 @@ def train(source: Source, arms: Sequence[Arm]) -> Run:
         found, mask = family(path, metadata["seed"])
         return arm.start(found, mask, metadata["level"])
 
-    def dense(seed: int) -> Start:
-        params = setup.initialize(seed)
-        return Start(params, setup.full_mask(params))
-
     entries = [
-        Entry("dense", seed, 0, 0, 0.0, 0, Replicate(partial(dense, seed), seed, rate), name)
-        for seed in seeds
+        Entry("dense", Replicate(partial(setup.start, seed), seed, rate), name) for seed in seeds
     ]
     entries += [
         Entry(
-            arm.name, m["seed"], arm.draw, m["level"], m["target_sparsity"], m["mask_steps"],
-            Replicate(partial(start, arm, path, m), m["seed"], rate), name,
+            arm.name, Replicate(partial(start, arm, path, m), m["seed"], rate), name,
+            arm.draw, m["level"], m["target_sparsity"], m["mask_steps"],
         )
         for path, m in source.tickets.items()
         for arm in arms
     ]  # fmt: skip
-    directory = Path(config.work_dir or f"runs/transfer_{config.text('dataset')}")
     run = Run.open(
-        setup, method, directory=directory, rows=len(entries), append=True,
+        setup, method, directory=directory_of(config, method), rows=len(entries), append=True,
         source=digest([load_ticket(path).digest for path in source.tickets]),
     )  # fmt: skip
     for note in said:

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lth_flax.arms import ARMS, FRESH, FROZEN, Family
 from lth_flax.config import MOST_SEEDS, Config, settings_of
 from lth_flax.errors import UserError
 from lth_flax.pruning import levels as level_rules
 from lth_flax.pruning.levels import Level
-from lth_flax.settings import DECIMAL_POINT
+from lth_flax.settings import DECIMAL_POINT, own_name
 from lth_flax.training.table import Kept, Start
 from lth_flax.types import Mask, Params
 
@@ -73,7 +73,7 @@ class Arm(NamedTuple):
 def chosen_arms(config: Config) -> list[Arm]:
     """The arms of a seed, in the order of the table, then those from outside the package."""
     setting = settings_of()["arms"]
-    functions = {_arm_name(value): setting.function(value) for value in config.arms}
+    functions = {own_name(value): setting.function(value) for value in config.arms}
     if len(functions) < len(config.arms):
         raise UserError(f"--arms={config.text('arms')} names an arm twice: name each once")
     if "ticket" not in functions:
@@ -90,11 +90,6 @@ def chosen_arms(config: Config) -> list[Arm]:
         for name in order
         for draw in range(config.reinit_draws if name == "reinit" else 1)
     ]
-
-
-def _arm_name(value: Any) -> str:
-    """A function's own name stands in records."""
-    return value.__name__ if callable(value) else value.rpartition(":")[2]
 
 
 def draws_of(arms: Sequence[Arm]) -> dict[str, int]:

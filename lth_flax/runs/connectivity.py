@@ -57,10 +57,6 @@ def measure(
         trained and put in: it is the same for every point.
     """
 
-    def begin(seed: int, draw: int | None = None) -> Start:
-        params = setup.initialize(seed, draw)
-        return Start(params, setup.full_mask(params))
-
     def start(copy: int, of: Starts, masks: Mapping[int, Mask]) -> Start:
         found = of[copy % COPY]()
         return found._replace(mask=masks.get(copy % COPY, found.mask))
@@ -70,7 +66,7 @@ def measure(
         return _train(setup, rows, span)
 
     controls, copies = {} if controls is None else controls, copies_of(seeds)
-    parting: dict[int, Callable[[], Start]] = {seed: partial(begin, seed) for seed in seeds}
+    parting: dict[int, Callable[[], Start]] = {seed: partial(setup.start, seed) for seed in seeds}
     dense: dict[int, Outcome] = {}
     if step or any(sparsities):
         rows = [Replicate(parting[seed], seed, rate) for seed in seeds]
@@ -91,7 +87,7 @@ def measure(
         }
         ends = trained(parting, masks, Span(step))
         if sparsity and (rate, sparsity) not in controls:
-            fresh = trained({seed: partial(begin, seed, 0) for seed in seeds}, masks, Span())
+            fresh = trained({seed: partial(setup.start, seed, 0) for seed in seeds}, masks, Span())
             found = [_error(end.outputs["last", "test"]) for end in fresh]
             controls[rate, sparsity] = [
                 (one + other) / 2 for one, other in zip(found[::2], found[1::2], strict=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from lth_flax.config import Config, settings_of
+from lth_flax.config import Config
 from lth_flax.cores import cores_here
 from lth_flax.errors import UserError
 from lth_flax.numerics import pin_process
@@ -70,7 +70,7 @@ def _cache_directory(config: Config) -> str | None:
             return directory
     except OSError as error:
         reason = f"--cache_dir={config.cache_dir} cannot be used ({error.strerror})"
-    if config.cache_dir != settings_of()["cache_dir"].default:
+    if config.changed(["cache_dir"]):
         raise UserError(f"{reason}: give another, or an empty one for no cache")
     print(f"note: {reason}: compiled programs are not kept", file=sys.stderr)
     return None

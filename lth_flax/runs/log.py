@@ -10,7 +10,6 @@ import importlib.util
 import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,27 +111,20 @@ class EpochLog:
     ) -> Callable[[int, int, np.ndarray], None]:
         """What `Hooks.on_epoch` is to be for a table."""
         epochs = (span and span.epochs) or setup.trainer.workload.epochs
-        return partial(self._epoch, setup, entries, epochs)
 
-    def _epoch(
-        self,
-        setup: Setup,
-        entries: Sequence[Entry],
-        epochs: int,
-        first: int,
-        epoch: int,
-        values: np.ndarray,
-    ) -> None:
-        if not self._logs:
-            return
-        points = [
-            point
-            for entry, row in zip(entries[first : first + len(values)], values, strict=True)
-            for point in curves_of(setup, entry, [Curve(epoch, *map(float, row))])
-        ]
-        with self._one_line():
-            for log in self._logs:
-                log.write(points, last=epoch == epochs)
+        def on_epoch(first: int, epoch: int, values: np.ndarray) -> None:
+            if not self._logs:
+                return
+            points = [
+                point
+                for entry, row in zip(entries[first : first + len(values)], values, strict=True)
+                for point in curves_of(setup, entry, [Curve(epoch, *map(float, row))])
+            ]
+            with self._one_line():
+                for log in self._logs:
+                    log.write(points, last=epoch == epochs)
+
+        return on_epoch
 
     def close(self) -> None:
         """Lets go of the files."""
@@ -149,3 +141,6 @@ class EpochLog:
                 f"{self._directory}: the log cannot be written ({error.strerror}); make room, or "
                 "leave out --log"
             ) from None
+
+
+NO_LOG = EpochLog((), None)

@@ -6,7 +6,6 @@ row keeps is one of its values.
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int
 
-from lth_flax.config import settings_of
 from lth_flax.data.stretches import in_columns
 from lth_flax.numerics import pinned
 from lth_flax.pruning.levels import Level, Schedule, kept_counts
@@ -29,7 +27,7 @@ from lth_flax.runs.costs import Scoring
 from lth_flax.runs.setup import Setup
 from lth_flax.tasks import Examples
 from lth_flax.training.steps import Recipe, gather
-from lth_flax.types import Batch, Mask, Params, UnitGroup
+from lth_flax.types import Batch, Mask, Params
 
 SLICES = 16
 """Whose masks are in memory: a level's masks start from those of the levels before."""
@@ -44,18 +42,24 @@ class Scored(NamedTuple):
     initial_params: Params
 
 
-@dataclass(frozen=True)
 class Pruner:
     """Scores and prunes networks of one shape, as the settings say."""
 
-    setup: Setup
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._score: Callable[..., Params] = setup.config.function("criterion")
+        self._keywords = _named(self._score)
+        self._reads_data = bool({"loss_fn", "batches"} & set(self._keywords))
+        self._rounds = int(getattr(self._score, "rounds", 1))
+        self._groups = setup.groups(setup.initialize(setup.seeds[0]))
 
     @pinned()
     def __call__(self, networks: Sequence[Scored], level: Level) -> list[Mask]:
         """The mask of each network at a level (host arrays), from its scores."""
         found: list[Mask] = []
-        engine = self.setup.trainer.engine
-        place = engine.place_rows
+        trainer = self._setup.trainer
+        engine, place = trainer.engine, trainer.engine.place_rows
+        buckets = trainer.programs.buckets if self._reads_data else ()
         for indices, real in engine.slices(len(networks)):
             some = [networks[index] for index in indices]
             rowed = (
@@ -67,7 +71,7 @@ class Pruner:
                 place([self._drawn(one.seed) for one in some]),
             )
             params = place([one.params for one in some])
-            masks = jax.device_get(self._program(params, rowed, (self._buckets,)))
+            masks = jax.device_get(self._program(params, rowed, (buckets,)))
             found += [
                 jax.tree_util.tree_map(lambda leaf, row=row: leaf[row], masks)
                 for row in range(real)
@@ -77,40 +81,15 @@ class Pruner:
     @property
     def cost(self) -> Scoring:
         """What a mask costs besides training."""
-        reads, batch = self._reads_data, self.setup.config.batch_size
+        reads, batch = self._reads_data, self._setup.config.batch_size
         gradients = GRADIENTS.get(inspect.unwrap(self._score), int(reads))
         # What reads no data has one input.
-        size = sum(part.size for part in self._drawn(self.setup.seeds[0])) if reads else 1
+        size = sum(part.size for part in self._drawn(self._setup.seeds[0])) if reads else 1
         steps = gradients * -(-size // batch)
         return Scoring(self._rounds, steps, float(steps) if reads else gradients / batch)
 
-    @cached_property
-    def _score(self) -> Callable[..., Params]:
-        found: Callable[..., Params] = settings_of()["criterion"].function(
-            self.setup.config.criterion
-        )
-        return found
-
-    @property
-    def _rounds(self) -> int:
-        return int(getattr(self._score, "rounds", 1))
-
-    @cached_property
-    def _groups(self) -> tuple[UnitGroup, ...]:
-        return self.setup.groups(self.setup.initialize(self.setup.seeds[0]))
-
-    @cached_property
-    def _reads_data(self) -> bool:
-        return bool({"loss_fn", "batches"} & set(_named(self._score)))
-
-    @cached_property
-    def _buckets(self) -> tuple[Mapping[str, Any], ...]:
-        if not self._reads_data:
-            return ()
-        return self.setup.trainer.programs.buckets
-
     def _kept(self, mask: Mask, level: Level) -> Int[np.ndarray, "rounds groups"]:
-        config = self.setup.config
+        config = self._setup.config
         scope, schedule = cast(Scope, config.scope), cast(Schedule, config.schedule)
         if self._groups:
             mask = jax.device_get(units_of(mask, self._groups))
@@ -119,16 +98,16 @@ class Pruner:
     def _drawn(self, seed: int) -> tuple[Int[np.ndarray, "..."], ...]:
         if not self._reads_data:
             return ()
-        config, examples = self.setup.config, self.setup.examples
+        config, examples = self._setup.config, self._setup.examples
         if examples.are_streams:
             return (first_batches(examples, seed, config.score_examples, config.batch_size),)
         return balanced(examples, seed, config.score_examples)
 
     @cached_property
     def _program(self) -> Any:
-        task, recipe = self.setup.task, self.setup.trainer.recipe
-        score, scope = self._score, cast(Scope, self.setup.config.scope)
-        groups, norm = self._groups, self.setup.config.unit_norm
+        task, recipe = self._setup.task, self._setup.trainer.recipe
+        score, scope = self._score, cast(Scope, self._setup.config.scope)
+        groups, norm = self._groups, self._setup.config.unit_norm
         # One number per unit: a sum over its weights would tell wide layers from narrow ones.
         per_unit = bool(groups) and score is random_scores
 
@@ -154,7 +133,7 @@ class Pruner:
                 "model": task.model,
                 "batches": batches,
             }
-            keywords = {name: given[name] for name in _named(score)}
+            keywords = {name: given[name] for name in self._keywords}
 
             def prune(number: Any, mask: Mask) -> Mask:
                 scored = units_of(mask, groups) if per_unit else apply_mask(params, mask)
@@ -171,7 +150,7 @@ class Pruner:
                 return prune(0, mask)
             return jax.lax.fori_loop(0, kept.shape[0], prune, mask)
 
-        return self.setup.trainer.engine.lift(found)
+        return self._setup.trainer.engine.lift(found)
 
 
 def by_slices(find: Callable[[Any, slice], list[Mask]], size: int) -> Callable[[Any, int], Mask]:

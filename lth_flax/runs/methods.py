@@ -17,7 +17,7 @@ import numpy as np
 from optax import GradientTransformation
 
 from lth_flax.arms import Family, constant
-from lth_flax.config import Config, settings_of
+from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.pruning.densities import Distribution, random_mask
 from lth_flax.pruning.levels import Level, kept_counts
@@ -58,7 +58,7 @@ def mask_rule(config: Config, levels: Sequence[Level], steps: int, per_epoch: in
       UserError: a setting that cannot be with so many steps.
     """
     assert config.method is not None
-    make = settings_of()["method"].function(config.method)
+    make = config.function("method")
     if make not in METHODS.values():
         return _own(make, steps)
     found: MaskRule = make(config, levels, steps, per_epoch)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, NamedTuple
 
-from lth_flax.config import Config, MaskSearch, settings_of
+from lth_flax.config import Config, MaskSearch
 from lth_flax.errors import UserError
 from lth_flax.runs import grid
 
@@ -11,38 +11,37 @@ from lth_flax.runs import grid
 class Origin(NamedTuple):
     """Where the masks of a search come from.
 
-    method: what finds them during training; None: scores.
-    step: of training, whose weights are scored: 0 at initialization; None: at its end.
+    step: of training, whose weights are scored: 0 at initialization; None: at its end, or where a
+      method finds them during training.
     rewind: the step that tickets start from.
     """
 
-    method: str | None
     step: int | None
     rewind: int
 
 
-def origin_of(config: Config, shape: grid.Shape, steps_per_epoch: int) -> Origin:
-    """Where the masks of a shape of network come from.
+def origin_of(config: Config, epochs: int, steps_per_epoch: int) -> Origin:
+    """Where the masks of a run of so many epochs come from.
 
     Raises:
       UserError: settings that do not go together, or name no step of training.
     """
     check_origin(config)
-    rewind = grid.step_of(config, "rewind_epoch", shape, steps_per_epoch)
+    rewind = grid.step_of(config, "rewind_epoch", epochs, steps_per_epoch)
     if config.method is not None:
-        return Origin(config.text("method"), None, 0)
+        return Origin(None, 0)
     if config.mask_from == "end":
-        return Origin(None, None, rewind)
+        return Origin(None, rewind)
     step = 0
     if config.mask_from != "initialization":
-        step = grid.step_of(config, "mask_from", shape, steps_per_epoch)
+        step = grid.step_of(config, "mask_from", epochs, steps_per_epoch)
     if rewind not in (0, step):
         raise UserError(
             f"--mask_from={config.mask_from} goes with tickets that start from initialization or "
             f"from that point: leave out --rewind_epoch={config.rewind_epoch}, or give both the "
             "same"
         )
-    return Origin(None, step, rewind)
+    return Origin(step, rewind)
 
 
 def check_origin(config: Config) -> None:
@@ -81,11 +80,5 @@ def where(config: Config) -> str:
 
 def finding(config: Config) -> dict[str, Any]:
     """Settings of how masks are found, for records: those that are not at their default."""
-    names = [field.name for field in dataclasses.fields(MaskSearch) if field.name != "mask_from"]
-    return {
-        name: settings_of()[name].text(getattr(config, name))
-        if callable(getattr(config, name))
-        else getattr(config, name)
-        for name in names
-        if getattr(config, name) != settings_of()[name].default
-    }
+    names = (field.name for field in dataclasses.fields(MaskSearch))
+    return config.recorded(name for name in config.changed(names) if name != "mask_from")

@@ -106,7 +106,7 @@ def measure(setup: Setup, params: Params) -> Cost:
     trainer = setup.trainer
     count = trainer.engine.rows
     seeds = [setup.seeds[row % len(setup.seeds)] for row in range(count)]
-    mask, rate = setup.full_mask(params), setup.config.learning_rate[0]
+    first, rate = Start(params, setup.full_mask(params)), setup.config.learning_rate[0]
     clock = trainer.clock
     marks: list[tuple[float, int]] = []
 
@@ -117,7 +117,7 @@ def measure(setup: Setup, params: Params) -> Cost:
         return len(marks) > CALLS and marks[-1][0] - marks[0][0] > PATIENCE_SECONDS
 
     compile, train = clock.compile, clock.train
-    replicates = [Replicate(lambda: Start(params, mask), seed, rate) for seed in seeds]
+    replicates = [Replicate(lambda: first, seed, rate) for seed in seeds]
     try:
         list(trainer.train(replicates, hooks=Hooks(on_steps=on_steps, stop=stop)))
         spent, steps = clock.train - train, sum(number for _, number in marks)

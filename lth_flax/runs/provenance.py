@@ -29,11 +29,10 @@ def identity_now(
     `functions` are those of the task, `task` its name and version. `environment` is
     that of the process that trains, if it is not this one.
     """
-    setting = settings_of()
-    named = [setting["criterion"].function(config.criterion), reader(config)]
-    named += [setting["arms"].function(arm) for arm in config.arms]
-    if callable(config.method) or ":" in (config.method or ""):
-        named.append(setting["method"].function(config.method))
+    named = [config.function("criterion"), reader(config)]
+    named += [settings_of()["arms"].function(arm) for arm in config.arms]
+    if config.method is not None:
+        named.append(config.function("method"))
     return identity_of(
         data=data,
         files=files,

@@ -37,19 +37,22 @@ class Entry(NamedTuple):
     """
 
     arm: str
-    seed: int
-    draw: int
-    level: int
-    target_sparsity: float
-    mask_steps: int
     replicate: Replicate
     configuration: str = ""
+    draw: int = 0
+    level: int = 0
+    target_sparsity: float = 0.0
+    mask_steps: int = 0
     learning_rate: float | None = None
     method: str | None = None
     train_steps: int = 0
     mask_dense_steps: float | None = None
     in_use: float | None = None
     search: Mapping[str, Any] = {}
+
+    @property
+    def seed(self) -> int:
+        return self.replicate.seed
 
     @property
     def row_id(self) -> str:
@@ -116,15 +119,11 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
     connected = model.is_connected if model else None
     diagnose = model.diagnostics if model else None
     common: Mapping[str, Any] = {
+        **method._asdict(),
         "row_id": entry.row_id,
-        "experiment": method.experiment,
         "dataset": examples.name,
         "data_fingerprint": examples.fingerprint,
         "settings": {**setup.settings, **method.settings, **rate},
-        "schedule": method.schedule,
-        "scope": method.scope,
-        "criterion": method.criterion,
-        "mask_from": method.mask_from,
         "arm": entry.arm,
         "seed": entry.seed,
         "draw": entry.draw,

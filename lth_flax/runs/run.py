@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import json
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -14,30 +13,22 @@ from typing import Any
 
 from lth_flax import interrupt
 from lth_flax.analysis import report
-from lth_flax.analysis.blocks import Block, read_block, read_provenance
+from lth_flax.analysis.blocks import Block, read_block
 from lth_flax.analysis.report import page_of, summary_of, write_report
 from lth_flax.analysis.result import Options
-from lth_flax.config import settings_of
 from lth_flax.errors import UserError
-from lth_flax.files import remove_temporaries
 from lth_flax.flagfile import MACHINE_FLAGS
 from lth_flax.identity import PACKAGES, PARTS, Identity, digest, package_version
 from lth_flax.parts import read_rows, remove_parts, write_part, write_rows
 from lth_flax.records import CurvePoint, Record, compact_json
 from lth_flax.runs import platforms
 from lth_flax.runs.devices import machine, peak_memory_bytes
-from lth_flax.runs.log import EpochLog, check_installed
+from lth_flax.runs.log import NO_LOG, EpochLog, check_installed
 from lth_flax.runs.progress import Progress
 from lth_flax.runs.provenance import identity_now, source_revision
 from lth_flax.runs.results import SCORED_SPLITS, Entry, Method, rows_of
 from lth_flax.runs.setup import Setup
-from lth_flax.runs.workdir import (
-    check_identity,
-    lock_work_dir,
-    open_work_dir,
-    write_flags,
-    write_json,
-)
+from lth_flax.runs.workdir import enter_work_dir, write_flags, write_json
 from lth_flax.tickets import Ticket, save_ticket
 from lth_flax.training.checkpoints import Checkpoints
 from lth_flax.training.loop import Hooks, Stopped, Trainer
@@ -65,17 +56,25 @@ class Run:
     setup: Setup
     method: Method
     rows: int
-    records: list[Record] = field(default_factory=list)
-    curves: list[CurvePoint] = field(default_factory=list)
-    predictions: dict[str, Any] = field(default_factory=dict)
-    started: float = field(default_factory=perf_counter)
-    # Of the code that runs; the files may change before the run ends.
-    revision: str | None = field(default_factory=source_revision)
     source: str = ""
     identity: Identity = field(default_factory=dict)
     say: Callable[[str], None] = print
+    records: list[Record] = field(default_factory=list)
+    curves: list[CurvePoint] = field(default_factory=list)
+    predictions: dict[str, Any] = field(default_factory=dict)
     tickets: dict[tuple[int, float], Ticket] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    finished: bool = False
+    # Of the code that runs; the files may change before the run ends.
+    revision: str | None = field(default_factory=source_revision)
+    started: float = field(default_factory=perf_counter)
+    _progress: Progress = field(init=False)
+    _log: EpochLog = field(init=False)
+    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _checkpoints: Checkpoints | None = None
+    _clocks: list[Clock] = field(default_factory=list)
+    _tables: int = 0
+    _seconds_saving: float = 0.0
 
     @classmethod
     def open(
@@ -115,65 +114,61 @@ class Run:
         # Records alone tell what was made by other code; their data and files they name already.
         mark = {"identity": digest(found, _OF_ALL_ROWS)}
         method = method._replace(settings={**method.settings, **mark})
-        run = cls(directory, setup, method, rows, source=source, identity=found, say=say)
+        run = cls(directory, setup, method, rows, source, found, say)
         try:
-            if directory is not None and run._open(directory, append):
-                return run
+            if directory is not None:
+                run._open(directory, append)
         except BaseException:
             run.close()
             raise
+        if run.finished:
+            return run
         steps = rows * setup.steps_per_replicate if steps is None else steps
         run._log = EpochLog(config.log, directory)
         run._progress = Progress(rows=rows, steps=steps, bar=config.progress, say=say)
-        run._describe_data()
+        run._held.callback(run._progress.close)
+        run._held.callback(run._log.close)
+        for line in (*setup.examples.sentences, *task.sentences):
+            say(line)
+        for line in setup.examples.warnings:
+            print(f"warning: {line}", file=sys.stderr)
         say(f"Backend: {platforms.start(config.platform)}")
         run.use(setup)
         return run
 
-    def _open(self, directory: Path, append: bool) -> bool:
-        """Takes the directory for itself; whether it holds the whole answer already."""
-        config, run = self.setup.config, self
+    def _open(self, directory: Path, append: bool) -> None:
+        """Takes the directory for itself; it may hold the whole answer already."""
+        config = self.setup.config
         command = f"lth_flax.experiments.{self.method.experiment}"
-        open_work_dir(directory, command, config, same_flags=not append)
-        run._lock = lock_work_dir(directory)
-        remove_temporaries(directory)
-        before = read_provenance(directory)
-        parts = _OF_ALL_ROWS if append else PARTS
-        check_identity(directory, before, run.identity, parts)
+        before = enter_work_dir(
+            self._held, directory, command, config, self.identity,
+            parts=_OF_ALL_ROWS if append else PARTS, same_flags=not append,
+        )  # fmt: skip
         if append:
             if (directory / "records.csv").exists():
                 read_rows(directory)  # damage is told before anything is trained or written
             write_flags(directory, command, config)
         elif before and before.get("finished"):
-            run.finished = True
-            return True
+            self.finished, self.provenance = True, before
+            return
         remove_parts(directory)
-        write_json(directory / "provenance.json", run._provenance(finished=False))
-        run._checkpoints = Checkpoints(
+        write_json(directory / "provenance.json", self._provenance(finished=False))
+        self._checkpoints = Checkpoints(
             directory / "checkpoints",
-            identity=run._checkpoint_identity(),
+            identity=self._checkpoint_identity(),
             minutes=config.checkpoint_minutes,
             say=lambda line: print(line, file=sys.stderr),
         )
-        return False
+        self._held.enter_context(contextlib.suppress(UserError))  # why we close matters more
+        self._held.callback(self._checkpoints.close)
 
     def close(self) -> None:
         """Lets go of the directory; what is saved counts."""
-        self._log.close()
-        if self._progress:
-            self._progress.close()
-        if self._checkpoints:
-            with contextlib.suppress(UserError):  # of a save: why we are here matters more
-                self._checkpoints.close()
-            self._checkpoints = None
-        if self._lock:
-            self._lock.close()
-            self._lock = None
+        self._held.close()
 
     def use(self, setup: Setup) -> None:
         """What the next tables are of: another shape, the same data."""
         self.setup = setup
-        self._clocks.append(setup.trainer.clock)
         engine, model = setup.trainer.engine, setup.task.model
         devices = f"{engine.devices[0].platform} device{'s' * (len(engine.devices) > 1)}"
         self.say(
@@ -181,21 +176,6 @@ class Run:
             f"{self.rows} replicates of {setup.steps_per_replicate:,} steps "
             f"on {len(engine.devices)} {devices} ({engine.mode})"
         )
-
-    finished: bool = False
-    _progress: Any = None
-    _log: EpochLog = field(default_factory=lambda: EpochLog((), None))
-    _checkpoints: Any = None
-    _lock: Any = None
-    _clocks: list[Clock] = field(default_factory=list)
-    _tables: int = 0
-    _seconds_saving: float = 0.0
-
-    def _describe_data(self) -> None:
-        for line in (*self.setup.examples.sentences, *self.setup.task.sentences):
-            self.say(line)
-        for line in self.setup.examples.warnings:
-            print(f"warning: {line}", file=sys.stderr)
 
     def _checkpoint_identity(self) -> str:
         """What must be equal for a checkpoint to lead to the same bits."""
@@ -225,7 +205,7 @@ class Run:
         self._progress.begin(_table_name(entries))
         hooks = Hooks(
             on_steps=self._progress.advance,
-            on_epoch=self._log.table(self.setup, entries, span),
+            on_epoch=(self._log if recorded else NO_LOG).table(self.setup, entries, span),
             checkpoints=self._checkpoints,
             table=self._tables,
             stop=interrupt.requested,
@@ -320,7 +300,7 @@ class Run:
             "seed": entry.seed,
             "level": entry.level,
             "target_sparsity": entry.target_sparsity,
-            "prunable": settings_of()["prunable"].text(setup.config.prunable),
+            "prunable": setup.config.text("prunable"),
             "experiment": self.method.experiment,
             "schedule": self.method.schedule,
             "scope": self.method.scope,
@@ -350,21 +330,20 @@ class Run:
             self._progress.close()
             if self._checkpoints:
                 self._checkpoints.close()
-        if directory is None:
+            if directory is not None:
+                write_rows(directory, read_rows(directory))
+                remove_parts(directory)
             self.provenance = self._provenance(finished=True)
+        if directory is None:
             block = Block("run", self.records, self.curves, self.predictions)
             return summary_of(block, options)
-        if not self.finished:
-            write_rows(directory, read_rows(directory))
-            remove_parts(directory)
-        self.provenance = self._finished_provenance(directory)
         block = read_block(directory)  # as anyone would rebuild it: from the files
         self.records = list(block.records)
         summary, answer = write_report(
             directory,
             block,
             options,
-            settings=config.texts(),
+            settings=config.shown(),
             provenance=self.provenance,
             draw=config.report,
         )
@@ -378,20 +357,15 @@ class Run:
         self.say(f"\nReport: {drawn}")
         return summary
 
-    def _finished_provenance(self, directory: Path) -> dict[str, Any]:
-        if not self.finished:
-            return self._provenance(finished=True)
-        found: dict[str, Any] = json.loads(
-            (directory / "provenance.json").read_text(encoding="utf-8")
-        )
-        return found
-
     def _provenance(self, *, finished: bool) -> dict[str, Any]:
-        clocks, examples = self._clocks, self.setup.examples
-        saving = self._seconds_saving
-        if self._checkpoints:
-            saving += self._checkpoints.seconds_saving
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        examples = self.setup.examples
+        saving = self._checkpoints.seconds_saving if self._checkpoints else 0.0
+        seconds = {
+            "total": perf_counter() - self.started,
+            **{part: sum(getattr(clock, part) for clock in self._clocks)
+               for part in ("compile", "train", "evaluate")},
+            "save": self._seconds_saving + saving,
+        }  # fmt: skip
         return {
             "versions": {name: package_version(name) for name in _PACKAGES},
             "identity": self.identity,
@@ -405,16 +379,10 @@ class Run:
                 **examples.about,
                 **self.setup.task.about,
             },
-            "written": now,
+            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "finished": finished,
             "peak_memory_bytes": peak_memory_bytes(),
-            "seconds": {
-                "total": round(perf_counter() - self.started, 1),
-                "compile": round(sum(clock.compile for clock in clocks), 1),
-                "train": round(sum(clock.train for clock in clocks), 1),
-                "evaluate": round(sum(clock.evaluate for clock in clocks), 1),
-                "save": round(saving, 1),
-            },
+            "seconds": {part: round(number, 1) for part, number in seconds.items()},
         }
 
 

@@ -1,15 +1,15 @@
 """From a task, examples and settings to everything that a run needs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import jax
 import numpy as np
 
 from lth_flax.arms import Family
-from lth_flax.config import Config, settings_of
+from lth_flax.config import Config
 from lth_flax.data.batches import SPLITS, batch_count, evaluation_batch_size
 from lth_flax.errors import UserError
 from lth_flax.numerics import pinned
@@ -29,6 +29,7 @@ from lth_flax.training.optimizers import (
 )
 from lth_flax.training.programs import Workload
 from lth_flax.training.steps import Recipe
+from lth_flax.training.table import Start
 from lth_flax.types import Mask, Params, UnitGroup
 
 CACHE_BYTES = 2**26
@@ -39,13 +40,9 @@ class Initializer:
     """Draws networks: theta_0 of a seed, or its `draw`-th reinitialization, as host arrays."""
 
     def __init__(self, task: Task) -> None:
-        self.task = task
+        self._init, self._finish = jax.jit(task.init), task.start
         self._drawn: dict[tuple[int, int | None], Params] = {}
         self._room = CACHE_BYTES
-
-    @cached_property
-    def _init(self) -> Callable[[jax.Array], Params]:
-        return jax.jit(self.task.init)
 
     def __call__(self, seed: int, draw: int | None = None) -> Params:
         params = self._drawn.get((seed, draw))
@@ -67,7 +64,7 @@ class Initializer:
         # and a seed means the same network on every backend.
         with jax.default_device(host_device()):
             params = jax.tree_util.tree_map(np.array, self._init(init_key))
-        return params if self.task.start is None else self.task.start(params, seed)
+        return params if self._finish is None else self._finish(params, seed)
 
 
 @dataclass(frozen=True)
@@ -91,6 +88,11 @@ class Setup:
     def steps_per_epoch(self) -> int:
         """Training steps of one epoch."""
         return self.trainer.steps_per_epoch(self.seeds[0])
+
+    def start(self, seed: int, draw: int | None = None) -> Start:
+        """The dense network of a seed at its beginning, or its `draw`-th fresh one."""
+        params = self.initialize(seed, draw)
+        return Start(params, self.full_mask(params))
 
     def seed(self, seed: int) -> Family:
         """What the arms of a seed share."""
@@ -128,9 +130,8 @@ class Setup:
 
     def full_mask(self, params: Params) -> Mask:
         """The mask of the dense network, of what `prunable` names."""
-        rule = settings_of()["prunable"].function(self.config.prunable)
         try:
-            return full_mask(params, rule)
+            return full_mask(params, self.config.function("prunable"))
         except ValueError as error:
             raise UserError(f"{error}; see prunable") from None
 
@@ -199,12 +200,8 @@ def build(
 
 
 def training_settings(config: Config) -> dict[str, Any]:
-    """How every row is trained, for records; a function by its name."""
-    names = settings_of()
-    found = {
-        name: names[name].text(value) if callable(value) else value
-        for name, value in config.of_role("training").items()
-    }
+    """How every row is trained, for records."""
+    found = config.of_role("training")
     if not config.structure:
         del found["structure"], found["unit_norm"]
     if config.optimizer in OPTIMIZERS:
@@ -254,10 +251,9 @@ def chosen_optimizer(config: Config) -> Optimizer:
             raise UserError(
                 "--freeze_embeddings goes with a named --optimizer: freeze inside of the function"
             )
-        found: Optimizer = settings_of()["optimizer"].function(config.optimizer)
+        found: Optimizer = config.function("optimizer")
         return found
-    default = settings_of()["momentum"].default
-    given = config.optimizer == "sgd" or config.momentum != default
+    given = config.optimizer == "sgd" or config.changed(["momentum"])
     try:
         return make_optimizer(
             config.optimizer,

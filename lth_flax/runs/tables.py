@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from lth_flax.arms import FRESH, MATCHED
+from lth_flax.arms import FRESH, MATCHED, Family
 from lth_flax.config import Config
 from lth_flax.numerics import pinned
 from lth_flax.pruning.levels import Level
@@ -42,6 +42,7 @@ class Search:
     """The tables of one shape of network.
 
     config: how masks are found here.
+    arms: the ticket is the first.
     rows: what is paired: arms of one row share seed and learning rate.
     name: of the ticket among other arms.
     dense, trained, fresh: once they are trained, dense networks, those that are scored, and dense
@@ -50,7 +51,6 @@ class Search:
 
     run: Run
     config: Config
-    shape: grid.Shape
     origin: Origin
     levels: Sequence[Level]
     arms: Sequence[Arm]
@@ -73,11 +73,16 @@ class Search:
     def train(self) -> None:
         """Dense networks, then level after level, or all of them at once."""
         if not self.dense:
-            self._train_dense()
+            # Where networks are scored, or tickets start; Early-Bird has its masks in the end.
+            keep = self.setup.steps_per_replicate if self._watched else self.origin.step
+            span = Span(keep=keep or self.origin.rewind or None)
+            trainer = self._rule_trainer if self._watched else None
+            self.dense = self._train_dense(span=span, trainer=trainer)
         if not self.levels:
             return
         if any(arm.name in MATCHED for arm in self.arms):
-            self._train_fresh()
+            # For arms that are matched to them; they are no arm, and stand in no record.
+            self.fresh = self._train_dense(0, recorded=False)
         if self._in_training:
             self._train_under_rule()
             return
@@ -101,44 +106,25 @@ class Search:
 
     # Dense networks.
 
-    def _train_dense(self) -> None:
+    def _train_dense(self, draw: int | None = None, **how: Any) -> dict[Row, Again]:
+        """The networks of all rows, or of a fresh initialization of each."""
         entries = [
-            Entry(
-                "dense", row[1], 0, 0, 0.0, 0,
-                Replicate(partial(self._start_dense, row), row[1], row[0]),
-                grid.name_of(self.setup.config, self.shape, row[0]),
-            )
+            Entry("dense", Replicate(partial(self._start_dense, row, draw), row[1], row[0]),
+                  self._configuration(row))
             for row in self.rows
         ]  # fmt: skip
-        # Where networks are scored, or tickets start; Early-Bird has its masks in the end.
-        keep = self.origin.step or self.origin.rewind or None
-        keep = self.setup.steps_per_replicate if self._watched else keep
-        trainer = self._rule_trainer if self._watched else None
-        found = self.run.train(entries, Span(keep=keep), trainer=trainer)
-        self.dense = dict(zip(self.rows, found, strict=True))
+        return dict(zip(self.rows, self.run.train(entries, **how), strict=True))
 
-    def _start_dense(self, row: Row, draw: int | None = None) -> Start:
-        params = self.setup.initialize(row[1], draw)
-        full = self.setup.full_mask(params)
-        if draw is not None or not self._watched:
-            return Start(params, full)
-        return self._begin_rule(params, full, self.levels[0], row)
-
-    def _train_fresh(self) -> None:
-        """The dense networks of fresh initializations, for arms that are matched to them.
-
-        They are no arm, and stand in no record.
-        """
-        starts = {row: partial(self._start_dense, row, 0) for row in self.rows}
-        entries = [
-            Entry("dense", seed, 0, 0, 0.0, 0, Replicate(start, seed, rate))
-            for (rate, seed), start in starts.items()
-        ]
-        found = self.run.train(entries, recorded=False)
-        self.fresh = dict(zip(self.rows, found, strict=True))
+    def _start_dense(self, row: Row, draw: int | None) -> Start:
+        if self._watched and draw is None:
+            return self._start_under_rule(0, row)
+        return self.setup.start(row[1], draw)
 
     def _dense_params(self, row: Row, draw: int | None) -> Params:
         return (self.dense if draw is None else self.fresh)[row]().params
+
+    def _configuration(self, row: Row) -> str:
+        return grid.name_of(self.setup.config, self.setup.settings, row[0])
 
     # Masks.
 
@@ -172,16 +158,16 @@ class Search:
 
     def _start(self, arm: Arm, number: int, row: Row) -> Start:
         """Where an arm starts at a level."""
-        family, kept = self.setup.seed(row[1]), Kept(None, None)
+        family, kept = self._family(row, partial(self._trained, number, row)), Kept(None, None)
         mask, began = self._mask(number, row), self._begin(number, row)
         if began:
             kept = self._kept_at_begin(number, row)
             family = family._replace(initial_params=kept.params)
-        family = family._replace(
-            trained=partial(self._trained, number, row),
-            dense=partial(self._dense_params, row),
-        )
         return arm.start(family, mask, self.levels[number].index, kept)
+
+    def _family(self, row: Row, trained: Callable[[], Params]) -> Family:
+        dense = partial(self._dense_params, row)
+        return self.setup.seed(row[1])._replace(trained=trained, dense=dense)
 
     def _trained(self, number: int, row: Row) -> Params:
         """The trained network that a mask was found from."""
@@ -202,25 +188,26 @@ class Search:
         return Kept(params, PrunedState(outcome.mask, inner))
 
     def _entry(
-        self, arm: Arm, number: int, row: Row, start: Callable[[], Start], **more: Any
+        self, arm: Arm, number: int, row: Row, start: Callable[[], Start], **known: Any
     ) -> Entry:
-        rate, seed = row
+        """The row of an arm at a level; `known` stands in place of what is derived here."""
         level = self.levels[number]
-        name = self.name if arm.name == "ticket" else arm.name
         spent, in_use = self._spent(number, row)
         if arm.name in MATCHED:  # and the dense network that it is matched to
             whole = self.setup.steps_per_replicate
             spent, in_use = spent + whole, in_use + whole
         return Entry(
-            name, seed, arm.draw, level.index, level.target_sparsity,
-            more.pop("mask_steps", spent),
-            Replicate(start, seed, rate),
-            grid.name_of(self.setup.config, self.shape, rate),
+            self.name if arm.name == "ticket" else arm.name,
+            Replicate(start, row[1], row[0]),
+            self._configuration(row),
+            arm.draw,
+            level.index,
+            level.target_sparsity,
+            spent,
             method=self.config.text("method") or self.config.text("criterion"),
-            mask_dense_steps=more.pop("mask_dense_steps", in_use),
-            search=more.pop("search", self._said(row)[number] if self._watched else {}),
-            **more,
-        )  # fmt: skip
+            mask_dense_steps=in_use,
+            search=self._said(row)[number] if self._watched else {},
+        )._replace(**known)
 
     def _train(self, entries: Sequence[Entry], starts: Sequence[int]) -> dict[Row, Again]:
         """Trains the arms of levels; the tickets among them.
@@ -228,11 +215,10 @@ class Search:
         Rows that start at one step are one table: those of others have further to go.
         """
         tickets: dict[Row, Again] = {}
-        keep = None if self.origin.step == 0 else self.origin.step
         for step in sorted(set(starts), reverse=True):
             some = [entry for entry, start in zip(entries, starts, strict=True) if start == step]
-            span = Span(start=step, keep=max(keep, step) if keep else None)
-            found = self.run.train(some, span, self._save)
+            keep = max(self.origin.step, step) if self.origin.step else None
+            found = self.run.train(some, Span(start=step, keep=keep), self._save)
             pairs = zip(some, found, strict=True)
             tickets |= {_row(entry): again for entry, again in pairs if entry.arm == self.name}
         return tickets
@@ -240,12 +226,11 @@ class Search:
     def _save(self, entry: Entry, outcome: Outcome) -> None:
         if entry.arm == "ticket":  # of several methods, those of this one are kept
             row, number = _row(entry), [one.index for one in self.levels].index(entry.level)
-            rewound = None
-            if self._begin(number, row):
-                rewound = self._kept_at_begin(number, row).params
-            begun = self._start_under_rule(number, row) if self._in_training else None
-            initial = begun.params if begun else self.setup.initialize(entry.seed)
-            self.run.save_ticket(entry, initial, outcome, rewound)
+            begun = (self._start_under_rule(number, row) if self._in_training
+                     else self.setup.start(entry.seed))  # fmt: skip
+            began = self._begin(number, row)
+            rewound = self._kept_at_begin(number, row).params if began else None
+            self.run.save_ticket(entry, begun.params, outcome, rewound)
 
     def _spent(self, number: int, row: Row) -> tuple[int, float]:
         """Steps of training before a mask, and the same with each as the share in use."""
@@ -281,11 +266,14 @@ class Search:
         return replace(trainer, recipe=trainer.recipe._replace(wrap=self._rule.wrap))
 
     @pinned()
-    def _begin_rule(self, params: Params, full: Mask, level: Level, row: Row) -> Start:
+    def _start_under_rule(self, number: int, row: Row) -> Start:
+        """A network as it begins to train under the method."""
         assert self._rule is not None
-        chosen = key(row[1], "changing mask")
+        begun, chosen = self.setup.start(row[1]), key(row[1], "changing mask")
         with jax.default_device(host_device()):
-            params, mask, own = self._rule.begin(params, full, level, chosen)
+            params, mask, own = self._rule.begin(
+                begun.params, begun.mask, self.levels[number], chosen
+            )
         return Start(params, jax.tree_util.tree_map(np.asarray, mask), own=own)
 
     def _read_early(self, row: Row) -> list[tuple[Mask, dict[str, Any]]]:
@@ -303,40 +291,31 @@ class Search:
         """The networks whose mask changes as they train, then other arms on their last masks."""
         assert self._rule is not None
         cells = [(number, row) for number in range(len(self.levels)) for row in self.rows]
-        whole = self.setup.steps_per_replicate
-        ticket = [arm for arm in self.arms if arm.name == "ticket"]
-        first = self.setup.initialize(self.setup.seeds[0])
-        said = self._rule.says(first, self.setup.full_mask(first))
+        whole, (ticket, *others) = self.setup.steps_per_replicate, self.arms
+        first = self.setup.start(self.setup.seeds[0])
+        said = self._rule.says(first.params, first.mask)
         in_use = [self._costs.of_changing(n, self._rule) for n in range(len(self.levels))]
         entries = [
             self._entry(
-                arm, number, row, partial(self._start_under_rule, number, row),
+                ticket, number, row, partial(self._start_under_rule, number, row),
                 in_use=in_use[number], search=said,
             )
-            for number, row in cells for arm in ticket
+            for number, row in cells
         ]  # fmt: skip
         found = self.run.train(entries, None, self._save, self._rule_trainer)
-        ends = dict(zip(cells, found, strict=True))
-        others = [
+        entries = [
             self._entry(
-                arm, number, row, partial(self._start_after, arm, number, row, ends[number, row]),
+                arm, number, row, partial(self._start_after, arm, number, row, end),
                 mask_steps=whole, mask_dense_steps=whole * in_use[number],
             )
-            for number, row in cells for arm in self.arms if arm.name != "ticket"
+            for (number, row), end in zip(cells, found, strict=True) for arm in others
         ]  # fmt: skip
-        if others:
-            self.run.train(others)
-
-    def _start_under_rule(self, number: int, row: Row) -> Start:
-        params = self.setup.initialize(row[1])
-        full = self.setup.full_mask(params)
-        return self._begin_rule(params, full, self.levels[number], row)
+        if entries:
+            self.run.train(entries)
 
     def _start_after(self, arm: Arm, number: int, row: Row, found: Again) -> Start:
-        family, outcome = self.setup.seed(row[1]), found()
-        family = family._replace(
-            trained=lambda: outcome.params, dense=partial(self._dense_params, row)
-        )
+        outcome = found()
+        family = self._family(row, lambda: outcome.params)
         return arm.start(family, outcome.mask, self.levels[number].index)
 
 

@@ -1,5 +1,6 @@
 """The work directory: made for one set of flags, continued only with the same."""
 
+import contextlib
 import json
 import os
 import platform
@@ -12,9 +13,10 @@ try:
 except ImportError:  # not on Windows: there, one writer is the user's to see to
     fcntl = None  # type: ignore[assignment]
 
+from lth_flax.analysis.blocks import read_provenance
 from lth_flax.config import Config
 from lth_flax.errors import UserError
-from lth_flax.files import is_stranger, make_directory, write_text_atomic
+from lth_flax.files import is_stranger, make_directory, remove_temporaries, write_text_atomic
 from lth_flax.flagfile import FLAGS_FILE, MACHINE_FLAGS, differences, lines_by_name
 from lth_flax.identity import PARTS, Identity, is_identity, what_differs
 from lth_flax.ignored import unused
@@ -157,6 +159,32 @@ def lock_work_dir(directory: Path) -> IO[str]:
             "directory to write in"
         ) from None
     return file
+
+
+def enter_work_dir(
+    held: contextlib.ExitStack,
+    directory: Path,
+    command: str,
+    config: Config,
+    identity: Identity,
+    *,
+    parts: Collection[str] = PARTS,
+    same_flags: bool = True,
+) -> dict[str, Any] | None:
+    """Opens a directory, and makes this process its only writer until `held` is closed.
+
+    Returns:
+      its provenance, if there is one: of a run with the same `parts` of the identity.
+
+    Raises:
+      UserError: as the functions above.
+    """
+    open_work_dir(directory, command, config, same_flags=same_flags)
+    held.enter_context(lock_work_dir(directory))
+    remove_temporaries(directory)
+    before = read_provenance(directory)
+    check_identity(directory, before, identity, parts)
+    return before
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

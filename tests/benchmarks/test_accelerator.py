@@ -76,7 +76,7 @@ def test_the_quickstart_is_that_of_the_flagfile():
     levels = ",".join(map(str, settings["levels"]))
     given = [f"--{name}={value}" for name, value in (settings | {"levels": levels}).items()]
     ours = cli.parse(Config, [*given, "--work_dir=runs/quickstart"])
-    assert ours.texts() == theirs.texts()
+    assert ours.shown() == theirs.shown()
 
 
 def test_made_up_tweets_are_read_as_tweets(tmp_path):

@@ -287,7 +287,7 @@ def test_a_flag_of_numbers_refuses_others(text):
 def test_configurations_are_named_by_what_varies():
     config = Config(num_layers=(2, 4), learning_rate=(0.001, 0.01), epochs=3)
     names = [
-        grid.name_of(config, shape, rate)
+        grid.name_of(config, shape._asdict(), rate)
         for shape in grid.shapes(config)
         for rate in config.learning_rate
     ]
@@ -295,20 +295,20 @@ def test_configurations_are_named_by_what_varies():
         "num_layers=2,learning_rate=0.001", "num_layers=2,learning_rate=0.01",
         "num_layers=4,learning_rate=0.001", "num_layers=4,learning_rate=0.01",
     ]  # fmt: skip
-    assert grid.name_of(Config(), grid.Shape(2, 5), 0.003) == ""
+    assert grid.name_of(Config(), {}, 0.003) == ""
 
 
 @pytest.mark.parametrize(
     ("text", "step"), [("0", 0), ("1", 50), ("0.5", 25), ("10%", 20), ("2.5%", 5), ("99.9%", 199)]
 )
 def test_a_rewind_epoch_is_a_step(text, step):
-    assert grid.step_of(Config(rewind_epoch=text), "rewind_epoch", grid.Shape(2, 4), 50) == step
+    assert grid.step_of(Config(rewind_epoch=text), "rewind_epoch", 4, 50) == step
 
 
 @pytest.mark.parametrize("text", ["4", "100%", "-1", "nan", "", "one", "5 %%", "%"])
 def test_a_rewind_epoch_outside_training_is_refused(text):
     with pytest.raises(UserError, match="is no point of training"):
-        grid.step_of(Config(rewind_epoch=text), "rewind_epoch", grid.Shape(2, 4), 50)
+        grid.step_of(Config(rewind_epoch=text), "rewind_epoch", 4, 50)
 
 
 @pytest.mark.parametrize(

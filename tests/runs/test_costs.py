@@ -42,7 +42,7 @@ def test_what_a_score_costs_besides_training(score, cost):
 
 def test_rounds_of_scores_cost_what_their_masks_keep():
     made = setup(schedule="oneshot")
-    costs = Costs(made, made.config, Origin(None, 0, 0), from_sparsities([0.5, 0.75]))
+    costs = Costs(made, made.config, Origin(0, 0), from_sparsities([0.5, 0.75]))
     steps, dense = costs.of_scores(1, Scoring(100, 1, 1 / 32))
     series = (1 - 0.25) / (1 - 0.25 ** (1 / 100))  # of the densities 0.25^(k / 100), k below 100
     assert steps == 100
@@ -52,7 +52,7 @@ def test_rounds_of_scores_cost_what_their_masks_keep():
 def test_level_after_level_every_round_scores_what_is_left():
     made = setup()
     levels = from_sparsities([0.5, 0.75])
-    costs = Costs(made, made.config, Origin(None, None, 0), levels)
+    costs = Costs(made, made.config, Origin(None, 0), levels)
     steps, dense = costs.of_scores(1, Scoring(2, 2, 2.0))
     # 15 steps dense and 15 at half; two rounds on the way to a half, two on that to a quarter, of
     # which the first must not keep more than the half that there is.
