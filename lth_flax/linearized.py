@@ -11,19 +11,25 @@ linear in the end is counted, and a layer without any adds no depth.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from lth_flax.models.lstm import DIRECTIONS, LayerParams, final_states, real_steps
+from lth_flax.models.knowledge import plain_step
+from lth_flax.models.lstm import (
+    LayerParams,
+    final_states,
+    layer_names,
+    real_steps,
+)
 from lth_flax.pruning.masks import path_names
 from lth_flax.tasks import Task
 from lth_flax.training.classification import cross_entropy
-from lth_flax.types import Batch, Params
+from lth_flax.types import DIRECTIONS, Batch, Params
 
 FIXED = 0.999
 BLENDS = "blends"
@@ -45,14 +51,11 @@ def blended_lstm(
         backward = direction == "backward"
 
         def step(carry: Any, now: Any, params: Any = params, a: Any = a) -> Any:
-            h, c = carry
             x, real = now
-            z = x @ params["input_kernel"] + h @ params["recurrent_kernel"] + params["bias"]
-            i, f, g, o = jnp.split(z, 4, axis=-1)
-            new = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * _blend(g, a["candidate"])
-            new = jnp.where(real, new, 0)
-            out = jnp.where(real, jax.nn.sigmoid(o) * _blend(new, a["output"]), 0)
-            return (out, new), out
+            candidate, output = (partial(_blend, a[name]) for name in ("candidate", "output"))
+            after = plain_step(params, x, *carry, candidate=candidate, output=output)
+            h, c = (jnp.where(real, new, 0) for new in after)
+            return (h, c), h
 
         nothing = jnp.zeros((inputs.shape[0], params["recurrent_kernel"].shape[0]), inputs.dtype)
         _, out = jax.lax.scan(step, (nothing, nothing), (x, real), reverse=backward)
@@ -62,7 +65,7 @@ def blended_lstm(
     return outputs.swapaxes(0, 1), final
 
 
-def _blend(x: Array, a: Array) -> Array:
+def _blend(a: Array, x: Array) -> Array:
     return a * x + (1 - a) * jnp.tanh(x)
 
 
@@ -78,16 +81,18 @@ def linearized(task: Task, *, penalty: float) -> Task:
         params = task.init(key)
         blends = {
             name: {
-                direction: dict.fromkeys(("candidate", "output"), jnp.zeros(_width(of)))
+                direction: dict.fromkeys(
+                    ("candidate", "output"), jnp.zeros(len(of["recurrent_kernel"]))
+                )
                 for direction, of in params[name].items()
             }
-            for name in _layers(params)
+            for name in layer_names(params)
         }
         return {**params, BLENDS: blends}
 
     def logits(params: Params, batch: Batch) -> Array:
         states = params["embedding"]["embedding"][batch["tokens"]]
-        for name in _layers(params):
+        for name in layer_names(params):
             states, final = blended_lstm(
                 params[name], params[BLENDS][name], states, batch["lengths"]
             )
@@ -143,11 +148,3 @@ def surviving_depth(params: Params) -> int:
 
 def _count(blends: Any) -> Any:
     return sum(jnp.sum(a <= FIXED) for a in jax.tree_util.tree_leaves(blends))
-
-
-def _layers(params: Params) -> list[str]:
-    return sorted((name for name in params if name.startswith("lstm_")), key=lambda n: int(n[5:]))
-
-
-def _width(direction: Mapping[str, Any]) -> int:
-    return int(np.shape(direction["recurrent_kernel"])[0])

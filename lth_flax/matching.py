@@ -110,16 +110,16 @@ def _assigned(
 
     same, flips = np.zeros((2, group.size, group.size))
     for block in blocks:
-        leaf = ours[block.path]
+        leaf = ours[block.path].copy()
         for other in groups:
             for held in _blocks(other):
                 if held.path == block.path and held.axis != block.axis:
-                    leaf = _moved(leaf, held, now[other.name])
-        gain = _rows(theirs[block.path], block) @ _rows(leaf, block).T
-        if block.flips:
-            flips += gain
-        else:
-            same += gain
+                    _move(leaf, held, now[other.name])
+        here, there = (
+            _entries(one, block).reshape(group.size, -1) for one in (leaf, theirs[block.path])
+        )
+        total = flips if block.flips else same
+        total += there @ here.T
     places, order = linear_sum_assignment(same + np.abs(flips), maximize=True)
     return SignedPermutation(order, np.where(flips[places, order] < 0, -1.0, 1.0))
 
@@ -131,39 +131,26 @@ def _agreement(ours: Leaves, theirs: Leaves, groups: Sequence[UnitGroup], now: M
 
 
 def _permuted(leaves: Leaves, groups: Sequence[UnitGroup], matching: Matching) -> Leaves:
-    moved = dict(leaves)
+    moved = {path: leaf.copy() for path, leaf in leaves.items()}
     for group in groups:
         for block in _blocks(group):
             if block.path not in moved:
                 raise UserError(f"the units {group.name} own {'/'.join(block.path)}: it is missing")
             if moved[block.path].ndim:
-                moved[block.path] = _moved(moved[block.path], block, matching[group.name])
+                _move(moved[block.path], block, matching[group.name])
     return moved
 
 
-def _moved(leaf: np.ndarray, block: _Block, by: SignedPermutation) -> np.ndarray:
-    """A parameter with the entries of one block in their new places."""
-    index = _index(leaf, block)
-    part = np.take(leaf[index], by.order, axis=block.axis)
-    if block.flips:
-        shape = [1] * leaf.ndim
-        shape[block.axis] = block.size
-        part = part * by.sign.astype(leaf.dtype).reshape(shape)
-    result = leaf.copy()
-    result[index] = part
-    return result
+def _move(leaf: np.ndarray, block: _Block, by: SignedPermutation) -> None:
+    """Puts the entries of one block of a parameter in their new places."""
+    entries = _entries(leaf, block)
+    moved = entries[by.order]
+    entries[...] = (moved.T * by.sign.astype(leaf.dtype)).T if block.flips else moved
 
 
-def _rows(leaf: np.ndarray, block: _Block) -> Float[np.ndarray, "units entries"]:
-    """What each unit has in a block."""
-    part = np.moveaxis(leaf[_index(leaf, block)], block.axis, 0)
-    return part.reshape(block.size, -1)
-
-
-def _index(leaf: np.ndarray, block: _Block) -> tuple[slice, ...]:
-    index = [slice(None)] * leaf.ndim
-    index[block.axis] = slice(block.start, block.start + block.size)
-    return tuple(index)
+def _entries(leaf: np.ndarray, block: _Block) -> Float[np.ndarray, "units ..."]:
+    """What each unit has in a block: a view."""
+    return np.moveaxis(leaf, block.axis, 0)[block.start : block.start + block.size]
 
 
 def _blocks(group: UnitGroup) -> Iterator[_Block]:

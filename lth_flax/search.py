@@ -99,11 +99,11 @@ def find_tickets(
         raise UserError(
             f"seeds={seeds!r}: expected how many, or which, in a row, such as range(100, 108)"
         )
-    unknown = set(settings) - {field.name for field in fields(MaskSearch)}
-    if unknown:
+    known = [field.name for field in fields(MaskSearch)]
+    if unknown := set(settings).difference(known):
         raise UserError(
             f"find_tickets({min(unknown)}=...): expected one of its arguments, or of "
-            f"{', '.join(field.name for field in fields(MaskSearch))}"
+            f"{', '.join(known)}"
         )
     settings |= {
         **{name: getattr(training, name) for name in training.__dataclass_fields__},
@@ -133,7 +133,9 @@ def find_tickets(
     if not task.settings:
         task = replace(task, settings={"task": task.name or "task", "version": task.version or ""})
     directory = None if work_dir is None else Path(work_dir)
-    run = search(config, lambda num_layers: task, examples, directory=directory, say=_nothing)
+    run = search(
+        config, lambda num_layers: task, examples, directory=directory, say=lambda line: None
+    )
     return Result(run)
 
 
@@ -211,7 +213,3 @@ def search(
         run.close()
         raise
     return run
-
-
-def _nothing(line: str) -> None:
-    del line

@@ -211,15 +211,13 @@ class Examples:
             _refuse("from_arrays", "every split needs as many buckets, an empty one where need be")
         buckets: list[Arrays] = []
         members: dict[str, list[np.ndarray]] = {name: [] for name in SPLITS}
-        for number in range(len(parts[0])):
-            pieces = [part[number] for part in parts]
+        for number, pieces in enumerate(zip(*parts, strict=True)):
             _check_alike(pieces, number)
             buckets.append({n: np.concatenate([p[n] for p in pieces]) for n in pieces[0]})
-            start = 0
-            for name, piece in zip(SPLITS, pieces, strict=True):
-                size = _count(piece)
-                members[name].append(np.arange(start, start + size, dtype=np.int32))
-                start += size
+            ends = np.cumsum([_count(piece) for piece in pieces])
+            positions = np.split(np.arange(ends[-1], dtype=np.int32), ends[:-1])
+            for name, of_split in zip(SPLITS, positions, strict=True):
+                members[name].append(of_split)
         fixed = {name: tuple(of_buckets) for name, of_buckets in members.items()}
         _check_sizes(fixed)
         sizes = [[len(part) for part in fixed[name]] for name in SPLITS]

@@ -5,6 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 
+GATES = ("i", "f", "g", "o")
+"""The order of the four gates in the last axis of an LSTM kernel."""
+
+DIRECTIONS = ("forward", "backward")
+"""In which a layer reads."""
+
 READOUTS = ("final", "last_position")
 """What a classifier's head may read; see `models.classifier`."""
 

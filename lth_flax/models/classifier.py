@@ -122,8 +122,7 @@ class BiLSTMClassifier(nn.Module):
     @property
     def settings(self) -> dict[str, Any]:
         """What makes this model again: `BiLSTMClassifier(**settings)`; JSON values."""
-        names = [field.name for field in dataclasses.fields(self)]
-        found = {name: getattr(self, name) for name in names if name not in ("parent", "name")}
+        found = fields_of(self)
         if isinstance(self.hidden_size, Sequence):
             found["hidden_size"] = [list(pair) for pair in self.widths]
         return found
@@ -167,15 +166,14 @@ class BiLSTMClassifier(nn.Module):
             embedding_init=_unless_empty(nn.Embed.embedding_init),
             name="embedding",
         )
-        states = self._held_dropout(
-            embed(tokens.T), self.embedding_dropout, deterministic, "embedding_dropout"
-        )
+        # Held over time. Names decide the draws: renaming one changes every recorded run.
+        held: Any = {"broadcast_dims": (0,), "deterministic": deterministic}
+        dropout = nn.Dropout(self.embedding_dropout, name="embedding_dropout", **held)
+        states = dropout(embed(tokens.T))
         widths = self.widths
         for layer in range(self.num_layers):
             if layer > 0 and self.dropout_between_layers:
-                # Names decide the draws: renaming one changes every recorded run.
-                name = f"Dropout_{layer - 1}"
-                states = self._held_dropout(states, self.dropout, deterministic, name)
+                states = nn.Dropout(self.dropout, name=f"Dropout_{layer - 1}", **held)(states)
             states = _Layer(widths[layer], name=f"lstm_{layer}")(states, lengths)
         final = (
             states[-1]
@@ -187,9 +185,11 @@ class BiLSTMClassifier(nn.Module):
         kernel_init = _unless_empty(nn.Dense.kernel_init)
         return nn.Dense(self.num_classes, kernel_init=kernel_init, name="head")(final)
 
-    def _held_dropout(self, states: Array, rate: float, deterministic: bool, name: str) -> Array:
-        dropout = nn.Dropout(rate, broadcast_dims=(0,), name=name)
-        return dropout(states, deterministic=deterministic)
+
+def fields_of(model: nn.Module) -> dict[str, Any]:
+    """The fields of a module, without those of Flax."""
+    names = [field.name for field in dataclasses.fields(model)]  # type: ignore[arg-type]
+    return {name: getattr(model, name) for name in names if name not in ("parent", "name")}
 
 
 def _widths(size: Any, num_layers: int) -> tuple[tuple[int, int], ...]:

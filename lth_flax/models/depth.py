@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from lth_flax.errors import UserError
-from lth_flax.models.knowledge import layer_names
+from lth_flax.models.lstm import layer_names
 
 
 def with_depth(tree: Mapping[str, Any], depth: int) -> dict[str, Any]:

@@ -4,18 +4,15 @@ and its step-to-step Jacobian, as functions of its parameters.
 `tasks.ModelInfo` hands them over: those who ask know of trees only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from lth_flax.models.lstm import DIRECTIONS, layer_outputs, real_steps
-from lth_flax.types import Batch, Params
-
-GATES = ("i", "f", "g", "o")
-"""The order of the four gates in the last axis of an LSTM kernel."""
+from lth_flax.models.lstm import layer_names, layer_outputs, real_steps
+from lth_flax.types import DIRECTIONS, GATES, Batch, Params
 
 SURROGATE_STEPS = 4
 """Length of the sequence of ones that the linear surrogate reads."""
@@ -135,7 +132,7 @@ def _squared_jacobian(
         one, other = jax.random.split(key)
         v = (jax.random.rademacher(one, h.shape, h.dtype),
              jax.random.rademacher(other, c.shape, c.dtype))  # fmt: skip
-        _, (dh, dc) = jax.jvp(lambda h, c: _step(direction, x, h, c), (h, c), v)
+        _, (dh, dc) = jax.jvp(lambda h, c: plain_step(direction, x, h, c), (h, c), v)
         return jnp.sum(dh * dh + dc * dc, axis=-1)
 
     draws = jax.lax.map(norm, jax.random.split(key, JACOBIAN_DRAWS))
@@ -153,7 +150,7 @@ def _states(
 
     def step(state: Any, now: Any) -> tuple[Any, Any]:
         x, is_real = now
-        after = _step(direction, x, *state)
+        after = plain_step(direction, x, *state)
         kept = tuple(jnp.where(is_real[:, None], new, jnp.zeros_like(new)) for new in after)
         return kept, state
 
@@ -161,14 +158,17 @@ def _states(
     return found
 
 
-def _step(direction: Mapping[str, Any], x: Array, h: Array, c: Array) -> tuple[Array, Array]:
-    """One step as it is written down: see `lstm.bidirectional_lstm`."""
+def plain_step(
+    direction: Mapping[str, Any],
+    x: Array,
+    h: Array,
+    c: Array,
+    *,
+    candidate: Callable[[Array], Array] = jnp.tanh,
+    output: Callable[[Array], Array] = jnp.tanh,
+) -> tuple[Array, Array]:
+    """One step as it is written down (see `lstm.bidirectional_lstm`), each tanh replaceable."""
     z = x @ direction["input_kernel"] + h @ direction["recurrent_kernel"] + direction["bias"]
     i, f, g, o = jnp.split(z, len(GATES), axis=-1)
-    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return jax.nn.sigmoid(o) * jnp.tanh(c), c
-
-
-def layer_names(params: Params) -> list[str]:
-    """The names of the LSTM layers, from the input on."""
-    return [f"lstm_{layer}" for layer in range(sum(name.startswith("lstm_") for name in params))]
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * candidate(g)
+    return jax.nn.sigmoid(o) * output(c), c

@@ -1,6 +1,5 @@
 """The language model: embedding, stacked LSTM of one direction, dropout, a logit for every word."""
 
-import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -8,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from lth_flax.errors import UserError
-from lth_flax.models.classifier import Direction
-from lth_flax.models.forward_lstm import State, forward_lstm
+from lth_flax.models.classifier import Direction, fields_of
+from lth_flax.models.lstm import State, forward_lstm
 from lth_flax.models.whole_numbers import checked_tokens
 
 States = tuple[State, ...]
@@ -41,8 +40,7 @@ class LSTMLanguageModel(nn.Module):
     @property
     def settings(self) -> dict[str, Any]:
         """What makes this model again: `LSTMLanguageModel(**settings)`; JSON values."""
-        names = [field.name for field in dataclasses.fields(self)]
-        return {name: getattr(self, name) for name in names if name not in ("parent", "name")}
+        return fields_of(self)
 
     def empty(self, batch: int) -> States:
         """The state before any token."""

@@ -1,4 +1,4 @@
-"""The recurrent core: a bidirectional LSTM layer as pure functions.
+"""The recurrent core: an LSTM layer of one or both directions, as pure functions.
 
 Written for speed on small machines, and held to a slow oracle by the tests:
 
@@ -21,6 +21,7 @@ Written for speed on small machines, and held to a slow oracle by the tests:
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,13 +30,17 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lth_flax.errors import UserError
 from lth_flax.models.whole_numbers import checked_lengths
+from lth_flax.types import DIRECTIONS, Params
 
 LayerParams = Mapping[str, Mapping[str, Any]]
 """{"forward" | "backward": {"input_kernel" [D, 4H], "recurrent_kernel" [H, 4H], "bias" [4H]}}.
 
 H may be another for each direction, and 0."""
 
-DIRECTIONS = ("forward", "backward")
+State = tuple[Float[Array, "batch hidden"], Float[Array, "batch hidden"]]
+"""(h, c) after a step."""
+
+_PARTS = ("input_kernel", "recurrent_kernel", "bias")
 
 UNROLL = 1
 """Steps of the time loop in one iteration: on a CPU more are slower, and compile for longer."""
@@ -95,31 +100,57 @@ def layer_outputs(
     time, batch, features = inputs.shape
     widths = _checked_widths(layer_params, features)
     hidden = max(widths)
-    names = ("input_kernel", "recurrent_kernel", "bias")
-    used = [layer_params[direction][name] for direction in DIRECTIONS for name in names]
+    used = [layer_params[direction][name] for direction in DIRECTIONS for name in _PARTS]
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(inputs, *used)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise UserError(f"inputs and parameters of a layer must be floats, found {dtype}")
     if time == 0 or hidden == 0:
         return jnp.zeros((time, batch, sum(widths)), dtype)
-    # Halving i, f, o turns their sigmoid into a tanh; g stays.
-    halve = jnp.repeat(jnp.array([0.5, 0.5, 1.0, 0.5], dtype), hidden)
 
     def both(name: str) -> Array:
         leaves = [
             _widened(jnp.asarray(layer_params[one][name], dtype), name, width, hidden)
             for one, width in zip(DIRECTIONS, widths, strict=True)
         ]
-        return jnp.stack([leaf * jnp.broadcast_to(halve, leaf.shape) for leaf in leaves])
+        return jnp.stack([_halved(leaf) for leaf in leaves])
 
     real = real_steps(time, lengths)
-    outputs = _layer(inputs.astype(dtype), *(both(name) for name in names), real)
+    outputs = _layer(inputs.astype(dtype), *(both(name) for name in _PARTS), real)
     if min(widths) == hidden:
         return outputs
     forward, backward = widths
     parts = [outputs[..., :forward], outputs[..., hidden : hidden + backward]]
     return jnp.concatenate(parts, axis=-1)
+
+
+def forward_lstm(
+    params: Mapping[str, Any], inputs: Float[Array, "time batch features"], state: State
+) -> tuple[Float[Array, "time batch hidden"], State]:
+    """One LSTM layer that reads from the first step to the last, on from a state.
+
+    Args:
+      params: of one direction (see `bidirectional_lstm`), float32 like the inputs and the state.
+      state: (h, c) before the first step.
+
+    Returns:
+      outputs: h of every step.
+      state: (h, c) after the last one: a sequence may be read in stretches.
+    """
+    scaled = [_halved(params[name])[None] for name in _PARTS]
+    outputs, (h, c) = _one_way(inputs[None], *scaled, (state[0][None], state[1][None]))
+    return outputs[0], (h[0], c[0])
+
+
+def layer_names(params: Params) -> list[str]:
+    """The names of the LSTM layers of a network, from the input on."""
+    return [f"lstm_{layer}" for layer in range(sum(name.startswith("lstm_") for name in params))]
+
+
+def _halved(leaf: Array) -> Array:
+    """The columns of i, f and o times 1/2, which turns their sigmoid into a tanh; g stays."""
+    gates = jnp.array([0.5, 0.5, 1.0, 0.5], leaf.dtype)
+    return leaf * jnp.broadcast_to(jnp.repeat(gates, leaf.shape[-1] // 4), leaf.shape)
 
 
 def _widened(leaf: Array, name: str, width: int, hidden: int) -> Array:
@@ -186,16 +217,14 @@ def _layer(
     real: Bool[Array, "time batch"],
 ) -> Float[Array, "time batch 2*hidden"]:
     """Outputs in natural time; i, f and o columns of kernels and bias are halved."""
-    both = _both_times(inputs, inputs, real)
-    projected = jnp.einsum("dtbx,dxk->dtbk", both, input_kernel)
-    states, _, _, _ = loop(projected, recurrent_kernel, bias, real, keep=False)
-    return _natural_time(states)
+    return _read_both(inputs, input_kernel, recurrent_kernel, bias, real, keep=False)[0]
 
 
-def _layer_forward(inputs, input_kernel, recurrent_kernel, bias, real):
+def _read_both(inputs, input_kernel, recurrent_kernel, bias, real, *, keep):
+    """The outputs of `_layer`, and with `keep` what its gradient needs."""
     both = _both_times(inputs, inputs, real)
     projected = jnp.einsum("dtbx,dxk->dtbk", both, input_kernel)
-    states, local, kept, _ = loop(projected, recurrent_kernel, bias, real, keep=True)
+    states, local, kept, _ = _loop(projected, recurrent_kernel, bias, real, keep=keep)
     residuals = (both, input_kernel, recurrent_kernel, states, local, kept, real)
     return _natural_time(states), residuals
 
@@ -204,16 +233,40 @@ def _layer_backward(residuals, doutputs):
     both, input_kernel, recurrent_kernel, states, local, kept, real = residuals
     hidden = recurrent_kernel.shape[1]
     dstates = _both_times(doutputs[..., :hidden], doutputs[..., hidden:], real)
-    dz, _ = loop_backward(dstates, local, kept, recurrent_kernel)
+    dz, _ = _loop_backward(dstates, local, kept, recurrent_kernel)
     before = jnp.zeros_like(states[:, :1])
-    dboth, dparams = kernel_gradients(dz, both, before, states, input_kernel)
+    dboth, dparams = _kernel_gradients(dz, both, before, states, input_kernel)
     return dboth[0] + dboth[1, ::-1], *dparams, None
 
 
-_layer.defvjp(_layer_forward, _layer_backward)
+_layer.defvjp(partial(_read_both, keep=True), _layer_backward)
 
 
-def kernel_gradients(dz, inputs, before, states, input_kernel):
+@jax.custom_vjp
+def _one_way(inputs, input_kernel, recurrent_kernel, bias, start):
+    """Outputs and the last (h, c), each with a leading axis; columns of i, f and o are halved."""
+    return _read_one_way(inputs, input_kernel, recurrent_kernel, bias, start, keep=False)[0]
+
+
+def _read_one_way(inputs, input_kernel, recurrent_kernel, bias, start, *, keep):
+    projected = jnp.einsum("dtbx,dxk->dtbk", inputs, input_kernel)
+    states, local, kept, last = _loop(projected, recurrent_kernel, bias, None, start, keep=keep)
+    residuals = (inputs, input_kernel, recurrent_kernel, start[0][:, None], states, local, kept)
+    return (states, last), residuals
+
+
+def _one_way_backward(residuals, cotangents):
+    inputs, input_kernel, recurrent_kernel, before, states, local, kept = residuals
+    dstates, dlast = cotangents
+    dz, dstart = _loop_backward(dstates, local, kept, recurrent_kernel, dlast)
+    dinputs, dparams = _kernel_gradients(dz, inputs, before, states, input_kernel)
+    return dinputs, *dparams, dstart
+
+
+_one_way.defvjp(partial(_read_one_way, keep=True), _one_way_backward)
+
+
+def _kernel_gradients(dz, inputs, before, states, input_kernel):
     """Of the inputs, both kernels and the bias, from that of every pre-activation.
 
     `inputs` [directions, time, batch, features] in reading order, `before` the state h that the
@@ -260,7 +313,7 @@ def _put(array: Array, value: Array, step: Array) -> Array:
     return jax.lax.dynamic_update_index_in_dim(array, value, step, axis=1)
 
 
-def loop(
+def _loop(
     projected: Float[Array, "directions time batch 4*hidden"],
     kernel: Float[Array, "directions hidden 4*hidden"],
     bias: Float[Array, "directions 4*hidden"],
@@ -325,7 +378,7 @@ def _gates(t):
     return 0.5 * i + 0.5, 0.5 * f + 0.5, g, 0.5 * o + 0.5
 
 
-def loop_backward(
+def _loop_backward(
     dstates: Float[Array, "directions time batch hidden"],
     local: Float[Array, "directions time batch 4*hidden"],
     kept: Float[Array, "directions time batch 2*hidden"],

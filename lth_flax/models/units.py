@@ -5,12 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from lth_flax.models.lstm import DIRECTIONS
-from lth_flax.types import UnitGroup, UnitPart
-
-_GATES = 4
-_G = 2
-"""The place of g, what a step adds to the cell, among the gates i, f, g, o."""
+from lth_flax.models.lstm import layer_names
+from lth_flax.types import DIRECTIONS, GATES, UnitGroup, UnitPart
 
 
 def units(params: Mapping[str, Any]) -> tuple[UnitGroup, ...]:
@@ -24,7 +20,7 @@ def units(params: Mapping[str, Any]) -> tuple[UnitGroup, ...]:
       params: of a `BiLSTMClassifier`, in the public layout; only shapes are read. Widths
         may differ between layers and directions.
     """
-    depth = sum(1 for name in params if name.startswith("lstm_"))
+    depth = len(layer_names(params))
     embedding = (UnitPart(("embedding", "embedding"), 1),)
     features = np.shape(params["embedding"]["embedding"])[1]
     groups = [UnitGroup("embedding", "features", features, embedding, _next(0, 0), embedding)]
@@ -33,7 +29,7 @@ def units(params: Mapping[str, Any]) -> tuple[UnitGroup, ...]:
         for direction in DIRECTIONS:
             where = (f"lstm_{layer}", direction)
             size = np.shape(params[where[0]][direction]["recurrent_kernel"])[0]
-            starts = tuple(gate * size for gate in range(_GATES))
+            starts = tuple(gate * size for gate in range(len(GATES)))
             owned = (
                 UnitPart((*where, "input_kernel"), 1, starts),
                 UnitPart((*where, "recurrent_kernel"), 1, starts),
@@ -51,7 +47,8 @@ def units(params: Mapping[str, Any]) -> tuple[UnitGroup, ...]:
                     size=size,
                     owned=owned,
                     readers=(UnitPart((*where, "recurrent_kernel"), 0), *following),
-                    drive=tuple(part._replace(starts=(starts[_G],)) for part in owned),
+                    # Of gate g alone: what a step adds to the cell.
+                    drive=tuple(part._replace(starts=(starts[2],)) for part in owned),
                 )
             )
             before += size

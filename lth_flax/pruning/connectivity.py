@@ -7,8 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from lth_flax.pruning.masks import checked_mask
-
-DIRECTIONS = ("forward", "backward")
+from lth_flax.types import DIRECTIONS
 
 
 def is_connected(params: Mapping[str, Any], mask: Mapping[str, Any]) -> bool:

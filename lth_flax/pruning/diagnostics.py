@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from lth_flax.pruning.connectivity import live_units
-from lth_flax.pruning.masks import GATES, apply_mask
+from lth_flax.pruning.masks import apply_mask
+from lth_flax.types import GATES
 
 _DIGITS = 6
 """Of what an eigenvalue is rounded to: its last bits depend on threads."""
@@ -37,13 +38,10 @@ def diagnostics(params: Mapping[str, Any], mask: Mapping[str, Any]) -> dict[str,
         kernel = np.asarray(masked[layer][direction]["recurrent_kernel"], np.float64)
         found[f"dead_units/{name}"] = float(1 - live.mean())
         finite = bool(np.isfinite(kernel).all())
-        found[f"singular_value/{name}"] = (
-            _rounded(np.linalg.norm(kernel, 2)) if finite else float("nan")
-        )
+        found[f"singular_value/{name}"] = _rounded(np.linalg.norm(kernel, 2)) if finite else np.nan
         for gate, part in zip(GATES, np.split(kernel, len(GATES), axis=1), strict=True):
-            found[f"spectral_radius_{gate}/{name}"] = (
-                _rounded(np.abs(np.linalg.eigvals(part)).max()) if finite else float("nan")
-            )
+            radius = _rounded(np.abs(np.linalg.eigvals(part)).max()) if finite else np.nan
+            found[f"spectral_radius_{gate}/{name}"] = radius
     return found
 
 

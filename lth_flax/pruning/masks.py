@@ -16,28 +16,22 @@ import numpy as np
 from jaxtyping import Bool
 
 from lth_flax.errors import UserError
-from lth_flax.types import Array, Mask, Params
+from lth_flax.types import GATES, Array, Mask, Params
 
 Prunable = Callable[[tuple[str, ...], Array], bool]
 """(path, parameter) -> whether its weights may be pruned."""
-
-GATES = ("i", "f", "g", "o")
-"""The order of the four gates in the last axis of an LSTM kernel."""
 
 _GATED = ("input_kernel", "recurrent_kernel")
 
 
 def path_names(path: tuple[Any, ...]) -> tuple[str, ...]:
     """A `jax.tree_util` key path as plain strings."""
-    names = []
-    for key in path:
-        for attribute in ("key", "name", "idx"):
-            if hasattr(key, attribute):
-                names.append(str(getattr(key, attribute)))
-                break
-        else:
-            names.append(str(key))
-    return tuple(names)
+
+    def name(key: Any) -> str:
+        found = (getattr(key, kind) for kind in ("key", "name", "idx") if hasattr(key, kind))
+        return str(next(found, key))
+
+    return tuple(map(name, path))
 
 
 def prunable_by_default(path: tuple[str, ...], leaf: Array) -> bool:
@@ -57,14 +51,6 @@ def prunable_by_default(path: tuple[str, ...], leaf: Array) -> bool:
     )
 
 
-def _in_head(path: tuple[str, ...], leaf: Array) -> bool:
-    return prunable_by_default(path, leaf) and path[:1] == ("head",)
-
-
-def _in_recurrent_layers(path: tuple[str, ...], leaf: Array) -> bool:
-    return prunable_by_default(path, leaf) and path[:1] != ("head",)
-
-
 def _matrix(path: tuple[str, ...], leaf: Array) -> bool:
     return prunable_by_default(path, leaf) or (
         jnp.ndim(leaf) == 2 and any(name.lower().endswith("embedding") for name in path)
@@ -74,8 +60,8 @@ def _matrix(path: tuple[str, ...], leaf: Array) -> bool:
 PRUNABLE: dict[str, Prunable] = {
     "kernels": prunable_by_default,
     "all": _matrix,
-    "lstm": _in_recurrent_layers,
-    "head": _in_head,
+    "lstm": lambda path, leaf: prunable_by_default(path, leaf) and path[:1] != ("head",),
+    "head": lambda path, leaf: prunable_by_default(path, leaf) and path[:1] == ("head",),
 }
 """Rules by name. all: word vectors too, those of the output of a language model among them; the
 last two are for networks whose output layer is called `head`."""
@@ -210,15 +196,10 @@ def count_kept(mask: Mask) -> int:
 
 def sparsity(mask: Mask) -> float:
     """The share of prunable weights that is removed, in [0, 1]."""
-    total = _some_prunable(mask)
-    return (total - count_kept(mask)) / total
-
-
-def _some_prunable(mask: Mask) -> int:
     total = count_prunable(mask)
     if total == 0:
         raise UserError("the mask has no prunable weight, so there is no share of them")
-    return total
+    return (total - count_kept(mask)) / total
 
 
 def total_sparsity(params: Params, mask: Mask) -> float:

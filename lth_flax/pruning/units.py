@@ -99,14 +99,11 @@ def expanded(kept: UnitMask, groups: Groups, mask: Mask) -> Mask:
 
     What is not prunable stays: a 0-d leaf.
     """
-    along = _positions(groups)
+    along = _kept_along(groups, kept, jnp)
 
     def leaf_mask(path: tuple[Any, ...], leaf: Any) -> Any:
-        if not jnp.ndim(leaf):
-            return leaf
-        leaf = jnp.asarray(leaf)
-        for axis, parts in along.get(path_names(path), {}).items():
-            leaf = leaf & _beside(_filled(leaf.shape[axis], parts, kept), axis, leaf.ndim)
+        for axis, ours in enumerate(along(path_names(path), jnp.shape(leaf))):
+            leaf = leaf & _beside(ours, axis, jnp.ndim(leaf))
         return leaf
 
     return jax.tree_util.tree_map_with_path(leaf_mask, mask)
@@ -140,13 +137,12 @@ def needed_units(groups: Groups, links: Params) -> dict[str, np.ndarray]:
 
 def taken(tree: Params, groups: Groups, kept: UnitMask) -> Params:
     """The parameters (or their mask) without the units that are not kept, as host arrays."""
-    along = _positions(groups)
+    along = _kept_along(groups, kept)
 
     def smaller(path: tuple[Any, ...], leaf: Any) -> np.ndarray:
         array = np.asarray(leaf)
-        if array.ndim:
-            for axis, parts in along.get(path_names(path), {}).items():
-                array = np.compress(_filled(array.shape[axis], parts, kept, np), array, axis)
+        for axis, ours in enumerate(along(path_names(path), array.shape)):
+            array = np.compress(ours, array, axis)
         return array
 
     return jax.tree_util.tree_map_with_path(smaller, tree)
@@ -159,16 +155,11 @@ def given_back(small: Params, groups: Groups, kept: UnitMask, like: Params) -> P
       groups: those of the larger network; `kept` says which of its units the smaller has.
       like: arrays of the larger shapes.
     """
-    along = _positions(groups)
+    along = _kept_along(groups, kept)
 
     def larger(path: tuple[Any, ...], leaf: Any, part: Any) -> np.ndarray:
-        array, part = np.zeros(np.shape(leaf), np.asarray(part).dtype), np.asarray(part)
-        axes = along.get(path_names(path), {})
-        places = [
-            np.flatnonzero(_filled(size, axes[axis], kept, np)) if axis in axes else np.arange(size)
-            for axis, size in enumerate(array.shape)
-        ]
-        array[np.ix_(*places)] = part
+        array = np.zeros(np.shape(leaf), np.asarray(part).dtype)
+        array[np.ix_(*along(path_names(path), array.shape))] = part
         return array
 
     return jax.tree_util.tree_map_with_path(larger, like, small)
@@ -185,17 +176,16 @@ def _reached(
     groups: Groups, links: Mapping[tuple[str, ...], np.ndarray], role: Role, among: UnitMask
 ) -> dict[str, np.ndarray]:
     """Those `among` units whose parts of a role lead outside, or to a unit that is reached."""
-    along = _positions(groups)
     live = {group.name: np.zeros(group.size, bool) for group in groups}
     while True:
         new = {}
+        along = _kept_along(groups, live)
         for group in groups:
             hit = np.zeros(group.size, bool)
             for part in getattr(group, role):
                 leaf = links[part.path]
-                for axis, parts in along[part.path].items():
+                for axis, ends in enumerate(along(part.path, leaf.shape)):
                     if axis != part.axis:
-                        ends = _filled(leaf.shape[axis], parts, live, np)
                         leaf = leaf & _beside(ends, axis, leaf.ndim)
                 hit |= _over_units(leaf, part, group.size, np.any)
             new[group.name] = hit & among[group.name]
@@ -212,27 +202,27 @@ def _parts(group: UnitGroup) -> tuple[UnitPart, ...]:
     return (*group.owned, *group.readers)
 
 
-def _positions(
-    groups: Groups,
-) -> dict[tuple[str, ...], dict[int, list[tuple[UnitGroup, UnitPart]]]]:
-    """Path -> axis -> whose units stand along it."""
-    found: dict[tuple[str, ...], dict[int, list[tuple[UnitGroup, UnitPart]]]] = {}
+def _kept_along(
+    groups: Groups, kept: UnitMask, xp: Any = np
+) -> Callable[[tuple[str, ...], tuple[int, ...]], list[Any]]:
+    """(path, shape) -> for each axis whether the unit of a position is kept; true without one."""
+    places: dict[tuple[tuple[str, ...], int], list[tuple[int, UnitGroup]]] = {}
     for group in groups:
         for part in _parts(group):
-            found.setdefault(part.path, {}).setdefault(part.axis, []).append((group, part))
-    return found
+            units = [(start, group) for start in part.starts]
+            places.setdefault((part.path, part.axis), []).extend(units)
 
+    def along(path: tuple[str, ...], shape: tuple[int, ...]) -> list[Any]:
+        found = []
+        for axis, size in enumerate(shape):
+            pieces, end = [], 0
+            for start, group in sorted(places.get((path, axis), []), key=lambda one: one[0]):
+                pieces += [xp.ones(start - end, bool), xp.asarray(kept[group.name])]
+                end = start + group.size
+            found.append(xp.concatenate([*pieces, xp.ones(size - end, bool)]))
+        return found
 
-def _filled(
-    size: int, parts: Sequence[tuple[UnitGroup, UnitPart]], kept: UnitMask, xp: Any = jnp
-) -> Any:
-    """For every position along an axis whether its unit is kept; true where no unit stands."""
-    pieces, end = [], 0
-    stretches = [(start, group) for group, part in parts for start in part.starts]
-    for start, group in sorted(stretches, key=lambda one: one[0]):
-        pieces += [xp.ones(start - end, bool), xp.asarray(kept[group.name])]
-        end = start + group.size
-    return xp.concatenate([*pieces, xp.ones(size - end, bool)])
+    return along
 
 
 def _beside(vector: Any, axis: int, ndim: int) -> Any:

@@ -70,7 +70,7 @@ def measure(
     dense: dict[int, Outcome] = {}
     if step or any(sparsities):
         rows = [Replicate(parting[seed], seed, rate) for seed in seeds]
-        epochs = None if any(sparsities) else -(-step // setup.steps_per_epoch)
+        epochs = 0 if any(sparsities) else -(-step // setup.steps_per_epoch)
         dense = dict(zip(seeds, _train(setup, rows, Span(0, epochs, step or None)), strict=True))
     for seed, outcome in dense.items():
         if outcome.kept is not None:

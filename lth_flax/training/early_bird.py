@@ -32,7 +32,7 @@ class EarlyBirdState(NamedTuple):
 
     pruned: the mask that it trains under, and the optimizer's state.
     step: how many updates there were.
-    recent: the last five masks of every level, newest first: leaves [levels, 5, ...].
+    recent: the last four masks of every level, newest first: leaves [levels, 4, ...].
     newest: the newest mask, and from the draw at which it emerged on that one: [levels, ...].
     emerged: steps after which a level's mask emerged, or 0, [levels].
     distances: of each draw the largest distance to the four before it, as the share of positions
@@ -106,7 +106,7 @@ def early_bird(
         return EarlyBirdState(
             pruned,
             jnp.int32(0),
-            _leaves(pruned.mask, lambda leaf: repeated(leaf, levels, 1 + OLDER)),
+            _leaves(pruned.mask, lambda leaf: repeated(leaf, levels, OLDER)),
             _leaves(pruned.mask, lambda leaf: repeated(leaf, levels)),
             jnp.zeros(levels, jnp.int32),
             jnp.full((len(draws), levels, 2), jnp.nan, jnp.float32),
@@ -150,7 +150,7 @@ def early_bird(
             emerged = emerged.at[level].set(
                 jnp.where(open_ & (largest[1] <= threshold), now, emerged[level])
             )
-            for place, one in zip(range(1 + OLDER), [new, *older], strict=True):
+            for place, one in enumerate([new, *older[:-1]]):
                 recent = _set(recent, one, jnp.bool_(True), level, place)
         return state._replace(
             recent=recent, newest=found, emerged=emerged, distances=distances, began=began

@@ -1,13 +1,12 @@
 """Trains a table of replicates: epochs, evaluation, the best epoch, checkpoints."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lth_flax.data.batches import batch_count, training_calls, training_epoch
@@ -22,6 +21,7 @@ from lth_flax.training.steps import Recipe, Row, State, initial_state
 from lth_flax.training.table import (
     SCORED,
     Finished,
+    Kept,
     Replicate,
     Shapes,
     Span,
@@ -44,10 +44,6 @@ class Stopped(Exception):
     """Training was asked to stop, and has saved where it was."""
 
 
-def _nothing(*arguments: Any) -> None:
-    del arguments
-
-
 @dataclass(frozen=True)
 class Hooks:
     """How a table's training is watched.
@@ -59,23 +55,22 @@ class Hooks:
     stop: whether to save and raise `Stopped`; asked between calls.
     """
 
-    on_steps: Callable[[int], None] = _nothing
-    on_epoch: Callable[[int, int, np.ndarray], None] = _nothing
+    on_steps: Callable[[int], None] = lambda steps: None
+    on_epoch: Callable[[int, int, np.ndarray], None] = lambda first, epoch, curves: None
     checkpoints: Checkpoints | None = None
     table: int = 0
     stop: Callable[[], bool] = lambda: False
 
 
-@dataclass(frozen=True)
-class _Slice:
+class _Slice(NamedTuple):
     """A slice in training.
 
+    kept: the state at `Span.keep`, once it is reached; before, any of its shapes. () without.
     history: [epochs, rows, 3], the columns of `Curve`; NaN in epochs that lie behind.
     loss_sum: [rows], over the examples of this epoch so far.
-    kept: the state at `Span.keep`, once it is reached; before, any of its shapes. () without.
     epoch, step: the next to train: epochs count from 1, steps from 0 in each epoch.
-    validation: outputs after the last epoch that was trained, and after the best so far; None
-      where that was not in this process.
+    last, best_outputs: on validation, after the last epoch that was trained, and after the best so
+      far; None where that was not in this process.
     """
 
     state: State
@@ -87,19 +82,13 @@ class _Slice:
     loss_sum: jax.Array
     epoch: int
     step: int
-    validation: Mapping[str, Mapping[str, np.ndarray] | None] = field(default_factory=dict)
+    last: Mapping[str, np.ndarray] | None = None
+    best_outputs: Mapping[str, np.ndarray] | None = None
 
-    def leaves(self) -> dict[str, Any]:
-        """By name, where they are: on the devices, for the most part."""
-        return {
-            **named(self.state, "state"),
-            **named(self.kept, "kept"),
-            **named(self.best, "best"),
-            "best_score": self.best_score,
-            "best_epoch": self.best_epoch,
-            "history": self.history,
-            "loss_sum": self.loss_sum,
-        }
+    @property
+    def arrays(self) -> tuple[Any, ...]:
+        """What a checkpoint has of it: on the devices, for the most part."""
+        return self[:7]
 
 
 @dataclass(frozen=True)
@@ -147,11 +136,11 @@ class Trainer:
         if not replicates:
             return
         hooks, span = hooks or Hooks(), span or Span()
-        end = self.steps_per_epoch(replicates[0].seed) * (span.epochs or self.workload.epochs)
+        span = span._replace(epochs=span.epochs or self.workload.epochs)
+        end = self.steps_per_epoch(replicates[0].seed) * span.epochs
         keep = end if span.keep is None else span.keep
         if not 0 <= span.start < end or not span.start <= keep <= end:
             raise ValueError(f"{span} does not lie in a run of {end} steps")
-        span = span._replace(epochs=span.epochs or self.workload.epochs)
         shapes = self._shapes(replicates[0], span)
         for number, (indices, real) in enumerate(self.engine.slices(len(replicates))):
             rows = [replicates[index] for index in indices]
@@ -178,10 +167,10 @@ class Trainer:
         found: list[dict[str, np.ndarray]] = []
         place = self.engine.place_rows
         for indices, real in self.engine.slices(len(networks)):
-            arrays = self.programs.predict_levels(
+            arrays = self.programs.predict(
                 place([networks[index][1] for index in indices]),
-                place([_stacked(masks[index]) for index in indices]),
                 [self.workload.members[networks[index][0]][split] for index in indices],
+                place([_stacked(masks[index]) for index in indices]),
             )
             found += [{name: a[row] for name, a in arrays.items()} for row in range(real)]
         return found
@@ -206,7 +195,7 @@ class Trainer:
             arrays = self._train_slice(rows, number, hooks, real, span)
             checkpoints.finish_slice(table, number, arrays)
         else:
-            hooks.on_steps(real * ((span.epochs or 0) * per_epoch - span.start))
+            hooks.on_steps(real * (span.epochs * per_epoch - span.start))
         load = partial(checkpoints.read_finished, table, number)
         return Finished(load, real, shapes, first_epoch)
 
@@ -217,14 +206,10 @@ class Trainer:
         params, mask = jax.eval_shape(lambda *trees: trees, start.params, start.mask)
         if span.keep is None:
             return Shapes(params, mask, None)
-        fixed = Row(
-            key(row.seed, "dropout"), jnp.float32(row.learning_rate), start.own,
-            jnp.array(start.frozen),
-        )  # fmt: skip
         state = jax.eval_shape(
-            partial(initial_state, self.recipe), params, start.mask, fixed, np.int32(0)
+            partial(initial_state, self.recipe), params, start.mask, _fixed(row, start), np.int32(0)
         )
-        return Shapes(params, mask, state)
+        return Shapes(params, mask, _kept(state))
 
     # One slice: all its rows go through every call together.
 
@@ -240,7 +225,7 @@ class Trainer:
         per_epoch = self.steps_per_epoch(rows[0].seed)
         starts = [row.start() for row in rows[:real]]
         starts += starts[-1:] * (len(rows) - real)
-        fixed = self._fixed(rows, starts)
+        fixed = self.engine.place_rows(list(map(_fixed, rows, starts)))
         now = self._begin(starts, fixed, span, per_epoch)
         # What a recipe that does not keep masks forgets.
         masks = None if self.recipe.keep_mask else _stacked([start.mask for start in starts])
@@ -248,7 +233,7 @@ class Trainer:
         if hooks.checkpoints:
             now = self._resume(now, number, hooks, real, span)
 
-        while now.epoch <= (span.epochs or 0):
+        while now.epoch <= span.epochs:
             started = perf_counter()
             behind = (now.epoch - 1) * per_epoch  # steps of the run
             seeds = [row.seed for row in rows]
@@ -265,9 +250,9 @@ class Trainer:
                 )
                 # One call in flight while the next is prepared, no more.
                 now.loss_sum.block_until_ready()
-                now = replace(now, state=state, loss_sum=loss_sum, step=now.step + call.steps)
+                now = now._replace(state=state, loss_sum=loss_sum, step=now.step + call.steps)
                 if [now.step] == keep:
-                    now = replace(now, kept=programs.copy(_kept(state)))
+                    now = now._replace(kept=programs.copy(_kept(state)))
                 hooks.on_steps(real * call.steps)
                 stopping = hooks.stop()
                 if stopping or (hooks.checkpoints and hooks.checkpoints.due(epoch_end=False)):
@@ -287,24 +272,13 @@ class Trainer:
 
         return self._finish(now, masks, members, span)
 
-    def _fixed(self, rows: Sequence[Replicate], starts: Sequence[Start]) -> Row:
-        engine = self.engine
-        rates = np.asarray([row.learning_rate for row in rows], np.float32)
-        return Row(
-            key=engine.place_rows([key(row.seed, "dropout") for row in rows]),
-            learning_rate=engine.place_stacked(rates),
-            own=engine.place_rows([start.own for start in starts]),
-            frozen=engine.place_stacked(np.array([start.frozen for start in starts])),
-        )
-
     def _begin(self, starts: Sequence[Start], fixed: Row, span: Span, per_epoch: int) -> _Slice:
         place, programs = self.engine.place_rows, self.programs
-        params = place([start.params for start in starts])
-        state = programs.initial(params, place([start.mask for start in starts]), fixed, span.start)
+        params, masks = place([(start.params, start.mask) for start in starts])
+        state = programs.initial(params, masks, fixed, span.start)
         if starts[0].opt_state is not None:
-            opt_state = place([start.opt_state for start in starts])
-            carry = place([start.carry for start in starts])
-            state = programs.copy(programs.continued(state, opt_state, carry))
+            before = place([(start.opt_state, start.carry) for start in starts])
+            state = programs.copy(programs.continued(state, *before))
         kept = () if span.keep is None else programs.copy(_kept(state))
         return _Slice(
             state=state,
@@ -312,7 +286,7 @@ class Trainer:
             best=self.programs.copy(self._scored(state)),
             best_score=np.full(len(starts), np.nan),
             best_epoch=np.ones(len(starts), np.int64),
-            history=np.full((span.epochs or 0, len(starts), 3), np.nan),
+            history=np.full((span.epochs, len(starts), 3), np.nan),
             loss_sum=self._no_loss(len(starts)),
             epoch=1 + span.start // per_epoch,
             step=span.start % per_epoch,
@@ -330,11 +304,13 @@ class Trainer:
 
     def _resume(self, start: _Slice, number: int, hooks: Hooks, real: int, span: Span) -> _Slice:
         assert hooks.checkpoints is not None
-        found = hooks.checkpoints.restore(hooks.table, number, start.leaves())
+        found = hooks.checkpoints.restore(hooks.table, number, named(start.arrays, "slice"))
         if found is None:
             return start
         position, arrays = found
-        state = unflatten(arrays, "state", start.state)
+        state, kept, best, best_score, best_epoch, history, loss_sum = unflatten(
+            arrays, "slice", start.arrays
+        )
         hooks.on_steps(real * (int(state.step[0]) - span.start))
 
         def place(tree: Any) -> Any:
@@ -342,14 +318,14 @@ class Trainer:
             # what it is given: with jaxlib 0.5.0 that corrupted the heap.
             return self.programs.copy(self.engine.place_stacked(tree))
 
-        return _Slice(
+        return start._replace(
             state=place(state),
-            kept=place(unflatten(arrays, "kept", start.kept)) if start.kept else (),
-            best=place(unflatten(arrays, "best", start.best)),
-            best_score=arrays["best_score"],
-            best_epoch=arrays["best_epoch"],
-            history=arrays["history"],
-            loss_sum=place(arrays["loss_sum"]),
+            kept=place(kept) if kept else (),
+            best=place(best),
+            best_score=best_score,
+            best_epoch=best_epoch,
+            history=history,
+            loss_sum=place(loss_sum),
             epoch=position.epoch,
             step=position.step,
         )
@@ -376,12 +352,11 @@ class Trainer:
         # The first epoch is the best so far, whatever its score; one without a number never is.
         better = np.isnan(best) | (scores > best if higher else scores < best)
         # What was scored is not scored again in the end.
-        before = now.validation.get("best")
+        before = now.best_outputs
         of_best = validation if better.all() else None
         if of_best is None and before is not None:
             of_best = {name: _chosen(better, validation[name], before[name]) for name in before}
-        return replace(
-            now,
+        return now._replace(
             history=history,
             best=self.programs.choose(better, self._scored(now.state), now.best),
             best_score=np.where(better, scores, best),
@@ -389,25 +364,24 @@ class Trainer:
             loss_sum=self._no_loss(len(seeds)),
             epoch=now.epoch + 1,
             step=0,
-            validation={"last": validation, "best": of_best},
+            last=validation,
+            best_outputs=of_best,
         )
 
     def _finish(
         self, now: _Slice, masks: Mask | None, members: Mapping[str, Any], span: Span
     ) -> dict[str, np.ndarray]:
         # Epochs were scored when they ended, and the last is often the best one too.
-        scored = {
-            (checkpoint, "validation"): outputs
-            for checkpoint, outputs in now.validation.items()
-            if outputs is not None
-        }
+        known = {("last", "validation"): now.last, ("best", "validation"): now.best_outputs}
+        scored: dict[tuple[str, str], Mapping[str, np.ndarray]] = {}
         same = bool((now.best_epoch == span.epochs).all())
         for checkpoint, split in SCORED:
-            if checkpoint == "best" and same:
-                scored[checkpoint, split] = scored["last", split]
-            elif (checkpoint, split) not in scored:
+            outputs = scored["last", split] if checkpoint == "best" and same else None
+            outputs = outputs or known.get((checkpoint, split))
+            if outputs is None:
                 params = now.state.params if checkpoint == "last" else now.best[0]
-                scored[checkpoint, split] = self.programs.predict(params, members[split])
+                outputs = self.programs.predict(params, members[split])
+            scored[checkpoint, split] = outputs
         masks = current_mask(now.state.opt_state) if masks is None else masks
         best = None if self.recipe.wrap is None else now.best[1]
         params, masks, kept, best = jax.device_get((now.state.params, masks, now.kept, best))
@@ -422,11 +396,16 @@ def _chosen(better: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
 def _save(now: _Slice, number: int, hooks: Hooks) -> None:
     if hooks.checkpoints:
         position = Position(hooks.table, number, now.epoch, now.step)
-        hooks.checkpoints.save(position, now.leaves())
+        hooks.checkpoints.save(position, named(now.arrays, "slice"))
 
 
-def _kept(state: State) -> tuple[Params, Any, Any]:
-    return state.params, state.opt_state, state.carry
+def _fixed(row: Replicate, start: Start) -> Row:
+    rate, frozen = np.float32(row.learning_rate), np.array(start.frozen)
+    return Row(key(row.seed, "dropout"), rate, start.own, frozen)  # type: ignore[arg-type]
+
+
+def _kept(state: State) -> Kept:
+    return Kept(state.params, state.opt_state, state.carry)
 
 
 def _stacked(trees: Sequence[Any]) -> Any:

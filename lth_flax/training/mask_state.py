@@ -37,7 +37,7 @@ def current_mask(opt_state: Any) -> Mask:
     Raises:
       UserError: there is none, or there are several.
     """
-    mask = _pruned(opt_state).mask
+    mask = pruned_state(opt_state).mask
     return checked_mask(mask, mask)
 
 
@@ -46,16 +46,12 @@ def masked(params: Params, opt_state: Any) -> Params:
 
     Pruned weights are zero, or frozen; errors as `current_mask`.
     """
-    state = _pruned(opt_state)
+    state = pruned_state(opt_state)
     return apply_mask(params, state.mask, state.frozen)
 
 
-def frozen_of(opt_state: Any) -> Any:
-    """Whether pruned weights are frozen, as an optimizer's state holds it; errors as there."""
-    return _pruned(opt_state).frozen
-
-
-def _pruned(opt_state: Any) -> PrunedState:
+def pruned_state(opt_state: Any) -> PrunedState:
+    """The part of an optimizer's state that holds the mask; errors as `current_mask`."""
     found = [node for node in _nodes(opt_state) if isinstance(node, PrunedState)]
     if len(found) != 1:
         raise UserError(
@@ -74,7 +70,7 @@ def with_mask(opt_state: Any, mask: Mask, params: Params, frozen: Any = None) ->
       params: a tree like the parameters that the state belongs to.
       frozen: whether pruned weights are, in place of what the state says.
     """
-    _pruned(opt_state)
+    pruned_state(opt_state)
     mask = checked_mask(mask, params)
     return jax.tree_util.tree_map(
         lambda node: (

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from lth_flax.randomness import key
-from lth_flax.training.programs import Workload
+from lth_flax.training.programs import Workload, lower_training
 from lth_flax.training.replicates import Engine, Mode
-from lth_flax.training.steps import Recipe, Row, initial_state, train_steps
+from lth_flax.training.steps import Recipe, Row, initial_state
 from lth_flax.types import Mask, Params
 
 SHARE = 0.8
@@ -43,16 +43,11 @@ def footprint(
     step = engine.place_stacked(np.zeros(1, np.int32))
     rowed = (engine.place_rows([mask]), fixed, step)
     state = jax.eval_shape(engine.lift(partial(initial_state, recipe)), stacked, rowed, ())
-    shape = (1, max(1, workload.train_batches[bucket]), workload.batch_size)
-    indices = jax.ShapeDtypeStruct(shape, np.int32)
-    loss_sum = jax.ShapeDtypeStruct((1,), np.float32)
     examples = jax.tree_util.tree_map(
         lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
         dict(workload.buckets[bucket]),
     )
-    program = engine.lift(partial(train_steps, recipe), donate=True)
-    shared_arguments = (examples, np.int32(0), np.int32(0))
-    compiled = program.lower(state, (fixed, loss_sum, indices), shared_arguments).compile()
+    compiled = lower_training(engine, recipe, workload, bucket, state, fixed, examples).compile()
     needs = compiled.memory_analysis()
     # Besides what the program holds: its own state, the best epoch's parameters, and which
     # examples are in the batches of an epoch.

@@ -1,6 +1,6 @@
 """The compiled programs of one recipe: one per shape and size of a slice, none compiled twice."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -16,7 +16,6 @@ from lth_flax.data.batches import (
     SPLITS,
     Call,
     Epoch,
-    EvaluationCall,
     Members,
     batch_counts,
     evaluation_calls,
@@ -130,37 +129,17 @@ class Programs:
         program = self._compiled["train", call.bucket, _rows(fixed)]
         return program(state, (fixed, loss_sum, indices[call.bucket]), shared)
 
-    def predict(self, params: Params, members: Sequence[Members]) -> dict[str, np.ndarray]:
-        """Per-example outputs [rows, examples], in the order of the members."""
-
-        def run(call: EvaluationCall, indices: Any, shared: Any) -> Any:
-            program = self._compiled["predict", call.bucket, len(call.indices)]
-            return program(params, (indices,), shared)
-
-        return self._evaluate(run, members, axes=1)
-
-    def predict_levels(
-        self, params: Params, masks: Mask, members: Sequence[Members]
+    def predict(
+        self, params: Params, members: Sequence[Members], masks: Mask = None
     ) -> dict[str, np.ndarray]:
-        """The same under several masks for each row: [rows, levels, examples].
+        """Per-example outputs [rows, examples], in the order of the members.
 
-        Leaves of `masks` have leading axes [rows, levels]. One call of a program
-        does all levels of a row, and nothing comes back to the host in between.
+        Args:
+          masks: leaves with leading axes [rows, levels], to score every row under several: then
+            outputs are [rows, levels, examples]. One call of a program does all levels of a row,
+            and nothing comes back to the host in between.
         """
-
-        def run(call: EvaluationCall, indices: Any, shared: Any) -> Any:
-            return self._small["levels"](params, (masks, indices), shared)
-
-        return self._evaluate(run, members, axes=2)
-
-    def _evaluate(
-        self,
-        run: Callable[[EvaluationCall, Any, Any], Any],
-        members: Sequence[Members],
-        *,
-        axes: int,
-    ) -> dict[str, np.ndarray]:
-        """Outputs of all calls, examples in order behind `axes` leading axes."""
+        axes = 1 if masks is None else 2
         started = perf_counter()
         work = self.workload
         sizes, most = work.eval_batch_sizes, work.eval_steps_per_call
@@ -172,7 +151,11 @@ class Programs:
         for call in calls:
             indices = self.engine.place_stacked(call.indices)
             shared = (self.buckets[call.bucket], np.int32(call.steps))
-            results.append(run(call, indices, shared))
+            if masks is None:
+                program = self._compiled["predict", call.bucket, len(call.indices)]
+                results.append(program(params, (indices,), shared))
+            else:
+                results.append(self._small["levels"](params, (masks, indices), shared))
         fetched = jax.device_get(results)
         arrays = {}
         for name in fetched[0]:
@@ -219,29 +202,43 @@ class Programs:
         if any(of == rows for *_, of in self._compiled):
             return
         started = perf_counter()
-        train = self.engine.lift(partial(train_steps, self.recipe), donate=True)
         predict = self.engine.lift(partial(predict_steps, self.recipe))
-
-        loss_sum = self.engine.place_stacked(np.zeros(rows, np.float32))
 
         def lowered() -> Iterable[tuple[tuple[str, int, int], Any]]:
             for bucket, examples in enumerate(self.buckets):
-                step = np.int32(0)
                 if work.train_batches[bucket]:
-                    shape = (rows, work.train_batches[bucket], work.batch_size)
-                    indices = self.engine.place_stacked(np.zeros(shape, np.int32))
-                    rowed = (fixed, loss_sum, indices)
-                    program = train.lower(state, rowed, (examples, step, step, step))
+                    program = lower_training(
+                        self.engine, self.recipe, work, bucket, state, fixed, examples
+                    )
                     yield ("train", bucket, rows), program
                 shape = (rows, work.eval_steps_per_call[bucket], work.eval_batch_sizes[bucket])
                 indices = self.engine.place_stacked(np.zeros(shape, np.int32))
-                program = predict.lower(state.params, (indices,), (examples, step))
+                program = predict.lower(state.params, (indices,), (examples, np.int32(0)))
                 yield ("predict", bucket, rows), program
 
         with ThreadPoolExecutor(cores_here()) as pool:
             futures = {name: pool.submit(program.compile) for name, program in lowered()}
             self._compiled |= {name: future.result() for name, future in futures.items()}
         self.clock.compile += perf_counter() - started
+
+
+def lower_training(
+    engine: Engine,
+    recipe: Recipe,
+    workload: Workload,
+    bucket: int,
+    state: State,
+    fixed: Row,
+    examples: Any,
+) -> Any:
+    """The program of training on one bucket, not compiled yet, from values or their shapes."""
+    rows = _rows(fixed)
+    shape = (rows, max(1, workload.train_batches[bucket]), workload.batch_size)
+    indices = engine.place_stacked(np.zeros(shape, np.int32))
+    loss_sum = engine.place_stacked(np.zeros(rows, np.float32))
+    train = engine.lift(partial(train_steps, recipe), donate=True)
+    step = np.int32(0)
+    return train.lower(state, (fixed, loss_sum, indices), (examples, step, step, step))
 
 
 def _rows(fixed: Row) -> int:

@@ -106,13 +106,11 @@ class Engine:
 
         Under `map` a row's bits are not to depend on how long its table is, so there is one.
         """
-        sizes = [self.rows]
-        if self.mode == "vmap":
-            size = len(self.devices)
-            while size < self.rows:
-                sizes.append(size)
-                size *= 2
-        return tuple(sorted(sizes))
+        size, smaller = len(self.devices), []
+        while self.mode == "vmap" and size < self.rows:
+            smaller.append(size)
+            size *= 2
+        return (*smaller, self.rows)
 
     def slices(self, total: int) -> Iterator[tuple[list[int], int]]:
         """Row numbers of each slice, and how many of them are real: the last row pads.

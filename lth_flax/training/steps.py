@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from lth_flax.errors import UserError
 from lth_flax.pruning.masks import apply_mask
-from lth_flax.training.mask_state import current_mask, frozen_of, masked, with_mask
+from lth_flax.training.mask_state import current_mask, masked, pruned_state, with_mask
 from lth_flax.training.optimizers import Optimizer, Schedule, keep_pruned
 from lth_flax.types import Batch, Mask, Params
 
@@ -137,8 +137,8 @@ def continued_state(state: State, opt_state: Any, carry: Any = ()) -> State:
     The mask stays that of `state`, and moments of pruned weights become zero. `carry` is the
     memory of that run, if it is known.
     """
-    mask = current_mask(state.opt_state)
-    opt_state = with_mask(opt_state, mask, state.params, frozen=frozen_of(state.opt_state))
+    held = pruned_state(state.opt_state)
+    opt_state = with_mask(opt_state, held.mask, state.params, frozen=held.frozen)
     carry = carry if jax.tree_util.tree_leaves(carry) else state.carry
     return State(state.params, opt_state, state.step, carry)
 

@@ -58,9 +58,7 @@ def supermask(
     inner = optax.with_extra_args_support(optimizer)
 
     def chosen(scores: Params) -> Mask:
-        every = jax.tree_util.tree_map(
-            lambda leaf: jnp.ones_like(leaf) if jnp.ndim(leaf) else leaf, mask
-        )
+        every = jax.tree_util.tree_map(jnp.ones_like, mask)
         return keep_highest(magnitude(scores), every, kept, scope="tensor")
 
     def init(params: Params) -> SupermaskState:
@@ -80,10 +78,7 @@ def supermask(
 
         def moved(weight: Array, was: Array, now: Array) -> Array:
             weight = jnp.asarray(weight)
-            nothing = jnp.zeros_like(weight)
-            if not jnp.ndim(now):
-                return nothing
-            return jnp.where(was == now, nothing, jnp.where(now, weight, -weight))
+            return jnp.where(was == now, jnp.zeros_like(weight), jnp.where(now, weight, -weight))
 
         updates = jax.tree_util.tree_map(moved, weights, before, after)
         return updates, SupermaskState(PrunedState(after, inner_state), new)

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from lth_flax.training.checkpoints import flatten, unflatten
-from lth_flax.training.steps import State
 from lth_flax.types import Mask, Params
 
 Arrays = Mapping[str, np.ndarray]
@@ -53,12 +52,12 @@ class Span(NamedTuple):
 
     start: steps that lie behind. The learning rate, the order of the data and
       dropout go on from there.
-    epochs: the last epoch; None: the workload's.
+    epochs: the last epoch; 0: the workload's.
     keep: after which step the state is kept in the outcome, if any.
     """
 
     start: int = 0
-    epochs: int | None = None
+    epochs: int = 0
     keep: int | None = None
 
 
@@ -115,7 +114,7 @@ class Shapes(NamedTuple):
 
     params: Params
     mask: Mask
-    kept: State | None
+    kept: Kept | None
 
 
 @dataclass(frozen=True)
@@ -154,9 +153,6 @@ class Finished:
             for name in ("mask", "best_mask")
             if any(array.startswith(f"{name}_") for array in mine)
         }
-        kept, like = None, self.shapes.kept
-        if like is not None:
-            kept = Kept(*unflatten(mine, "kept", (like.params, like.opt_state, like.carry)))
         return Outcome(
             params=unflatten(mine, "params", self.shapes.params),
             **masks,
@@ -164,14 +160,14 @@ class Finished:
             curves=curves,
             outputs=outputs,
             diverged_epoch=next((c.epoch for c in curves if not np.isfinite(c.train_loss)), None),
-            kept=kept,
+            kept=unflatten(mine, "kept", self.shapes.kept),
         )
 
 
 def finished_arrays(
     params: Params,
     mask: Mask,
-    kept: Any,
+    kept: Kept | tuple[()],
     best_epoch: np.ndarray,
     history: np.ndarray,
     outputs: Mapping[tuple[str, str], Arrays],
@@ -180,18 +176,14 @@ def finished_arrays(
     """What is kept of a slice, by name; the leading axis of all is the rows.
 
     Args:
-      kept: (parameters, optimizer state, memory) at the step to keep; () without.
+      kept: at the step to keep; () without.
       history: [epochs, rows, 3], the columns of `Curve`; NaN in epochs that lie behind.
       best_mask: of the best epoch, where masks change.
     """
-    best = {} if best_mask is None else {"best_mask": best_mask}
     return {
         **flatten(params, "params"),
-        **{
-            path: leaf
-            for name, tree in {"mask": mask, **best}.items()
-            for path, leaf in flatten(jax.tree_util.tree_map(_packed, tree), name).items()
-        },
+        **flatten(jax.tree_util.tree_map(_packed, mask), "mask"),
+        **flatten(jax.tree_util.tree_map(_packed, best_mask), "best_mask"),
         **flatten(kept, "kept"),
         "best_epoch": best_epoch,
         "history": np.swapaxes(history, 0, 1),

@@ -7,8 +7,8 @@ import pytest
 from test_lstm import sigmoid
 
 from lth_flax.errors import UserError
-from lth_flax.models.forward_lstm import forward_lstm
 from lth_flax.models.language_model import LSTMLanguageModel
+from lth_flax.models.lstm import forward_lstm
 
 TIME, BATCH, FEATURES, HIDDEN = 7, 3, 4, 5
 
