@@ -77,7 +77,7 @@ def test_a_network_of_ones_own_has_a_verdict(page, capsys):
     assert re.search("ticket minus reinit|reinit minus ticket", capsys.readouterr().out)
 
 
-@pytest.mark.exhaustive(sample=3)
+@pytest.mark.exhaustive(sample=2)
 @pytest.mark.parametrize("page", sorted(path.stem for path in (ROOT / "docs/examples").iterdir()))
 def test_an_example_learns_and_has_a_verdict(page, capsys):
     text = (ROOT / "docs" / "examples" / f"{page}.md").read_text(encoding="utf-8")

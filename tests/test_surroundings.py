@@ -156,7 +156,7 @@ def check(done, work, expected):
         assert outputs(work) == expected
 
 
-@pytest.mark.exhaustive(sample=3)
+@pytest.mark.exhaustive(sample=2)
 @pytest.mark.parametrize("name", VARIABLES)
 def test_variables(place, expected, name):
     done, work = run(place, name, VARIABLES[name])
@@ -186,7 +186,7 @@ def test_where_jax_has_started_it_uses_what_is_there_and_says_so(place, expected
     assert len(machine["devices"]) == 1
 
 
-@pytest.mark.exhaustive(sample=2)
+@pytest.mark.exhaustive(sample=1)
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_is_one_line_that_names_it(place, name):
     variables, word = REFUSED[name]
@@ -196,7 +196,7 @@ def test_what_cannot_be_is_one_line_that_names_it(place, name):
     assert word in done.stderr
 
 
-@pytest.mark.exhaustive(sample=2)
+@pytest.mark.exhaustive(sample=1)
 @pytest.mark.parametrize(
     ("variables", "shell"),
     [

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--hidden_size", type=int, default=HIDDEN)
     arguments = parser.parse_args()
     prepare_cpu(1)
-    model = BiLSTMClassifier(WORDS, FEATURES, arguments.hidden_size, CLASSES, LAYERS)
+    model = BiLSTMClassifier(WORDS, FEATURES, arguments.hidden_size, LAYERS, CLASSES)
     tokens, lengths = jnp.zeros((1, 2), int), jnp.full(1, 2)
     shapes = jax.eval_shape(model.init, jax.random.key(0), tokens, lengths)["params"]
     keys = iter(jax.random.split(jax.random.key(1), len(jax.tree.leaves(shapes))))
