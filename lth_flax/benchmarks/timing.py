@@ -90,6 +90,28 @@ def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
     return found
 
 
+def winning_ticket(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Seconds and peak bytes of the command, in a process of its own, and its `provenance`.
+
+    The work directory is one of the flags.
+    """
+    command = [sys.executable, "-m", "lth_flax.experiments.winning_ticket", "--noprogress"]
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command + [f"--{name}={value}" for name, value in flags.items()],
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise SystemExit("error: a process of the benchmark ended: see what it said above")
+    return {
+        "seconds": seconds,
+        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "provenance": json.loads(Path(flags["work_dir"], "provenance.json").read_text("utf-8")),
+    }
+
+
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Median with the smallest and the largest, and how many."""
     return {
