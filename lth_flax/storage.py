@@ -21,13 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lth_flax.files import (
-    make_directory,
-    remove_temporaries,
-    sync,
-    sync_tree,
-    write_text_atomic,
-)
+from lth_flax.files import make_directory, remove_temporaries, sync, sync_tree, write_text_atomic
 from lth_flax.orbax_arrays import (
     Arrays,
     Damaged,

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import numpy as safetensors
 
 from lth_flax.errors import UserError
 from lth_flax.files import make_directory, write_bytes_atomic
 from lth_flax.models.classifier import BiLSTMClassifier, parameter_shapes
 from lth_flax.models.units import units
-from lth_flax.orbax_arrays import flat, nested
 from lth_flax.pruning.masks import apply_mask, full_mask
 from lth_flax.pruning.units import given_back, links_of
 from lth_flax.tickets.compaction import compact, compact_ticket
@@ -137,8 +137,9 @@ def information(ticket: Ticket, network: Network) -> dict[str, Any]:
 
 def _arrays(network: Network) -> dict[str, np.ndarray]:
     """Parameters by their paths, and masks as mask/..., where something is pruned."""
-    masks = {f"mask/{path}": leaf for path, leaf in flat(network.mask).items() if not leaf.all()}
-    return {**flat(network.params), **masks}
+    masks = flatten_dict({"mask": network.mask}, sep="/")
+    pruned = {path: leaf for path, leaf in masks.items() if not leaf.all()}
+    return {**flatten_dict(network.params, sep="/"), **pruned}
 
 
 def _safetensors(network: Network) -> dict[str, bytes]:
@@ -186,7 +187,8 @@ def _without_empty(network: Network) -> Network:
     widths = tuple((max(1, one), max(1, two)) for one, two in model.widths)
     larger = model.clone(hidden_size=widths, embedding_size=max(1, model.embedding_size))
     shapes = parameter_shapes(larger.settings)
-    like = nested({path: np.zeros(shape, np.float32) for path, shape in shapes.items()})
+    zeros = {path: np.zeros(shape, np.float32) for path, shape in shapes.items()}
+    like = unflatten_dict(zeros, sep="/")
     before = {group.name: group.size for group in units(network.params)}
     groups = units(like)
     kept = {group.name: np.arange(group.size) < before[group.name] for group in groups}
