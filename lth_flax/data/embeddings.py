@@ -47,7 +47,9 @@ def read_vectors(
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
             where = f"{path}, line {number}"
             if number == 1:
-                _check_first(path, line)
+                check_kind(path, line[:512], _WANTED)
+                if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    raise UserError(f"{path} is UTF-16: save it as UTF-8")
                 line = line.removeprefix(b"\xef\xbb\xbf")
                 counts = re.fullmatch(rb"\d{1,18}[ \t]+(\d{1,18})", line.rstrip())
                 if counts and size > 1:  # word2vec's first line
@@ -84,13 +86,6 @@ def read_vectors_of_all(
         return [(vectors, found)]
     places = [[every.ids[word] for word in vocabulary.words] for vocabulary in vocabularies]
     return [(vectors[rows], found[rows]) for rows in places]
-
-
-def _check_first(path: str, line: bytes) -> None:
-    """Names what is no text of words and numbers at all."""
-    check_kind(path, line[:512], _WANTED)
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path} is UTF-16: save it as UTF-8")
 
 
 def _fields(where: str, line: bytes, size: int) -> tuple[str, list[bytes]]:

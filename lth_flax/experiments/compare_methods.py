@@ -35,7 +35,7 @@ from lth_flax.runs.results import Method
 from lth_flax.runs.run import Again, Run
 from lth_flax.runs.setup import build, chosen_optimizer
 from lth_flax.runs.tables import Row, Search
-from lth_flax.text_tasks import prepare_data, text_examples, text_task
+from lth_flax.text_tasks import prepare_data, text_examples, text_tasks
 from lth_flax.types import Mask, Params
 
 CONTROLS = ("dense_equal_cost", "random_equal_cost")
@@ -57,7 +57,7 @@ def main(config: CompareConfig) -> None:
     most = len(rows) * len(levels)
     configure_jax(config)
     dataset = prepare_data(config, source, seeds)
-    task = text_task(config, dataset, seeds, num_layers=shape.num_layers)
+    task = text_tasks(config, dataset, seeds)(shape.num_layers)
     examples = text_examples(config, dataset)
     setup = build(config, task, examples, seeds, epochs=shape.epochs, rows=most)
     controls = CONTROLS if config.equal_cost else ()

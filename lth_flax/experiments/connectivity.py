@@ -32,7 +32,7 @@ from lth_flax.runs.connectivity import copies_of, measure, with_copies
 from lth_flax.runs.devices import configure_jax
 from lth_flax.runs.provenance import identity_now, source_revision
 from lth_flax.runs.setup import Setup, build
-from lth_flax.text_tasks import prepare_data, text_examples, text_task
+from lth_flax.text_tasks import prepare_data, text_examples, text_tasks
 
 NAME = "connectivity"
 
@@ -46,7 +46,7 @@ def main(config: StabilityConfig) -> None:
     copies = copies_of(seeds)
     configure_jax(config)
     dataset = prepare_data(config, source, seeds)
-    task = text_task(config, dataset, seeds, num_layers=shape.num_layers)
+    task = text_tasks(config, dataset, seeds)(shape.num_layers)
     examples = text_examples(config, dataset)
     setup = build(
         config, task, with_copies(examples), [*seeds, *copies], epochs=shape.epochs,

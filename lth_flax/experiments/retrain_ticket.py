@@ -43,7 +43,7 @@ from lth_flax.text_tasks import (
     files_that_are_read,
     prepare_data,
     text_examples,
-    text_task,
+    text_tasks,
     word_vectors,
 )
 from lth_flax.tickets import Ticket, load_ticket
@@ -79,13 +79,8 @@ def main(config: Config) -> None:
     epochs, rate = config.one("epochs"), config.one("learning_rate")
     dataset = prepare_data(config, source, seeds, Vocabulary(tuple(metadata["vocabulary"])))
     check_vectors(config, metadata, dataset, ticket)
-    task = text_task(
-        config,
-        dataset,
-        seeds,
-        num_layers=config.one("num_layers"),
-        vocabulary_size=metadata["model"]["vocabulary_size"],
-    )
+    size = metadata["model"]["vocabulary_size"]
+    task = text_tasks(config, dataset, seeds, vocabulary_size=size)(config.one("num_layers"))
     setup = build(config, task, text_examples(config, dataset), seeds, epochs=epochs, rows=rows)
     origin = origin_of(metadata, dataset)
     if list(seeds) != [metadata["seed"]]:  # else the seed of a row is that of its ticket

@@ -47,7 +47,7 @@ from lth_flax.runs.plan import Part, tell
 from lth_flax.runs.results import Entry, Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.setup import Setup, build
-from lth_flax.text_tasks import prepare_data, text_examples, text_task
+from lth_flax.text_tasks import prepare_data, text_examples, text_tasks
 from lth_flax.tickets import load_ticket
 from lth_flax.tickets.metadata import METADATA_FILE, read_metadata
 from lth_flax.training.table import Replicate, Start
@@ -148,10 +148,8 @@ def prepare(source: Source, arms: Sequence[Arm]) -> tuple[Setup, Method, list[st
         if config.embeddings_file:
             named = dataclasses.replace(config, ticket=str(path))
             check_vectors(named, metadata, own, load_ticket(path))
-    task = text_task(
-        config, dataset, seeds, num_layers=config.one("num_layers"),
-        vocabulary_size=first["model"]["vocabulary_size"],
-    )  # fmt: skip
+    size = first["model"]["vocabulary_size"]
+    task = text_tasks(config, dataset, seeds, vocabulary_size=size)(config.one("num_layers"))
     setup = build(
         config, task, text_examples(config, dataset), seeds, epochs=config.one("epochs"),
         rows=source.rows(arms),
