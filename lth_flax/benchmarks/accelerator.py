@@ -224,12 +224,11 @@ TABLES: Mapping[str, Callable[[Found], Iterator[Row]]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__)
     parser.add_argument("--parts", default=",".join(LIMITS), help="some of them, by name")
     parser.add_argument("--minutes", type=float, default=9.0, help="for all parts together")
     parser.add_argument("--data_file", help="the tweets' CSV; without it texts are made up")
     parser.add_argument("--tiny", action="store_true", help="everything as small as can be")
-    parser.add_argument("--json", help="where the result goes")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--unroll", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

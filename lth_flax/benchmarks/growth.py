@@ -10,7 +10,6 @@ the slope of a line through the logarithms: 1 where twice the size takes twice a
 Of texts it is also said how large they are when they are encoded: all of them, as numbers.
 """
 
-import argparse
 import csv
 import tempfile
 from collections.abc import Mapping
@@ -87,9 +86,8 @@ def exponent(values: Mapping[int, float]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__)
     parser.add_argument("--parts", default=",".join(PARTS), help="what grows")
-    parser.add_argument("--json", help="where the result goes")
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
     if unknown := sorted(set(parts) - set(PARTS)):

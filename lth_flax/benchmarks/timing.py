@@ -82,10 +82,11 @@ class Workers:
             worker.communicate()
 
 
-def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
-    """What all benchmarks are asked."""
+def parser(doc: str | None, *, rounds: int | None = None) -> argparse.ArgumentParser:
+    """What all benchmarks are asked; how many rounds, where contestants take turns."""
     found = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    found.add_argument("--rounds", type=int, default=rounds)
+    if rounds:
+        found.add_argument("--rounds", type=int, default=rounds)
     found.add_argument("--json", help="where the result goes")
     return found
 

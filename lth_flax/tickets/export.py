@@ -72,8 +72,9 @@ def network_of(ticket: Ticket, *, weights: str = "trained", compacted: bool = Fa
         network = Network(ticket.model, apply_mask(start, ticket.mask), ticket.mask)
     else:
         params, mask = ticket.trained_params, ticket.mask
-        if not _same(params, apply_mask(params, mask)):  # they grew back (keep_mask=False)
-            mask = full_mask(params)
+        leaves = map(jax.tree_util.tree_leaves, (params, apply_mask(params, mask)))
+        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*leaves, strict=True)):
+            mask = full_mask(params)  # weights grew back (keep_mask=False)
         network = Network(model, params, mask)
         if compacted:
             small_model, small = compact(model, params, mask)
@@ -142,10 +143,6 @@ def _arrays(network: Network) -> dict[str, np.ndarray]:
     return {**flatten_dict(network.params, sep="/"), **pruned}
 
 
-def _safetensors(network: Network) -> dict[str, bytes]:
-    return {"weights.safetensors": _packed(_arrays(network))}
-
-
 def _npz(network: Network) -> dict[str, bytes]:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **_arrays(network))  # type: ignore[arg-type]
@@ -162,14 +159,10 @@ def _torch(network: Network) -> dict[str, bytes]:
     return files
 
 
-def _onnx(network: Network) -> dict[str, bytes]:
-    return {"classifier.onnx": onnx_model(network.model, network.params)}
-
-
 FORMATS: dict[str, Callable[[Network], Mapping[str, bytes]]] = {
     "torch": _torch,
-    "onnx": _onnx,
-    "safetensors": _safetensors,
+    "onnx": lambda network: {"classifier.onnx": onnx_model(network.model, network.params)},
+    "safetensors": lambda network: {"weights.safetensors": _packed(_arrays(network))},
     "npz": _npz,
 }
 """Name -> a function from a network to the content of its files."""
@@ -201,8 +194,3 @@ def _nonzero(params: Params, mask: Mask) -> Mask:
     return jax.tree_util.tree_map(
         lambda p, m: np.asarray(p) != 0 if np.ndim(m) else np.asarray(m), params, mask
     )
-
-
-def _same(one: Params, other: Params) -> bool:
-    pairs = zip(jax.tree_util.tree_leaves(one), jax.tree_util.tree_leaves(other), strict=True)
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
