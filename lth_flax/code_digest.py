@@ -42,11 +42,12 @@ def module_digests(
     read = read or source_of
     left_out = tuple(f"{name}." for name in apart_from)
     found: dict[str, str] = {}
-    waiting = list(roots)
+    waiting, seen = list(roots), set()
     while waiting:
         name = waiting.pop()
-        if name in found or "." not in name or f"{name}.".startswith(left_out):
+        if name in seen or "." not in name or f"{name}.".startswith(left_out):
             continue
+        seen.add(name)
         source = read(name)
         if source is None:  # a function or a class of the module before the last dot
             continue

@@ -2,10 +2,8 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
-from pathlib import Path
 
+import commands
 import pytest
 
 from lth_flax import cli
@@ -14,7 +12,6 @@ from lth_flax.errors import UserError
 from lth_flax.pruning import scores
 from lth_flax.runs.choices import chosen_levels
 
-ROOT = Path(__file__).resolve().parents[1]
 CHANGED = {
     "num_layers": (3, 1), "epochs": (2,), "learning_rate": (0.1, 0.25), "levels": (0.25, 0.5),
     "arms": ("ticket", "random"), "seeds": "4:6", "rounds": None, "data_file": "a b=c.csv",
@@ -104,11 +101,7 @@ def test_nothing_of_a_config_is_changed_in_place():
     ],
 )
 def test_help_lists_the_flags_of_a_command(command, listed, left_out, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", f"lth_flax.experiments.{command}", "--help"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
+    done = commands.run(f"lth_flax.experiments.{command}", "--help", cwd=tmp_path)
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert done.stderr == ""
     for words in listed:

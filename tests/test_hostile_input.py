@@ -13,10 +13,9 @@ import json
 import operator
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -424,15 +423,7 @@ def test_through_the_command_line(tmp_path, number, tfds_files, ticket_files):
     ][number]  # fmt: skip
     write_files(tmp_path, files)
     before = snapshot(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-m", f"lth_flax.experiments.{module}", "--cache_dir=", *options],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = commands.run(f"lth_flax.experiments.{module}", "--cache_dir=", *options, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,8 +44,11 @@ def test_flags_a_flagfile_and_python_give_the_same_bytes(tmp_path):
             check=True,
             stdout=subprocess.DEVNULL,
         )
+    # And so does what other tests take for a command: see `commands`.
+    assert commands.run(*command[1:], *flags, "--work_dir=forked", cwd=tmp_path).returncode == 0
     for name in ("records.csv", "curves.csv", "predictions.npz", "summary.json"):
         whole = (tmp_path / "flags" / name).read_bytes()
         assert whole.count(b"\n") > 1 or name.endswith(".npz")
         assert (tmp_path / "flagfile" / name).read_bytes() == whole, name
         assert (tmp_path / "python" / name).read_bytes() == whole, name
+        assert (tmp_path / "forked" / name).read_bytes() == whole, name

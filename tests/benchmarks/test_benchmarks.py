@@ -1,12 +1,13 @@
 """The benchmarks measure what they say: same function, same work, right arithmetic."""
 
 import itertools
+import json
 
 import jax
 import numpy as np
 import pytest
 
-from lth_flax.benchmarks import growth, timing
+from lth_flax.benchmarks import growth, pruning, timing
 from lth_flax.benchmarks.flax_model import FlaxClassifier
 from lth_flax.benchmarks.scaling import bytes_of_a_row
 from lth_flax.benchmarks.shapes import TWEETS, Shape
@@ -53,6 +54,17 @@ def test_contestants_take_turns_and_the_first_round_does_not_count():
     )
     assert calls == ["a", "b"] * 3
     assert [len(values) for values in seconds.values()] == [2, 2]
+
+
+def test_pruning_counts_all_kernels(monkeypatch, tmp_path, capsys):
+    file = tmp_path / "found.json"
+    monkeypatch.setattr("sys.argv", ["pruning", "--hidden_size=4", "--rounds=1", f"--json={file}"])
+    pruning.main()
+    found = json.loads(file.read_text())
+    assert found["weights"] == 2 * (100 + 4) * 16 + 2 * (8 + 4) * 16 + 8 * 2
+    assert found["first_seconds"] > 0 < found["seconds"]["median"]
+    assert found["peak_bytes"] > 1e7
+    assert "3,728" in capsys.readouterr().out
 
 
 def test_work_counts_forward_once_and_backward_twice():

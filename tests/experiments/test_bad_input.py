@@ -1,10 +1,9 @@
 """Bad input is one line that helps, exit status 2, and nothing written."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import pytest
 
 from lth_flax import cli
@@ -14,8 +13,6 @@ from lth_flax.errors import UserError
 from lth_flax.experiments import winning_ticket
 from lth_flax.runs.workdir import open_work_dir
 from lth_flax.tickets import load_ticket
-
-ROOT = Path(__file__).resolve().parents[2]
 
 COMMAND = "lth_flax.experiments.winning_ticket"
 SMALL = ["--synthetic_size=200", "--hidden_size=4", "--embedding_size=4", "--num_seeds=2"]
@@ -88,15 +85,7 @@ def test_the_command_says_one_line_and_exits_with_2(arguments, words, place):
     (place / "full").mkdir()
     (place / "full" / "thesis.tex").write_text("years of work")
     before = snapshot(place)
-    done = subprocess.run(
-        [sys.executable, "-m", COMMAND, *SMALL, "--cache_dir=", *arguments],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = commands.run(COMMAND, *SMALL, "--cache_dir=", *arguments, cwd=place)
     assert done.returncode == 2
     # A size of synthetic texts is noted where they are not the data set.
     assert all(line.startswith("note: ") for line in done.stdout.splitlines())

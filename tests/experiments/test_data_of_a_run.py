@@ -1,12 +1,9 @@
 """What a run says of its data: on the terminal, in provenance, and before anything is written."""
 
 import json
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
+import commands
 import pytest
 
 from lth_flax import cli
@@ -15,7 +12,6 @@ from lth_flax.data.sources import load_source
 from lth_flax.errors import UserError
 from lth_flax.text_tasks import prepare_data
 
-ROOT = Path(__file__).resolve().parents[2]
 NUMBER, COPIES = 60, 4
 
 
@@ -38,17 +34,9 @@ SMALL = ["--hidden_size=4", "--embedding_size=4", "--num_seeds=1", "--epochs=1",
 
 
 def command(place, *arguments):
-    return subprocess.run(
-        [
-            sys.executable, "-m", "lth_flax.experiments.winning_ticket", "--dense_only",
-            "--noprogress", *FLAGS_OF_DATA, *SMALL, *arguments,
-        ],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+    return commands.run(
+        "lth_flax.experiments.winning_ticket", "--dense_only", "--noprogress", *FLAGS_OF_DATA,
+        *SMALL, *arguments, cwd=place,
     )  # fmt: skip
 
 

@@ -5,9 +5,9 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -36,14 +36,8 @@ RESULTS = ("records.csv", "curves.csv", "predictions.npz")
 
 
 def start(place, *flags, command="winning_ticket", root=ROOT, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", f"lth_flax.experiments.{command}", *flags],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(root), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    module = f"lth_flax.experiments.{command}"
+    return commands.start(module, *flags, cwd=place, root=root, **environment)
 
 
 def succeed(process):
@@ -208,7 +202,8 @@ def test_other_code_is_refused_and_other_words_are_not(place, tmp_path):
 
 def interrupted(place, name, *flags):
     """A run that was stopped in its training."""
-    process = start(place, *TINY, f"--work_dir={name}", "--checkpoint_minutes=0", *flags)
+    flags = f"--work_dir={name}", "--checkpoint_minutes=0", *flags
+    process = start(place, *TINY, *flags, PYTHONUNBUFFERED="1")
     for line in process.stdout:
         if "replicates of" in line:
             process.send_signal(2)

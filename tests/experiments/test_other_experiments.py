@@ -5,11 +5,8 @@ test prunes; that of a configuration in a grid is a run of this configuration al
 """
 
 import csv
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 
@@ -21,7 +18,6 @@ from lth_flax.records import read_curves, read_records
 from lth_flax.runs import grid
 from lth_flax.tickets import load_ticket
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "--synthetic_size=300", "--hidden_size=6", "--embedding_size=6", "--batch_size=32",
     "--num_seeds=2", "--dropout=0.1", "--max_shapes=1", "--noprogress", "--noreport",
@@ -30,11 +26,9 @@ SPE = 7  # 210 texts in batches of 32
 
 
 def command(experiment, directory, *arguments, **environment):
-    done = subprocess.run(
-        [sys.executable, "-m", f"lth_flax.experiments.{experiment}", *TINY, *arguments,
-         f"--work_dir={directory}", f"--cache_dir={directory.parent / 'cache'}"],
-        cwd=directory.parent, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True, text=True, check=False, timeout=900,
+    done = commands.run(
+        f"lth_flax.experiments.{experiment}", *TINY, *arguments, f"--work_dir={directory}",
+        f"--cache_dir={directory.parent / 'cache'}", cwd=directory.parent, **environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -329,11 +323,7 @@ def test_what_only_winning_ticket_does_is_refused_elsewhere(flag):
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["prune_after_training", "post_prune_training"])
 def test_a_flag_of_another_command_is_one_line(experiment, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", f"lth_flax.experiments.{experiment}", "--arms=ticket"],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+    done = commands.run(f"lth_flax.experiments.{experiment}", "--arms=ticket", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: --arms means nothing to this command")
     assert list(tmp_path.iterdir()) == []

@@ -5,9 +5,9 @@ import csv
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,13 +39,7 @@ SAYS = {
 
 def start(command: str, cache: Path, *flags: str) -> subprocess.Popen:
     common = ["--noprogress", "--platform=cpu", f"--cache_dir={cache}"]
-    return subprocess.Popen(
-        [sys.executable, "-m", f"lth_flax.experiments.{command}", *common, *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    )
+    return commands.start(f"lth_flax.experiments.{command}", *common, *flags, cwd=ROOT)
 
 
 def run(command: str, cache: Path, *flags: str) -> str:

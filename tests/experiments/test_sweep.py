@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import pytest
 
 from lth_flax import cli
@@ -251,14 +252,8 @@ def place(tmp_path_factory):
     """Texts, and one process that has run all seeds: `whole`."""
     place = tmp_path_factory.mktemp("sweep")
     write_texts(place / "texts.csv")
-    subprocess.run(
-        [sys.executable, "-m", "lth_flax.experiments.winning_ticket", *TINY, "--work_dir=whole"],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        check=True,
-        timeout=300,
-    )
+    whole = "lth_flax.experiments.winning_ticket", *TINY, "--work_dir=whole"
+    assert commands.run(*whole, cwd=place).returncode == 0
     return place
 
 

@@ -2,12 +2,10 @@
 
 import csv
 import itertools
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import commands
 import jax
 import numpy as np
 import pytest
@@ -49,24 +47,13 @@ PRUNABLE = (
 BIASES = 4 * 4 * HIDDEN + 2
 
 
-def run_command(module, *arguments, cwd, **more):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **more}
-    return subprocess.run(
-        [sys.executable, "-m", f"lth_flax.{module}", *arguments],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-
-
 def succeed(work_dir, *arguments):
     """One run that has to work, and where it left what."""
     cache = work_dir.parent / "cache"
     places = f"--work_dir={work_dir}", f"--cache_dir={cache}"
-    done = run_command("experiments.winning_ticket", *arguments, *places, cwd=work_dir.parent)
+    done = commands.run(
+        "lth_flax.experiments.winning_ticket", *arguments, *places, cwd=work_dir.parent
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return SimpleNamespace(
@@ -92,7 +79,7 @@ def run(place):
 @pytest.fixture(scope="module")
 def report(run):
     """What `--noreport` left out, by its own command."""
-    done = run_command("analysis.report", str(run.directory), cwd=run.directory.parent)
+    done = commands.run("lth_flax.analysis.report", str(run.directory), cwd=run.directory.parent)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(f"Report: {run.directory / 'report' / 'report.html'}\n")
     return run.directory / "report"
