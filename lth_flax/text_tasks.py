@@ -225,12 +225,9 @@ def word_vectors(
     """Per seed, word vectors from a file and which words have one; nothing without a file."""
     if not config.embeddings_file:
         return {}
-    distinct = {id(words): words for words in map(dataset.vocabularies.__getitem__, seeds)}
-    read = read_vectors_of_all(
-        config.embeddings_file, list(distinct.values()), size=config.embedding_size
-    )
-    of_words = dict(zip(distinct, read, strict=True))
-    return {seed: of_words[id(dataset.vocabularies[seed])] for seed in seeds}
+    own = [dataset.vocabularies[seed] for seed in seeds]
+    read = read_vectors_of_all(config.embeddings_file, own, size=config.embedding_size)
+    return dict(zip(seeds, read, strict=True))
 
 
 def files_that_are_read(config: Config) -> dict[str, str]:

@@ -28,9 +28,8 @@ from lth_flax.errors import UserError
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import full_mask
 from lth_flax.tickets import Ticket, load_ticket
-from lth_flax.tickets.compaction import compact_ticket
+from lth_flax.tickets.compaction import compact_ticket, sizes
 from lth_flax.tickets.export import export_ticket, network_of
-from lth_flax.tickets.sizes import sizes
 from lth_flax.training.classification import make_loss
 from lth_flax.training.host import prepare_cpu
 from lth_flax.training.optimizers import keep_pruned

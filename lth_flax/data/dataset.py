@@ -12,7 +12,7 @@ from lth_flax.config import Config, settings_of
 from lth_flax.data import account, batches, text
 from lth_flax.data.account import Account
 from lth_flax.data.batches import SPLITS, Members
-from lth_flax.data.duplicates import Units, first_copies, grouped_units, left_out
+from lth_flax.data.duplicates import first_copies, grouped_units, left_out
 from lth_flax.data.source import Source, drawn_shares
 from lth_flax.data.split_classes import check_classes
 from lth_flax.data.text import TokenizedTexts, Vocabulary
@@ -116,14 +116,15 @@ def build_dataset(
     # A test text may be longer than all texts of the train split.
     edges = (*edges[:-1], max(edges[-1], int(lengths.max()), 1))
     bucket = batches.bucket_of(lengths, edges)
-    classes = len(source.class_names)
-    units = Units(np.arange(len(pool)), (bucket.astype(np.int64) * classes + source.labels)[pool])
+    # What is drawn as a whole: a text, or all copies of it. Of a stratum every split has its share.
+    unit, strata = np.arange(len(pool)), bucket.astype(np.int64) * len(source.class_names)
+    strata = (strata + source.labels)[pool]
     if config.duplicates == "group":
-        units = grouped_units(copies[pool], source.labels[pool], bucket[pool])
+        unit, strata = grouped_units(copies[pool], source.labels[pool], bucket[pool])
 
     def split(seed: int) -> dict[str, np.ndarray]:
-        drawn = batches.stratified_split(units.strata, shares, seed=seed)
-        parts = {part: pool[np.isin(units.of_text, rows)] for part, rows in drawn.items()}
+        drawn = batches.stratified_split(strata, shares, seed=seed)
+        parts = {part: pool[np.isin(unit, rows)] for part, rows in drawn.items()}
         return parts | {part: np.flatnonzero(own) for part, own in source.official.items()}
 
     def words(rows: np.ndarray, size: int = config.vocabulary_size) -> Vocabulary:

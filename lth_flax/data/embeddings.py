@@ -74,18 +74,18 @@ def read_vectors(
 def read_vectors_of_all(
     path: str | os.PathLike[str], vocabularies: Sequence[Vocabulary], *, size: int
 ) -> list[tuple[Float[np.ndarray, "words size"], Bool[np.ndarray, "words"]]]:
-    """`read_vectors` of each vocabulary, in one reading of the file.
+    """`read_vectors` of each vocabulary, in one reading of the file; once of one that is repeated.
 
     Raises:
       UserError: as `read_vectors`; none of the words of all of them has a vector.
     """
-    words = dict.fromkeys(word for vocabulary in vocabularies for word in vocabulary.words)
+    distinct = {id(vocabulary): vocabulary for vocabulary in vocabularies}
+    words = dict.fromkeys(word for vocabulary in distinct.values() for word in vocabulary.words)
     every = Vocabulary(tuple(words))
     vectors, found = read_vectors(path, every, size=size)
-    if len(vocabularies) == 1:
-        return [(vectors, found)]
-    places = [[every.ids[word] for word in vocabulary.words] for vocabulary in vocabularies]
-    return [(vectors[rows], found[rows]) for rows in places]
+    rows = {n: [every.ids[word] for word in one.words] for n, one in distinct.items()}
+    own = {number: (vectors[some], found[some]) for number, some in rows.items()}
+    return [own[id(vocabulary)] for vocabulary in vocabularies]
 
 
 def _fields(where: str, line: bytes, size: int) -> tuple[str, list[bytes]]:
