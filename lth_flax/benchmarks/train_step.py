@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import shapes, timing
-from lth_flax.benchmarks.flax_model import FlaxClassifier
 from lth_flax.benchmarks.shapes import SHAPES, Shape
 from lth_flax.cores import cores_here
 from lth_flax.models.classifier import BiLSTMClassifier
@@ -33,6 +35,48 @@ from lth_flax.training.steps import Recipe, Row, initial_state, train_steps
 from lth_flax.types import Params
 
 REPLICATES = 8
+
+
+class FlaxClassifier(nn.Module):
+    """The same classifier from Flax's own parts: `nn.RNN` over `nn.OptimizedLSTMCell`."""
+
+    vocabulary_size: int
+    embedding_size: int
+    hidden_size: int
+    num_layers: int
+    num_classes: int
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "batch time"],
+        lengths: Int[Array, " batch"],
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "batch classes"]:
+        states = nn.Embed(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)
+        finals: list[Array] = []
+        for layer in range(self.num_layers):
+            if layer:
+                dropout = nn.Dropout(self.dropout, broadcast_dims=(1,))
+                states = dropout(states, deterministic=deterministic)
+            outputs, finals = [], []
+            for reverse in (False, True):
+                rnn = nn.RNN(
+                    nn.OptimizedLSTMCell(self.hidden_size),
+                    reverse=reverse,
+                    keep_order=True,
+                    return_carry=True,
+                    name=f"lstm_{layer}_{'backward' if reverse else 'forward'}",
+                )
+                (_, final), output = rnn(states, seq_lengths=lengths)
+                outputs.append(output)
+                finals.append(final)
+            states = jnp.concatenate(outputs, axis=-1)
+        final = jnp.concatenate(finals, axis=-1)
+        final = nn.Dropout(self.dropout)(final, deterministic=deterministic)
+        return nn.Dense(self.num_classes, name="head")(final)
 
 
 def start_of(

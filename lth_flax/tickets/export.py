@@ -128,10 +128,7 @@ def information(ticket: Ticket, network: Network) -> dict[str, Any]:
         "model": network.model.settings,
         "class_names": metadata["class_names"],
         "vocabulary": metadata["vocabulary"],
-        "text": {
-            name: getattr(reading, name)
-            for name in ("cleaning", "tokenizer", "longest", "keep", "padded")
-        },
+        "text": {n: value for n, value in reading._asdict().items() if n != "vocabulary"},
         **{name: metadata.get(name) for name in ("seed", "level", "target_sparsity")},
     }
 
