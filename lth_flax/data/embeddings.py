@@ -83,6 +83,8 @@ def read_vectors_of_all(
     words = dict.fromkeys(word for vocabulary in distinct.values() for word in vocabulary.words)
     every = Vocabulary(tuple(words))
     vectors, found = read_vectors(path, every, size=size)
+    if len(distinct) == 1:  # without a copy
+        return [(vectors, found)] * len(vocabularies)
     rows = {n: [every.ids[word] for word in one.words] for n, one in distinct.items()}
     own = {number: (vectors[some], found[some]) for number, some in rows.items()}
     return [own[id(vocabulary)] for vocabulary in vocabularies]

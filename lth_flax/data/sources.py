@@ -8,23 +8,14 @@ from collections.abc import Callable
 
 from lth_flax.config import Config, settings_of
 from lth_flax.data import csv_source, synthetic, tfds_source
-from lth_flax.data.files import FILES
 from lth_flax.data.source import Source
 from lth_flax.errors import UserError
 
-_READ = (
-    (
-        (csv_source.financial_tweets, csv_source.csv),
-        (*FILES.values(), "separator", "encoding", "text_column", "label_column"),
-        "--dataset=financial_tweets or --dataset=csv",
-    ),
-    (
-        (tfds_source.read_tfds, tfds_source.imdb_reviews),
-        ("data_dir", "text_key", "label_key"),
-        "a TFDS set as --dataset",
-    ),
-)
-"""Of each kind of data set: its functions, the settings that they alone read, and its name."""
+_OF_TABLES = (
+    "data_file", "validation_file", "test_file", "separator", "encoding", "text_column",
+    "label_column",
+)  # fmt: skip
+_OF_TFDS = ("data_dir", "text_key", "label_key")
 
 
 def load_source(config: Config) -> Source:
@@ -35,11 +26,15 @@ def load_source(config: Config) -> Source:
         is given that it does not read.
     """
     read = reader(config)
-    own = (*SOURCES.values(), tfds_source.read_tfds)
-    for readers, names, wanted in _READ:
+    of_tables = read in (csv_source.financial_tweets, csv_source.csv)
+    of_tfds = read in (tfds_source.read_tfds, tfds_source.imdb_reviews)
+    for names, is_read, wanted in (
+        (_OF_TABLES, of_tables, "--dataset=financial_tweets or --dataset=csv"),
+        (_OF_TFDS, of_tfds, "a TFDS set as --dataset"),
+    ):
         for name in names:
             value = getattr(config, name)
-            if read in own and read not in readers and value != settings_of()[name].default:
+            if read in _OWN and not is_read and value != settings_of()[name].default:
                 raise UserError(
                     f"--{name}={value} is not read by --dataset={config.dataset}: "
                     f"expected {wanted}; give one, or leave --{name} out"
@@ -73,3 +68,4 @@ SOURCES: dict[str, Callable[[Config], Source]] = {
     "imdb_reviews": tfds_source.imdb_reviews,
     "csv": csv_source.csv,
 }
+_OWN = (*SOURCES.values(), tfds_source.read_tfds)
