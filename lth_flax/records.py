@@ -39,6 +39,15 @@ def compact_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table as CSV; floats keep their bits, and None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
 # The kinds of cells.
 
 
@@ -422,11 +431,7 @@ def _write_rows(
     for (before, _), (after, line) in itertools.pairwise(keyed):
         if before == after:
             raise UserError(f"{path}: row {line[0]} would be written twice; each row goes in once")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(kinds)
-    writer.writerows(line for _, line in keyed)
-    write_text_atomic(path, text.getvalue())
+    write_text_atomic(path, csv_text(kinds, (line for _, line in keyed)))
 
 
 def _cell(row: Record | CurvePoint, name: str, kind: Kind) -> str:

@@ -16,7 +16,7 @@ from operator import attrgetter
 
 import numpy as np
 
-from lth_flax.analysis.result import CrossingGap, Crossings, CrossingTable
+from lth_flax.analysis.result import CrossingGap, Crossings, CrossingTable, Options
 from lth_flax.analysis.statistics import Design, estimate, mean_by_seed
 from lth_flax.records import Record, arm_order
 
@@ -104,11 +104,12 @@ def by_seed(runs: dict[tuple[int, int], Crossing]) -> dict[int, Crossing]:
 
 
 def crossing_table(
-    runs: Runs, treatment: str, controls: Iterable[str], confidence: float, design: Design
+    runs: Runs, controls: Iterable[str], options: Options, design: Design
 ) -> CrossingTable:
     """What is reported of one kind of crossing."""
+    confidence = options.confidence
     arms = {arm: _of_arm(runs[arm], confidence, design) for arm in sorted(runs, key=arm_order)}
-    treated = by_seed(runs.get(treatment, {}))
+    treated = by_seed(runs.get(options.treatment, {}))
     gaps = {}
     for control in controls:
         others = by_seed(runs.get(control, {}))

@@ -19,7 +19,6 @@ from lth_flax.analysis.evidence import (
     Finding,
     Run,
     TooFew,
-    at_own_rates,
     need,
     said,
     same_but,
@@ -30,7 +29,7 @@ from lth_flax.analysis.pairing import Pairs, pair
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.retraining import gains, minus
 from lth_flax.analysis.statistics import Estimate, equivalence, estimate
-from lth_flax.analysis.tables import cells_of, predicts_one_class, scores_by_seed
+from lth_flax.analysis.tables import at_own_rates, cells_of, predicts_one_class, scores_by_seed
 from lth_flax.analysis.words import level_name
 from lth_flax.records import Record, grouped, where
 
@@ -139,7 +138,7 @@ def holding_is_not_winning(pruned: Run, tickets: Run) -> Finding:
         cells = {cell: scores_by_seed(rows) for cell, rows in cells_of(rows).items()}
         drop = minus(cells.get(("dense", 0.0), {}), cells.get(("pruned", level), {}))
         held = estimate(drop, design=pruned.design)
-        pairs = pair([row for group in some for row in group], incomplete="drop")
+        pairs = pair([row for group in some for row in group])
         n = min(held.n_seeds, len(pairs.seeds))
         most = max(most, n)
         if n < 8 or level not in pairs.levels:
@@ -171,7 +170,7 @@ def _at_level(pairs: Pairs, level: float, run: Run) -> tuple[Estimate, float]:
 
 def alike_at_first(run: Run) -> Finding:
     """C6a: equivalent within 1 point at every level up to 45%, each arm at its own rate."""
-    pairs = pair(run.one_depth(), incomplete="drop")
+    pairs = pair(run.one_depth())
     low = [n for n, level in enumerate(pairs.levels) if 0 < level <= 0.45]
     names = {level_name(pairs.levels[n]) for n in low}
     if not {"20%", "40%"} <= names:
@@ -204,7 +203,7 @@ def _breaks(run: Run, arm: str) -> Bound:
 def reinit_breaks_early(run: Run) -> Finding:
     """C6b: the random initialization breaks below 60%."""
     found = _breaks(run, "reinit")
-    verdict = verdict_of(found.below(0.6), found.above(0.6))
+    verdict = verdict_of(found.below(0.6), found.estimate.above(0.6))
     return Finding(verdict, f"reinit breaks at {found}", found.estimate.n_seeds)
 
 

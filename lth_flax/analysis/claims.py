@@ -64,16 +64,17 @@ class Judged:
     finding: Finding
 
 
-def _claim(said: dict[str, Any], shared: Mapping[str, Mapping[str, Runs]]) -> Claim:
-    """As `claims.toml` says it; several claims share their runs, by name."""
+def _claim(said: dict[str, Any], shared: Mapping[str, Any]) -> Claim:
+    """As `claims.toml` says it; several claims share their day, and their runs by name."""
     rule, runs, bounds = (said.pop(name, {}) for name in ("rule", "runs", "bounds"))
     function = functools.partial(getattr(rules, rule), **bounds)
-    return Claim(rule=function, runs=shared[runs] if isinstance(runs, str) else runs, **said)
+    runs = shared["runs"][runs] if isinstance(runs, str) else runs
+    return Claim(rule=function, runs=runs, **{"fixed": shared["fixed"], **said})
 
 
 _TEXT = resources.files("lth_flax.analysis").joinpath("claims.toml").read_text(encoding="utf-8")
 _SAID = tomllib.loads(_TEXT)
-CLAIMS = [_claim(one, _SAID["runs"]) for one in _SAID["claims"]]
+CLAIMS = [_claim(one, _SAID) for one in _SAID["claims"]]
 FIRST_EDITION: Mapping[str, Mapping[str, str]] = _SAID["first_edition"]
 """By number: a claim as the first edition had it, its verdict, and what was wrong with that."""
 

@@ -52,7 +52,7 @@ def compared(
 ) -> Comparison:
     """Treatment against one control, from rows that differ in learning rate at most."""
     arms = (options.treatment, control)
-    pairs = pair(rows, *arms, checkpoint=checkpoint, incomplete="drop")
+    pairs = pair(rows, *arms, checkpoint=checkpoint)
     scored = where(rows, checkpoint=checkpoint, split="test")
     measured = measure(pairs.levels, options.primary_sparsity)
     inside = [] if measured is None else [v for v in pairs.levels if measured.range[0] <= v]
@@ -130,7 +130,7 @@ def compare(
 def directions(
     relabelled: Relabelled, tested: np.ndarray
 ) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
-    """(p, adjusted p) of the columns `tested`, for each direction; 1 elsewhere."""
+    """(p, adjusted p) of the columns `tested`, for "better" and "worse"; 1 elsewhere."""
     some = replace(relabelled, gaps=relabelled.gaps[:, tested])
     tests = {}
     for name in ("better", "worse"):
@@ -153,20 +153,13 @@ def _levels(
         return []
     tested = np.array([level > 0 for level in pairs.levels], bool)
     tests = directions(pairs.relabelled, tested)
-    (better, better_adjusted), (worse, worse_adjusted) = tests["better"], tests["worse"]
     several = len(pairs.rates) > 1
     low, high = measured.range if measured else (1.0, 0.0)
     result = []
     for n, level in enumerate(pairs.levels):
-        direction = None
-        if better_adjusted[n] <= options.alpha / 2:
-            direction = "better"
-        elif worse_adjusted[n] <= options.alpha / 2:
-            direction = "worse"
-        p = [
-            float(values[n]) if tested[n] else None
-            for values in (better, better_adjusted, worse, worse_adjusted)
-        ]
+        shown = (name for name, (_, adjusted) in tests.items() if adjusted[n] <= options.alpha / 2)
+        direction = next(shown, None)
+        p = [float(values[n]) if tested[n] else None for test in tests.values() for values in test]
         rates = [pairs.rates[chosen[n]] if several else None for chosen in pairs.chosen]
         inside = bool(low - 1e-9 <= level <= high + 1e-9)
         result.append(LevelGap(level, inside, gaps[n], p[0], p[1], p[2], p[3], direction, *rates))

@@ -31,7 +31,7 @@ from lth_flax.analysis.plot_style import (
     style,
     what_ran,
 )
-from lth_flax.analysis.terminal import Summary, scored
+from lth_flax.analysis.terminal import Summary, against_headline, scored
 from lth_flax.analysis.words import (
     arm_name,
     count,
@@ -120,7 +120,7 @@ def retraining_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
     with style():
         first, looks = factor_looks(summary)
         panels = _grouped(
-            (title, one["name"], looks[one["factors"].get(first)],
+            (title, looks[one["factors"].get(first)],
              (p for level in scored(one)["retraining"]
               for p in point(level["target_sparsity"], level[kind]["estimate"])))
             for kind, title in kinds.items() for one in summary["configurations"]
@@ -131,12 +131,12 @@ def retraining_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
 
 
 def _grouped(
-    lines: Iterable[tuple[str, str, dict[str, Any], Iterable[Point]]], dense: Point | None = None
+    lines: Iterable[tuple[str, dict[str, Any], Iterable[Point]]], dense: Point | None = None
 ) -> list[Panel]:
-    """A panel for each title of (title, label, look, points)."""
+    """A panel for each title of (title, look, points)."""
     panels: dict[str, list[Series]] = {}
-    for title, label, look, points in lines:
-        panels.setdefault(title, []).append(Series(label, look, list(points)))
+    for title, look, points in lines:
+        panels.setdefault(title, []).append(Series(look, list(points)))
     return [Panel(title, series, dense) for title, series in panels.items()]
 
 
@@ -160,11 +160,11 @@ def _arms(summary: Summary) -> tuple[list[Panel], list[Line2D]]:
         if arm == "dense":
             handles.append(handle(label, styles[arm], marker=""))
         elif points := _curve(one, arm):
-            lines.append(("", arm, styles[arm], points))
+            lines.append(("", styles[arm], points))
             handles.append(handle(label, styles[arm]))
     if not lines:  # nothing was pruned: a point is more than a line with nothing beside it
         look = {**styles["dense"], "marker": "o"}
-        return _grouped([("", "dense", look, dense)]), [handle(arm_name("dense"), look)]
+        return _grouped([("", look, dense)]), [handle(arm_name("dense"), look)]
     return _grouped(lines, dense[0] if dense else None), handles
 
 
@@ -180,7 +180,7 @@ def _grid_arms(summary: Summary) -> tuple[list[Panel], list[Line2D]]:
     named = len(arms) > 1 or not rest
     panels = _grouped(
         ("\n".join([arm_name(arm)] * (named and bool(arms)) + [factor_values(one["factors"], rest)])
-         .strip(), one["name"], looks[one["factors"][first]], _curve(one, "dense", arm))
+         .strip(), looks[one["factors"][first]], _curve(one, "dense", arm))
         for one in ones for arm in arms or ["dense"]
     )  # fmt: skip
     return panels, [handle(factor_value(first, value), look) for value, look in looks.items()]
@@ -245,8 +245,7 @@ def _gaps(summary: Summary) -> list[Panel]:
     one = summary["configurations"][0]
     styles = arm_styles(one["arms"])
     return _grouped(
-        (f"minus {arm_name(control)}", control, {**styles[control], "linestyle": "-"},
-         _of_levels(found))
+        (f"minus {arm_name(control)}", {**styles[control], "linestyle": "-"}, _of_levels(found))
         for control, found in scored(one)["comparisons"].items() if found["levels"]
     )  # fmt: skip
 
@@ -257,7 +256,6 @@ def _grid_gaps(summary: Summary) -> tuple[list[Panel], list[Any]]:
     """
     first, looks = factor_looks(summary)
     _, *rest = summary["factors"]
-    control = summary["options"]["headline_control"]
     every = [
         (factor_values(one["factors"], rest), one["factors"], scored(one)["comparisons"])
         for one in summary["configurations"]
@@ -269,10 +267,9 @@ def _grid_gaps(summary: Summary) -> tuple[list[Panel], list[Any]]:
     black = {"color": "black", "linestyle": "-", "marker": "o"}
     lines = []
     for title, factors, comparisons in every:
-        found = comparisons.get(control) or next(iter(comparisons.values()), None)
+        found = against_headline(summary, comparisons)
         if found and found["levels"]:
-            look = looks.get(factors.get(first), black)
-            lines.append((title, plain(title), look, _of_levels(found)))
+            lines.append((title, looks.get(factors.get(first), black), _of_levels(found)))
     handles = [handle(factor_value(first, v), look, marker="") for v, look in looks.items()]
     return _grouped(lines), handles
 

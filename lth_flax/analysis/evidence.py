@@ -3,22 +3,20 @@
 Only seeds that nobody had seen when the rules were fixed count as evidence.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from lth_flax.analysis.blocks import read_block
 from lth_flax.analysis.breakdown import Crossing
 from lth_flax.analysis.compare import design_of
 from lth_flax.analysis.grid import best_rates
 from lth_flax.analysis.merge import differing, split_groups
-from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.statistics import Design, Estimate, estimate
 from lth_flax.parts import records_file
 from lth_flax.predictions import Predictions
-from lth_flax.records import Record, grouped, where
+from lth_flax.records import Record, where
 
 FIRST_SEED = 100
 """Seeds from here on were unseen when the rules were fixed."""
@@ -73,7 +71,7 @@ class Evidence:
 
     def __init__(self, directory: Path, first_seed: int = FIRST_SEED) -> None:
         self.directory, self.first_seed = directory, first_seed
-        self._read: dict[str, Run | None] = {}
+        self._read = functools.cache(self._load)
 
     def run(self, *names: str) -> Run:
         """The first of these runs that is recorded.
@@ -83,10 +81,7 @@ class Evidence:
           UserError: its records cannot be read.
         """
         for name in names:
-            if name not in self._read:
-                self._read[name] = self._load(name)
-            found = self._read[name]
-            if found is not None:
+            if found := self._read(name):
                 return found
         raise Missing(names[0])
 
@@ -101,24 +96,6 @@ class Evidence:
 def scored(rows: Sequence[Record]) -> list[Record]:
     """The test rows at the last epoch."""
     return where(rows, split="test", checkpoint="last")
-
-
-def at_own_rates(rows: Sequence[Record]) -> list[Record]:
-    """Of every arm and level the test rows at the rate of its best mean validation accuracy."""
-    best: dict[tuple[str, float], float] = {}
-    chooses = where(rows, split="validation", checkpoint="last")
-    for cell, of_cell in grouped(chooses, _cell).items():
-        rates = grouped(of_cell, rate_of)
-        means = {
-            rate: round(float(np.mean(sorted(row.score for row in rates[rate]))), 9)
-            for rate in sorted(rates)
-        }
-        best[cell] = max(means, key=means.__getitem__)
-    return [row for row in scored(rows) if best.get(_cell(row), rate_of(row)) == rate_of(row)]
-
-
-def _cell(row: Record) -> tuple[str, float]:
-    return row.arm, row.target_sparsity
 
 
 def same_but(one: Run, other: Run, *names: str) -> None:
@@ -157,9 +134,6 @@ class Bound:
     def at_least(self, level: float) -> bool:
         """Whether the lower bound of the mean is."""
         return self.estimate.interval is not None and self.estimate.interval[0] >= level
-
-    def above(self, level: float) -> bool:
-        return self.estimate.above(level)
 
     def below(self, level: float) -> bool:
         """Whether the upper bound of the mean is."""

@@ -5,6 +5,7 @@
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
@@ -20,6 +21,7 @@ from lth_flax.analysis.draw_scores import (
 from lth_flax.analysis.paper import Curve
 from lth_flax.analysis.plot_style import PAGE_MM, style
 from lth_flax.analysis.terminal import Summary, scored
+from lth_flax.files import write_bytes_atomic
 
 
 def figures_of(
@@ -69,3 +71,11 @@ def figure_bytes(figure: Figure, kind: str = "png", dpi: int = 200) -> bytes:
     with style():
         figure.savefig(stream, format=kind, dpi=dpi, metadata=metadata)
     return stream.getvalue()
+
+
+def write_figure(folder: Path, name: str, figure: Figure) -> bytes:
+    """Writes NAME.png and NAME.svg; the bytes of the PNG."""
+    png = figure_bytes(figure, "png")
+    write_bytes_atomic(folder / f"{name}.png", png)
+    write_bytes_atomic(folder / f"{name}.svg", figure_bytes(figure, "svg"))
+    return png

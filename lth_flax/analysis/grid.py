@@ -15,11 +15,10 @@ from lth_flax.analysis.compare import compared, design_of
 from lth_flax.analysis.learning import unfinished
 from lth_flax.analysis.merge import FACTORS, Values, values_of
 from lth_flax.analysis.pairing import rate_of
-from lth_flax.analysis.permutation import FactorPermutation
+from lth_flax.analysis.permutation import factor_permutation
 from lth_flax.analysis.result import (
     ChosenRates,
     Configuration,
-    Crossings,
     FactorTest,
     Options,
     OwnRates,
@@ -165,9 +164,8 @@ def factor_tests(
         last = None
     made = [test for test in (*tests, last) if test is not None]
     adjusted = [
-        replace(test, sentence=_sentence(test, options))
+        replace(test, p_adjusted=p, sentence=_sentence(test, p, options))
         for test, p in zip(made, holm([test.p for test in made]), strict=True)
-        for test in [replace(test, p_adjusted=p)]
     ]
     if last is None:
         return adjusted, None
@@ -184,16 +182,13 @@ def _outcomes(one: Configuration) -> Outcomes:
         outcomes["dense accuracy"] = (dict(dense.score.by_seed), False)
     for kind, table in (("breakdown", found.breakdown), ("crater", found.crater)):
         for arm, crossings in table.arms.items():
-            outcomes[f"{kind} sparsity of {arm}"] = (_points(crossings), crossings.sparsity is None)
+            points = mean_by_seed((run["seed"], 100 * run["sparsity"]) for run in crossings.runs)
+            outcomes[f"{kind} sparsity of {arm}"] = (points, crossings.sparsity is None)
     for control, comparison in found.comparisons.items():
         if comparison.primary is not None:
             gap = dict(comparison.primary.gap.by_seed)
             outcomes[f"gap of ticket over {control}"] = (gap, False)
     return outcomes
-
-
-def _points(crossings: Crossings) -> BySeed:
-    return mean_by_seed((run["seed"], 100 * run["sparsity"]) for run in crossings.runs)
 
 
 def _by_value(
@@ -258,7 +253,7 @@ def _test(
     if not seeds:
         return None
     matrix = np.array([[by_value[value][seed] for value in values] for seed in seeds])
-    permuted = FactorPermutation(matrix)
+    p, relabellings, exact = factor_permutation(matrix)
     steepness = slope(matrix, seeds, values, factor, options.confidence, design)
     return FactorTest(
         factor=factor,
@@ -266,18 +261,18 @@ def _test(
         seeds=seeds,
         values=[float(value) for value in values],
         means=[float(mean) for mean in matrix.mean(axis=0)],
-        p=permuted.p,
+        p=p,
         p_adjusted=math.nan,
-        relabellings=permuted.relabellings,
-        exact=permuted.exact,
+        relabellings=relabellings,
+        exact=exact,
         slope=None if censored else steepness,
         per=_PER[factor],
         sentence="",
     )
 
 
-def _sentence(test: FactorTest, options: Options) -> str:
-    word, shown = WORDS[test.factor], test.p_adjusted <= options.alpha
+def _sentence(test: FactorTest, p_adjusted: float, options: Options) -> str:
+    word, shown = WORDS[test.factor], p_adjusted <= options.alpha
     means = ", ".join(f"{v:g}: {m:.1f}" for v, m in zip(test.values, test.means, strict=True))
     start = f"{word.capitalize()} moves" if shown else f"No sign that {word} moves"
     text = f"{start} {test.outcome} ({means}"
@@ -289,5 +284,5 @@ def _sentence(test: FactorTest, options: Options) -> str:
     method = "exact" if test.exact else "Monte Carlo"
     return (
         f"{text}); {method} within-seed permutation test p = {test.p:.2g}, "
-        f"{test.p_adjusted:.2g} adjusted for all factor tests, n = {len(test.seeds)} seeds."
+        f"{p_adjusted:.2g} adjusted for all factor tests, n = {len(test.seeds)} seeds."
     )

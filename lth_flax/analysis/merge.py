@@ -9,16 +9,6 @@ from lth_flax.records import RUN_COLUMNS, Record, grouped, run_key, sort_records
 FACTORS = ("num_layers", "learning_rate", "epochs")
 """Settings in which the configurations of one grid may differ."""
 
-
-class _Absent:
-    """Stands for a setting that records do not have."""
-
-    def __str__(self) -> str:
-        return "absent"
-
-
-_ABSENT = _Absent()
-
 Values = tuple[float, ...]
 """A configuration: the values of `FACTORS`."""
 
@@ -101,5 +91,5 @@ def differing(one: Record, other: Record) -> dict[str, tuple[Any, Any]]:
     """What differs between two runs: columns, then settings, with both values."""
     pairs = {name: (getattr(one, name), getattr(other, name)) for name in RUN_COLUMNS}
     for key in sorted(one.settings.keys() | other.settings.keys()):
-        pairs[key] = (one.settings.get(key, _ABSENT), other.settings.get(key, _ABSENT))
+        pairs[key] = (one.settings.get(key, "absent"), other.settings.get(key, "absent"))
     return {name: (a, b) for name, (a, b) in pairs.items() if a != b}

@@ -1,16 +1,13 @@
 """Ways to a mask beside each other: one table, one figure, tests adjusted for their number."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from lth_flax.analysis.figures import figure_bytes
-from lth_flax.analysis.pairing import rate_of
+from lth_flax.analysis.figures import write_figure
 from lth_flax.analysis.panels import handle
 from lth_flax.analysis.plot_style import (
     PAGE_MM,
@@ -22,13 +19,11 @@ from lth_flax.analysis.plot_style import (
     what_ran,
 )
 from lth_flax.analysis.statistics import holm
-from lth_flax.analysis.tables import scores_by_seed
-from lth_flax.analysis.terminal import aligned, scored
+from lth_flax.analysis.tables import at_own_rates, cells_of, scores_by_seed
+from lth_flax.analysis.terminal import Summary, aligned, scored
 from lth_flax.analysis.words import level_name, score_label
-from lth_flax.files import write_bytes_atomic, write_text_atomic
-from lth_flax.records import Record, grouped, where
-
-Summary = Mapping[str, Any]
+from lth_flax.files import write_text_atomic
+from lth_flax.records import Record, csv_text
 
 
 class Line(NamedTuple):
@@ -53,21 +48,20 @@ def lines_of(summary: Summary, records: Sequence[Record]) -> list[Line]:
     """Every method at every level, each at the learning rate that its validation score chooses
     there, where there are several.
     """
-    tested = {
-        name: one["primary"]
-        for name, one in _comparisons(summary).items()
-        if one["primary"] is not None
-    }
-    adjusted = dict(zip(tested, holm([one["p"] for one in tested.values()]), strict=True))
+    one = summary["configurations"][0]
+    found = (summary["own_rates"] or [scored(one)])[0]["comparisons"]
+    tested = {name: test["primary"] for name, test in found.items() if test["primary"] is not None}
+    adjusted = dict(zip(tested, holm([test["p"] for test in tested.values()]), strict=True))
     lines = []
-    for (arm, level), rows in _at_own_rates(summary, records).items():
+    rows_of = cells_of(at_own_rates(records, one["primary_checkpoint"]))
+    for (arm, level), rows in rows_of.items():
         primary = tested.get(arm)
         trained = [row for row in rows if row.train_steps]
         lines.append(
             Line(
                 arm,
                 level,
-                _mean_score(rows),
+                _mean(list(scores_by_seed(rows).values())),
                 _mean([row.mask_steps + (row.train_steps or 0) for row in trained]),
                 _mean([row.dense_steps or 0.0 for row in trained]),
                 primary["gap"]["mean"] if primary else None,
@@ -76,47 +70,6 @@ def lines_of(summary: Summary, records: Sequence[Record]) -> list[Line]:
             )
         )
     return lines
-
-
-def _comparisons(summary: Summary) -> Mapping[str, Any]:
-    """The tests of the first method against each other one."""
-    if own := summary["own_rates"]:
-        found: Mapping[str, Any] = own[0]["comparisons"]
-    else:
-        found = scored(summary["configurations"][0])["comparisons"]
-    return found
-
-
-def _at_own_rates(
-    summary: Summary, records: Sequence[Record]
-) -> dict[tuple[str, float], list[Record]]:
-    """By arm and level, in the summary's order, the rows that were tested at the learning rate
-    whose mean validation score is best; of equal ones the smallest.
-    """
-    one = summary["configurations"][0]
-    sign = 1 if summary["metric"]["higher_is_better"] else -1
-
-    def validated(rows: Sequence[Record]) -> float:
-        return sign * round(
-            _mean(list(scores_by_seed(where(rows, split="validation")).values())), 9
-        )
-
-    found = {}
-    for cell in scored(one)["table"]:
-        place = cell["arm"], cell["target_sparsity"]
-        rows = [
-            row
-            for row in where(records, arm=place[0], checkpoint=one["primary_checkpoint"])
-            if round(row.target_sparsity, 9) == place[1]
-        ]
-        rates = dict(sorted(grouped(rows, rate_of).items()))
-        best = max(rates, key=lambda rate: validated(rates[rate])) if len(rates) > 1 else None
-        found[place] = where(rows if best is None else rates[best], split="test")
-    return found
-
-
-def _mean_score(rows: Sequence[Record]) -> float:
-    return _mean(list(scores_by_seed(rows).values()))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -181,13 +134,7 @@ def write_methods(
       the table for a terminal.
     """
     lines = lines_of(summary, records)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Line._fields)
-    writer.writerows(["" if cell is None else cell for cell in line] for line in lines)
-    write_text_atomic(directory / "methods.csv", text.getvalue())
+    write_text_atomic(directory / "methods.csv", csv_text(Line._fields, lines))
     if draw:
-        figure = methods_figure(summary, lines)
-        for kind in ("png", "svg"):
-            write_bytes_atomic(directory / "report" / f"methods.{kind}", figure_bytes(figure, kind))
+        write_figure(directory / "report", "methods", methods_figure(summary, lines))
     return table(lines, summary["options"]["treatment"])

@@ -8,7 +8,7 @@ or flags. Accuracies are in percent, gaps in percentage points.
 import base64
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jinja2
@@ -68,7 +68,12 @@ def templates() -> jinja2.Environment:
         "scored": scored,
         "level": words.level_name,
     }
-    found.filters |= {"mean": terminal.plus_minus, "p": _p, "digit": _one_digit, "points": _points}
+    found.filters |= {
+        "mean": terminal.plus_minus,
+        "p": _number(".2g"),
+        "digit": _number(".1f"),
+        "points": _points,
+    }
     found.filters |= {
         "scored": scored,
         "factor": words.factor_name,
@@ -118,12 +123,8 @@ def _classes(summary: Summary, names: Any) -> list[tuple[Any, list[str], list[An
     return found
 
 
-def _one_digit(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2g}"
+def _number(form: str) -> Callable[[float | None], str]:
+    return lambda value: "–" if value is None else format(value, form)
 
 
 def _points(found: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -117,30 +117,26 @@ class Pairs:
     @cached_property
     def gaps(self) -> Float[np.ndarray, "seeds levels"]:
         """Treatment minus the mean of the control's draws, each at its own rate."""
-        treated, controls = self.chosen
-        return np.array(
-            [
-                at_rates(runs[0], treated) - at_rates(runs[1:].mean(axis=0), controls)
-                for runs in self.test
-            ]
-        ).reshape(len(self.seeds), len(self.levels))
+        treated, controls = (rates[None] for rates in self.chosen)  # the same for every seed
+        return at_rates(self.test[:, 0], treated) - at_rates(
+            self.test[:, 1:].mean(axis=1), controls
+        )
 
     @cached_property
     def _without_a_seed(self) -> Float[np.ndarray, "seeds levels"]:
         """Mean gaps without each seed in turn, the rates chosen anew."""
-        if len(self.seeds) < 2:
-            return np.zeros((0, len(self.levels)))
-        return np.array([self._leave_out(n).gaps.mean(axis=0) for n in range(len(self.seeds))])
-
-    def _leave_out(self, number: int) -> "Pairs":
-        keep = [n for n in range(len(self.seeds)) if n != number]
-        return replace(
-            self,
-            seeds=tuple(self.seeds[n] for n in keep),
-            test=self.test[keep],
-            validation=None if self.validation is None else self.validation[keep],
-            row_ids=self.row_ids[keep],
-        )
+        means = []
+        for number in range(len(self.seeds)):
+            keep = np.arange(len(self.seeds)) != number
+            rest = replace(
+                self,
+                seeds=self.seeds[:number] + self.seeds[number + 1 :],
+                test=self.test[keep],
+                validation=None if self.validation is None else self.validation[keep],
+                row_ids=self.row_ids[keep],
+            )
+            means.append(rest.gaps.mean(axis=0))
+        return np.array(means)
 
     def gap(
         self,
@@ -197,13 +193,11 @@ def pair(
     control: str = "reinit",
     *,
     checkpoint: str = "last",
-    incomplete: str = "refuse",
 ) -> Pairs:
     """Pairs two arms by seed, over the levels and learning rates where both were run.
 
-    Every seed needs one treatment and the same draws of the control at each.
-    A missing cell is a `UserError` that names it; with `incomplete="drop"`
-    that seed is left out instead, and named in the result.
+    Every seed needs one treatment and the same draws of the control at each: one that
+    lacks a cell is left out, and named in the result. `UserError` where a cell is there twice.
     """
     by_split: dict[str, dict[Cell, Record]] = {"test": {}, "validation": {}}
     for record in where(records, checkpoint=checkpoint):
@@ -232,10 +226,7 @@ def pair(
             continue
         _, run, _, level = missing
         who = f"{control} draw {run - 1}" if run else treatment
-        said = f"seed {seed} has no {who} at {level_name(level)}"
-        if incomplete != "drop":
-            raise UserError(f"{said}; finish the run, or leave that seed out")
-        dropped.append(said)
+        dropped.append(f"seed {seed} has no {who} at {level_name(level)}")
 
     shape = (len(seeds), len(runs), len(rates), len(levels))
     grid = list(itertools.product(seeds, runs, rates, levels))

@@ -5,7 +5,6 @@ an arrow, and the caption says so.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,17 +28,14 @@ class Point(NamedTuple):
     style: dict[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """One line of a panel."""
 
-    label: str
     style: dict[str, Any]
     points: list[Point]
 
 
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """One pair of axes; `dense` is the level line that the others are read against."""
 
     title: str
@@ -60,14 +56,14 @@ def points_of(panels: Sequence[Panel]) -> list[Point]:
     return found + [panel.dense for panel in panels if panel.dense]
 
 
-def limits_of(points: Sequence[Point], include: Sequence[float] = (), least: float = 1.0) -> Limits:
+def limits_of(points: Sequence[Point], include: Sequence[float] = ()) -> Limits:
     """An axis that holds all means and seeds, and of the intervals what does not squeeze them."""
     core = [v for p in points for v in (p.mean, *p.seeds)] + list(include) or [0.0]
     low, high = min(core), max(core)
-    room = max(0.6 * (high - low), 3 * least)
+    room = max(0.6 * (high - low), 3.0)
     ends = [end for p in points for end in p.interval or ()] + [low, high]
     low, high = max(min(ends), low - room), min(max(ends), high + room)
-    pad = 0.05 * max(high - low, least)
+    pad = 0.05 * max(high - low, 1.0)
     return low - pad, high + pad
 
 

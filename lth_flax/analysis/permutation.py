@@ -17,7 +17,6 @@ and the real one is counted among them: p = (k + 1) / (m + 1) (Phipson & Smyth, 
 import itertools
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -98,7 +97,6 @@ def relabel(
     validation: Float[np.ndarray, "seeds runs rates levels"] | None = None,
     *,
     exact_limit: int = EXACT_LIMIT,
-    rng_seed: int = 0,
 ) -> Relabelled:
     """The gap of the run called treatment to the mean of its seed's other runs, relabelled.
 
@@ -106,21 +104,21 @@ def relabel(
     """
     seeds, runs, rates, _ = test.shape
     exact = runs**seeds <= exact_limit
-    treated = _means(test, exact, rng_seed)
+    treated = _means(test, exact)
     controls = (test.sum(axis=1).mean(axis=0) - treated) / (runs - 1)
     slack = _ROUNDING * float(np.abs(test).max(initial=0.0))
     if rates == 1:
         return Relabelled((treated - controls)[:, 0], exact, slack)
     if validation is None:
         raise ValueError("several learning rates need validation accuracies to choose by")
-    chooses = _means(validation, exact, rng_seed)
+    chooses = _means(validation, exact)
     others = (validation.sum(axis=1).mean(axis=0) - chooses) / (runs - 1)
     gaps = at_rates(treated, chosen_rates(chooses)) - at_rates(controls, chosen_rates(others))
     return Relabelled(gaps, exact, slack)
 
 
 def _means(
-    runs: Float[np.ndarray, "seeds runs rates levels"], exact: bool, rng_seed: int
+    runs: Float[np.ndarray, "seeds runs rates levels"], exact: bool
 ) -> Float[np.ndarray, "relabellings rates levels"]:
     """Means over seeds of the chosen runs, for every choice of one run per seed."""
     seeds, count = runs.shape[:2]
@@ -129,7 +127,7 @@ def _means(
         for of_seed in runs:
             sums = (sums[:, None] + of_seed[None]).reshape(-1, *runs.shape[2:])
         return sums / seeds
-    rng = np.random.default_rng(rng_seed)
+    rng = np.random.default_rng(0)  # the same choices for test and validation scores
     sums = np.zeros((MONTE_CARLO_DRAWS + 1, *runs.shape[2:]))
     step = max(1, CHOICES_AT_ONCE // seeds)
     for first in range(0, len(sums), step):
@@ -184,51 +182,31 @@ FACTOR_EXACT_LIMIT = 300_000
 FACTOR_DRAWS = 20_000
 
 
-@dataclass(frozen=True)
-class FactorPermutation:
-    """Permutations of the labels of a factor's values within each seed.
+def factor_permutation(outcomes: Float[np.ndarray, "seeds values"]) -> tuple[float, int, bool]:
+    """The share of relabellings that spread the means over seeds at least as much as the real one,
+    how many were looked at, and whether these are all.
 
-    Under the null a seed's outcomes at these values are exchangeable, since
-    they share its split, order of data and noise (a randomized block design).
-    The statistic is the spread of the means over seeds.
+    Labels of the factor's values are permuted within each seed. Under the null a seed's
+    outcomes at these values are exchangeable, since they share its split, order of data and
+    noise (a randomized block design).
     """
-
-    outcomes: Float[np.ndarray, "seeds values"]
-
-    @property
-    def exact(self) -> bool:
-        """Whether all relabellings are enumerated."""
-        return self._count <= FACTOR_EXACT_LIMIT
-
-    @property
-    def _count(self) -> int:
-        # Relabelling all seeds alike changes nothing: the first keeps its order.
-        seeds, values = self.outcomes.shape
-        return math.factorial(values) ** (seeds - 1)
-
-    @property
-    def relabellings(self) -> int:
-        """How many are looked at."""
-        return self._count if self.exact else FACTOR_DRAWS
-
-    @cached_property
-    def p(self) -> float:
-        """The share of relabellings that spread the means at least as much."""
-        values = self.outcomes.shape[1]
-        observed = _spread(self.outcomes.sum(axis=0))
-        slack = 1e-9 * (1 + float(observed))
-        if self.exact:
-            orders = np.array(list(itertools.permutations(range(values))))
-            sums = self.outcomes[:1]
-            for row in self.outcomes[1:]:
-                sums = (sums[:, None] + row[orders][None]).reshape(-1, values)
-            return float(np.mean(_spread(sums) >= observed - slack))
-        rng = np.random.default_rng(0)
-        sums = np.zeros((FACTOR_DRAWS, values))
-        for row in self.outcomes:
-            sums += rng.permuted(np.tile(row, (FACTOR_DRAWS, 1)), axis=1)
-        reached = int((_spread(sums) >= observed - slack).sum())
-        return (1 + reached) / (1 + FACTOR_DRAWS)
+    seeds, values = outcomes.shape
+    # Relabelling all seeds alike changes nothing: the first keeps its order.
+    count = math.factorial(values) ** (seeds - 1)
+    observed = _spread(outcomes.sum(axis=0))
+    slack = 1e-9 * (1 + float(observed))
+    if count <= FACTOR_EXACT_LIMIT:
+        orders = np.array(list(itertools.permutations(range(values))))
+        sums = outcomes[:1]
+        for row in outcomes[1:]:
+            sums = (sums[:, None] + row[orders][None]).reshape(-1, values)
+        return float(np.mean(_spread(sums) >= observed - slack)), count, True
+    rng = np.random.default_rng(0)
+    sums = np.zeros((FACTOR_DRAWS, values))
+    for row in outcomes:
+        sums += rng.permuted(np.tile(row, (FACTOR_DRAWS, 1)), axis=1)
+    reached = int((_spread(sums) >= observed - slack).sum())
+    return (1 + reached) / (1 + FACTOR_DRAWS), FACTOR_DRAWS, False
 
 
 def _spread(sums: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lth_flax.analysis.blocks import Block, join_blocks, read_block, read_provenance, write_block
-from lth_flax.analysis.figures import figure_bytes, figures_of
+from lth_flax.analysis.figures import figures_of, write_figure
 from lth_flax.analysis.page import report_html
 from lth_flax.analysis.paper import Curve, paper_curves
 from lth_flax.analysis.result import Options, summary_text
@@ -23,7 +23,7 @@ from lth_flax.analysis.summary import summarize
 from lth_flax.analysis.terminal import terminal_text
 from lth_flax.config import Config, settings_of
 from lth_flax.errors import UserError
-from lth_flax.files import make_directory, write_bytes_atomic, write_text_atomic
+from lth_flax.files import make_directory, write_text_atomic
 from lth_flax.flagfile import value_of
 from lth_flax.identity import digest, is_identity
 from lth_flax.settings import Setting, home_expanded
@@ -92,12 +92,8 @@ def _write_figures(
     folder: Path, summary: Mapping[str, Any], paper: Mapping[str, Curve] | None
 ) -> dict[str, bytes]:
     """Writes every figure as PNG and SVG; the PNGs by name."""
-    images = {}
-    for name, figure in figures_of(summary, paper).items():
-        images[name] = figure_bytes(figure, "png")
-        write_bytes_atomic(folder / f"{name}.png", images[name])
-        write_bytes_atomic(folder / f"{name}.svg", figure_bytes(figure, "svg"))
-    return images
+    figures = figures_of(summary, paper)
+    return {name: write_figure(folder, name, figure) for name, figure in figures.items()}
 
 
 def summary_of(block: Block, options: Options) -> dict[str, Any]:

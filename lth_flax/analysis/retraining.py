@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lth_flax.analysis.permutation import permutation_test, relabel
 from lth_flax.analysis.result import Gain, Retraining
 from lth_flax.analysis.statistics import Design, estimate
 from lth_flax.analysis.tables import cells_of, scores_by_seed
@@ -63,8 +64,5 @@ def sign_flip_p(differences: Sequence[float]) -> float | None:
     """
     if not 0 < len(differences) <= MOST_FLIPPED:
         return None
-    values = np.asarray(differences, float)
-    signs = 1 - 2 * (np.arange(2 ** len(values))[:, None] >> np.arange(len(values)) & 1)
-    sums, equal = signs @ values, 1e-9 * np.abs(values).sum()  # sums may differ by rounding alone
-    more, less = np.mean(sums >= sums[0] - equal), np.mean(sums <= sums[0] + equal)
-    return float(min(1.0, 2 * min(more, less)))
+    runs = np.array([[[[one]], [[0.0]]] for one in differences])  # a control that is always zero
+    return permutation_test(relabel(runs, exact_limit=2**MOST_FLIPPED), np.ones(1)).p

@@ -7,16 +7,16 @@ mask on fresh weights just there: so a line of tickets has that gap beside its b
 """
 
 import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lth_flax.analysis.words import percent
 from lth_flax.errors import UserError
 from lth_flax.files import write_text_atomic
+from lth_flax.records import csv_text
 
 MEASURES = ("train_loss", "test_error")
 
@@ -84,19 +84,15 @@ def sentences(lines: Iterable[Line], learning_rate: float, rewind_point: str) ->
 
 def write_lines(path: Path, lines: Iterable[Line]) -> None:
     """One row per network on a line, and its line's barriers, as CSV; written atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows: list[list[Any]] = []
     for line in lines:
+        *known, matched = line[:5]
+        known += [str(matched).lower(), line.sparsity, line.control_error]
         barriers = [barrier(line.train_loss), barrier(line.test_error)]
         last = len(line.train_loss) - 1
         for number, scores in enumerate(zip(line.train_loss, line.test_error, strict=True)):
-            numbers = [repr(float(value)) for value in (number / last, *scores, *barriers)]
-            rate, point, *others, matched = line[:5]
-            control = "" if line.control_error is None else repr(line.control_error)
-            known = [repr(rate), point, *others, str(matched).lower(), repr(line.sparsity), control]
-            writer.writerow([*known, *numbers])
-    write_text_atomic(path, text.getvalue())
+            rows.append([*known, *map(float, (number / last, *scores, *barriers))])
+    write_text_atomic(path, csv_text(COLUMNS, rows))
 
 
 def read_lines(path: Path) -> list[Line]:

@@ -216,10 +216,8 @@ def _quadrature() -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(200)
 
 
-def seeds_needed(
-    sd: float, gap: float, alpha: float = 0.05, *, power: float = POWER, draws: int = 1
-) -> int | None:
-    """Seeds that find a gap of this size with this spread over seeds.
+def seeds_needed(sd: float, gap: float, alpha: float = 0.05, *, draws: int = 1) -> int | None:
+    """Seeds that find a gap of this size with this spread over seeds, with a power of `POWER`.
 
     By the power of the two-sided paired t test (noncentral t), and never fewer than the
     permutation test needs to reach alpha at all. None where `MOST_SEEDS` are not enough.
@@ -235,7 +233,7 @@ def seeds_needed(
         shift = abs(gap) / sd * math.sqrt(n)
         spread = np.sqrt(special.chdtri(n - 1, (1 + nodes) / 2) / (n - 1))
         outside = special.ndtr(shift - bar * spread) + special.ndtr(-shift - bar * spread)
-        return bool(weights @ outside / 2 >= power)
+        return bool(weights @ outside / 2 >= POWER)
 
     if sd == 0 or finds(least):
         return least

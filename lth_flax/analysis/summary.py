@@ -5,7 +5,6 @@ The same records give the same bytes, in whatever order they come.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,13 +103,7 @@ def _configuration(
 
     def at(checkpoint: str) -> Checkpoint:
         rows = where(test, checkpoint=checkpoint)
-        crossings = partial(
-            breakdown.crossing_table,
-            treatment=treatment,
-            controls=controls,
-            confidence=options.confidence,
-            design=design,
-        )
+        broken = breakdown.breakdowns(rows, options.breakdown_points)
         return Checkpoint(
             table=arm_table(rows, options.confidence, design, predictions),
             comparisons={
@@ -125,8 +118,8 @@ def _configuration(
                 for control in controls
                 if where(rows, arm=control)
             },
-            breakdown=crossings(breakdown.breakdowns(rows, options.breakdown_points)),
-            crater=crossings(breakdown.craters(rows)),
+            breakdown=breakdown.crossing_table(broken, controls, options, design),
+            crater=breakdown.crossing_table(breakdown.craters(rows), controls, options, design),
             collapsed=collapsed(rows),
             retraining=retraining(rows, options.confidence, design),
         )

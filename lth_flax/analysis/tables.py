@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from lth_flax.analysis.breakdown import balanced, chance
+from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.result import Cell, Classes, finite
 from lth_flax.analysis.statistics import Design, estimate, mean_by_seed
 from lth_flax.analysis.words import level_name
 from lth_flax.predictions import Predictions, labels_name
-from lth_flax.records import Record, arm_order, grouped
+from lth_flax.records import Record, arm_order, grouped, where
 
 ONE_CLASS_SHARE = 0.999
 
@@ -31,6 +32,25 @@ def scores_by_seed(rows: Iterable[Record]) -> dict[int, float]:
     """Percent by seed, draws averaged."""
     ordered = sorted(rows, key=lambda row: (row.seed, row.draw))
     return mean_by_seed((row.seed, row.score) for row in ordered)
+
+
+def at_own_rates(records: Iterable[Record], checkpoint: str = "last") -> list[Record]:
+    """Of every arm and level the test rows at the learning rate whose mean validation score is
+    best, of equal ones the smallest; all of them where there is no validation score.
+    """
+    rows = where(records, checkpoint=checkpoint)
+    chooses = cells_of(where(rows, split="validation"))
+
+    def validated(of_rate: Sequence[Record]) -> float:
+        mean = round(float(np.mean(sorted(row.score for row in of_rate))), 9)
+        return mean if of_rate[0].higher_is_better else -mean
+
+    found = []
+    for cell, tested in cells_of(where(rows, split="test")).items():
+        rates = grouped(chooses.get(cell, []), rate_of)
+        best = max(sorted(rates), key=lambda rate: validated(rates[rate]), default=None)
+        found += [row for row in tested if best is None or rate_of(row) == best]
+    return found
 
 
 def arm_table(

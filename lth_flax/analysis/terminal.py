@@ -19,6 +19,12 @@ def scored(one: Configuration) -> dict[str, Any]:
     return one["checkpoints"][one["primary_checkpoint"]]
 
 
+def against_headline(summary: Summary, comparisons: Mapping[str, Any]) -> Any:
+    """The comparison with the headline's control, else the first; None where there is none."""
+    first = next(iter(comparisons.values()), None)
+    return comparisons.get(summary["options"]["headline_control"], first)
+
+
 def terminal_text(summary: Summary) -> str:
     """The whole answer: every configuration's table, the main finding, factors, what failed."""
     configurations = summary["configurations"]
@@ -119,10 +125,7 @@ def accuracy_rows(summary: Summary, one: Configuration) -> Rows:
         return [["", summary["metric"]["name"]], ["dense", plus_minus(dense)]]
     header = ["sparsity", *arms]
     gaps: dict[float, Any] = {}
-    control = summary["options"]["headline_control"]
-    comparison = found["comparisons"].get(control) or next(
-        iter(found["comparisons"].values()), None
-    )
+    comparison = against_headline(summary, found["comparisons"])
     if comparison:
         pair = [summary["options"]["treatment"], comparison["control"]]
         # A gap says how much better.

@@ -1,7 +1,5 @@
 """What tickets are worth elsewhere: a table of where they come from and where they are trained."""
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +12,7 @@ from lth_flax.analysis.result import Comparison, Options
 from lth_flax.analysis.statistics import holm
 from lth_flax.analysis.terminal import aligned
 from lth_flax.files import write_text_atomic
-from lth_flax.records import Record, where
+from lth_flax.records import Record, csv_text, where
 
 NATIVE = "native"
 """What a ticket from elsewhere is compared with: the one that was found at the target."""
@@ -113,9 +111,5 @@ def _cell(line: Line | None) -> str:
 def write_transfer(directory: Path, records: Sequence[Record], options: Options) -> str:
     """Writes transfer.csv; the table for a terminal."""
     lines = lines_of(records, options)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Line._fields)
-    writer.writerows(["" if cell is None else cell for cell in line] for line in lines)
-    write_text_atomic(directory / "transfer.csv", text.getvalue())
+    write_text_atomic(directory / "transfer.csv", csv_text(Line._fields, lines))
     return table(lines)

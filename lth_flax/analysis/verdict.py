@@ -75,11 +75,13 @@ def decide(
         kind, verdict = "unknown", unknown
         reason = _why_unknown(pairs, primary, comparison, options)
     if kind in ("treatment", "control", "unknown") and (better or worse):
-        reason += f"; adjusted over levels, {_shown(name, better, worse)}"
+        word = "better" if better else "worse"
+        reason += f"; adjusted over levels, the {name} is {word} at {_names(better or worse)}"
+    inside = _names([level for level in levels if level.in_range])
     sentence = (
         f"{verdict[0].upper()}{verdict[1:]}: {minus} is "
         f"{_numbers(primary, design, options, metric)} over {level_name(comparison.range[0])} to "
-        f"{level_name(comparison.range[1])} sparsity ({_measured(levels)}), with {seeds} and "
+        f"{level_name(comparison.range[1])} sparsity (measured at {inside}), with {seeds} and "
         f"{count(pairs.draws, 'control draw')} each{_own_rates(pairs)}; {reason}"
     )
     return Verdict(verdict, kind, ". ".join([sentence, *notes]) + ".", story, reason)
@@ -151,19 +153,9 @@ def _story(name: str, levels: Sequence[LevelGap]) -> str:
     return f"{said[0].upper()}{said[1:]} (adjusted over {count(len(tested), 'level')})."
 
 
-def _shown(name: str, better: Sequence[LevelGap], worse: Sequence[LevelGap]) -> str:
-    some, word = (better, "better") if better else (worse, "worse")
-    return f"the {name} is {word} at {_names(some)}"
-
-
 def _names(levels: Sequence[LevelGap]) -> str:
     names = [level_name(level.target_sparsity) for level in levels]
     return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]
-
-
-def _measured(levels: Sequence[LevelGap]) -> str:
-    inside = [level for level in levels if level.in_range]
-    return f"measured at {_names(inside)}"
 
 
 def _own_rates(pairs: Pairs) -> str:

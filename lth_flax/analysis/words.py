@@ -87,9 +87,7 @@ def percent(sparsity: float) -> str:
 
 def score_label(metric: Mapping[str, Any], split: str = "Test") -> str:
     """Of an axis: "Test accuracy (%)"."""
-    return f"{split} {plain(metric['name'])}".replace("\n ", "\n") + " (%)" * (
-        metric["unit"] == "points"
-    )
+    return f"{split} {plain(metric['name'])}" + " (%)" * (metric["unit"] == "points")
 
 
 def level_name(sparsity: float) -> str:

@@ -14,6 +14,7 @@ from lth_flax.analysis.breakdown import (
     crossing,
     crossing_table,
 )
+from lth_flax.analysis.result import Options
 from lth_flax.analysis.statistics import SEEDS_ALONE, Design
 
 LEVELS = [0.0, 0.5, 0.8, 0.9]
@@ -69,7 +70,7 @@ def test_breakdown_and_crater_per_arm_and_seed():
 
 
 def table_of(rows, design=SEEDS_ALONE):
-    return crossing_table(breakdowns(rows), "ticket", ["reinit"], 0.95, design)
+    return crossing_table(breakdowns(rows), ["reinit"], Options(), design)
 
 
 def test_where_every_curve_breaks_there_are_means_and_a_paired_difference():

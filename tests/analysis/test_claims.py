@@ -18,8 +18,9 @@ from lth_flax.analysis.claims import (
     judge,
     main,
 )
-from lth_flax.analysis.evidence import FIRST_SEED, Evidence, Run, TooFew, at_own_rates
+from lth_flax.analysis.evidence import FIRST_SEED, Evidence, Run, TooFew
 from lth_flax.analysis.merge import split_groups
+from lth_flax.analysis.tables import at_own_rates
 from lth_flax.records import write_records
 
 SPREAD = 0.001

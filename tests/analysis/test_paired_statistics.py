@@ -38,12 +38,10 @@ def test_only_levels_of_both_arms_are_paired():
     assert pair(rows).levels == (0.7, 0.9)
 
 
-def test_a_missing_cell_is_named_or_its_seed_left_out():
+def test_the_seed_of_a_missing_cell_is_left_out_and_named():
     rows = from_array(np.full((3, 3, 2), 0.8), [0.5, 0.9])
     rows = [r for r in rows if (r.arm, r.seed, r.draw, r.target_sparsity) != ("reinit", 1, 1, 0.9)]
-    with pytest.raises(UserError, match="seed 1 has no reinit draw 1 at 90%"):
-        pair(rows)
-    found = pair(rows, incomplete="drop")
+    found = pair(rows)
     assert found.seeds == (0, 2)
     assert found.dropped == ("seed 1 has no reinit draw 1 at 90%",)
 
