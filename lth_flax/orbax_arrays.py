@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from lth_flax.errors import UserError
 from lth_flax.quiet import quiet_orbax
@@ -48,8 +49,9 @@ def write_arrays(folder: Path, arrays: Arrays) -> None:
       Whatever orbax raises: inside of `storage_errors`.
     """
     present = {name: array for name, array in arrays.items() if array.size}
+    tree = unflatten_dict(present, sep="/")
     with _plain_path(folder.parent) as parent, _checkpointer() as (ocp, checkpointer):
-        checkpointer.save(parent / folder.name, args=ocp.args.StandardSave(nested(present)))
+        checkpointer.save(parent / folder.name, args=ocp.args.StandardSave(tree))
 
 
 def read_arrays(folder: Path, leaves: Leaves, ours: bool = False) -> dict[str, np.ndarray]:
@@ -70,8 +72,8 @@ def read_arrays(folder: Path, leaves: Leaves, ours: bool = False) -> dict[str, n
             _check_on_disk(checkpointer.metadata(parent / folder.name), present)
         # One element, repeated: only names, shapes and types are used.
         like = {n: np.broadcast_to(np.zeros((), d), s) for n, (s, d) in present.items()}
-        args = ocp.args.StandardRestore(nested(like))
-        found = flat(checkpointer.restore(parent / folder.name, args=args))
+        args = ocp.args.StandardRestore(unflatten_dict(like, sep="/"))
+        found = flatten_dict(checkpointer.restore(parent / folder.name, args=args), sep="/")
     arrays = {}
     for name, (shape, dtype) in leaves.items():
         arrays[name] = np.asarray(found[name]) if name in present else np.zeros(shape, dtype)
@@ -191,35 +193,12 @@ def _check_files(folder: Path, leaves: Leaves) -> None:
 def _check_on_disk(metadata: Any, leaves: Leaves) -> None:
     """What orbax would read is what is stated."""
     metadata = getattr(metadata, "item_metadata", metadata)
-    on_disk = flat(getattr(metadata, "tree", metadata))
+    on_disk = flatten_dict(getattr(metadata, "tree", metadata), sep="/")
     for name in sorted(on_disk.keys() | leaves.keys()):
         leaf, (shape, dtype) = on_disk.get(name), leaves.get(name, ((), "absent"))
         if (getattr(leaf, "shape", None), str(getattr(leaf, "dtype", None))) != (shape, dtype):
-            what = name or "what is"
-            raise Damaged(f"{what} on disk is of another shape or type than stated")
+            raise Damaged(f"{name} on disk is of another shape or type than stated")
         # A chunk is decompressed whole, whatever the shape is.
         chunk = getattr(getattr(leaf, "storage", None), "chunk_shape", None)
         if chunk is not None and any(c > max(n, 1) for c, n in zip(chunk, shape, strict=True)):
             raise Damaged(f"{name} has chunks of {chunk}, larger than {shape}")
-
-
-def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """{"a/b": leaf} as {"a": {"b": leaf}}."""
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = leaf
-    return tree
-
-
-def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """The inverse of `nested`."""
-    if not isinstance(tree, Mapping):
-        return {prefix: tree}
-    leaves: dict[str, Any] = {}
-    for name, inner in tree.items():
-        leaves |= flat(inner, f"{prefix}/{name}" if prefix else str(name))
-    return leaves

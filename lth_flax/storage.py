@@ -21,13 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from lth_flax.files import (
-    make_directory,
-    remove_temporaries,
-    sync,
-    sync_tree,
-    write_text_atomic,
-)
+from lth_flax.files import make_directory, remove_temporaries, sync, sync_tree, write_text_atomic
 from lth_flax.orbax_arrays import (
     Arrays,
     Damaged,
@@ -77,7 +71,10 @@ def save(file: Path, meta: Mapping[str, Any], arrays: Arrays) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         try:
             write_arrays(directory / free, arrays)
-            _read_back(directory, content)
+            try:
+                check(content, load_arrays(directory, content, leaves_of(content), ours=True))
+            except Damaged as error:
+                raise Unusable(f"what was written reads back otherwise: {error}") from error
             sync_tree(directory / free)
             sync(directory)
             write_text_atomic(file, text)
@@ -198,13 +195,6 @@ def remove_saved(file: Path) -> None:
 def is_part(name: str) -> bool:
     """Whether a save, also one that was killed, puts an entry of this name beside the JSON."""
     return name.startswith(_FOLDERS[0])
-
-
-def _read_back(directory: Path, content: Mapping[str, Any]) -> None:
-    try:
-        check(content, load_arrays(directory, content, leaves_of(content), ours=True))
-    except Damaged as error:
-        raise Unusable(f"what was written reads back otherwise: {error}") from error
 
 
 def _folders(file: Path) -> tuple[str | None, str]:

@@ -50,28 +50,19 @@ def prepare_data(
     return build_dataset(source, seeds, config, vocabulary=vocabulary)
 
 
-def text_task(
-    config: Config,
-    dataset: Dataset,
-    seeds: Sequence[int],
-    *,
-    num_layers: int,
-    vocabulary_size: int | None = None,
-) -> Task:
-    """The classifier of the settings, of one depth.
-
-    `vocabulary_size` is the number of rows of a ticket's embedding, in place of the dataset's.
-    """
-    return text_tasks(config, dataset, seeds, vocabulary_size=vocabulary_size)(num_layers)
-
-
 def text_tasks(
     config: Config, dataset: Dataset, seeds: Sequence[int], *, vocabulary_size: int | None = None
 ) -> Callable[[int], Task]:
-    """Number of layers -> `text_task`. Files are read once for all depths."""
+    """Number of layers -> the classifier of the settings. Files are read once for all depths.
+
+    `vocabulary_size` is the number of rows of a ticket's embedding, in place of the dataset's.
+    """
     files = files_that_are_read(config)
     vectors = word_vectors(config, dataset, seeds)
-    counted = counted_vectors(dataset, vectors, seeds[0])
+    counted = None
+    if vectors:
+        words, train = dataset.vocabularies[seeds[0]], dataset.members[seeds[0]]["train"]
+        counted = account.count_vectors(words, vectors[seeds[0]][1], dataset.buckets, train)
 
     def start(params: Params, seed: int) -> Params:
         found, has = vectors[seed]
@@ -170,7 +161,7 @@ def text_classification(**settings: Any) -> tuple[Task, Examples]:
     refuse_ignored(config)
     seeds = seed_block(config)
     dataset = prepare_data(config, load_source(config), seeds)
-    task = text_task(config, dataset, seeds, num_layers=config.one("num_layers"))
+    task = text_tasks(config, dataset, seeds)(config.one("num_layers"))
     return task, text_examples(config, dataset)
 
 
@@ -238,23 +229,9 @@ def word_vectors(
     """Per seed, word vectors from a file and which words have one; nothing without a file."""
     if not config.embeddings_file:
         return {}
-    distinct = {id(words): words for words in map(dataset.vocabularies.__getitem__, seeds)}
-    read = read_vectors_of_all(
-        config.embeddings_file, list(distinct.values()), size=config.embedding_size
-    )
-    of_words = dict(zip(distinct, read, strict=True))
-    return {seed: of_words[id(dataset.vocabularies[seed])] for seed in seeds}
-
-
-def counted_vectors(
-    dataset: Dataset, vectors: Mapping[int, tuple[np.ndarray, np.ndarray]], seed: int
-) -> dict[str, Any] | None:
-    """How many words of a seed have a vector from the file, if there is one."""
-    if seed not in vectors:
-        return None
-    _, found = vectors[seed]
-    train = dataset.members[seed]["train"]
-    return account.count_vectors(dataset.vocabularies[seed], found, dataset.buckets, train)
+    own = [dataset.vocabularies[seed] for seed in seeds]
+    read = read_vectors_of_all(config.embeddings_file, own, size=config.embedding_size)
+    return dict(zip(seeds, read, strict=True))
 
 
 def files_that_are_read(config: Config) -> dict[str, str]:

@@ -28,7 +28,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ UNROLLS = (1, 4)
 COMMAND_BUFFERS = "--xla_gpu_enable_command_buffer=+WHILE"
 
 Found = Mapping[str, Any]
+Row = list[str]
 
 
 # The process of a part.
@@ -59,27 +61,18 @@ Found = Mapping[str, Any]
 
 def work(arguments: argparse.Namespace) -> None:
     """Does one part, and keeps what it finds in the file that it is given."""
-
-    def report(found: Found) -> None:
-        timing.write_result(arguments.json, found)
-
     sizes = accelerator_parts.TINY if arguments.tiny else accelerator_parts.FULL
-    name = arguments.part
-    if name == "experiments":
-        accelerator_parts.experiments(sizes, report, arguments.data_file)
-    elif name == "accuracy":
-        accelerator_parts.accuracy(sizes, report)
-    else:
+    more: dict[str, Any] = {}
+    if arguments.part == "experiments":
+        more = {"data_file": arguments.data_file}
+    elif arguments.part == "loop":
+        more = {"unroll": arguments.unroll}
+    if arguments.part not in ("experiments", "accuracy"):  # these start commands
         platforms.choose("auto")
         prepare_cpu(1)
         jax.config.update("jax_default_matmul_precision", "highest")
-        if name == "machine":
-            kinds = [str(device.device_kind) for device in jax.devices()]
-            report({**timing.describe_machine(), "devices": kinds})
-        elif name == "loop":
-            accelerator_parts.unrolled(sizes, report, arguments.unroll)
-        else:
-            getattr(accelerator_parts, name)(sizes, report)
+    part = getattr(accelerator_parts, arguments.part)
+    part(sizes, partial(timing.write_result, arguments.json), **more)
 
 
 # What starts them.
@@ -97,18 +90,14 @@ def run(name: str, more: Sequence[str], *, seconds: float, flags: str = "") -> d
         started = time.perf_counter()
         with said.open("w", encoding="utf-8") as errors:
             process = subprocess.Popen(
-                command,
-                stdout=errors,
-                stderr=errors,
-                env=environment,
-                start_new_session=True,  # it starts others, which end with it
+                command, stdout=errors, stderr=errors, env=environment, start_new_session=True
             )
             try:
                 process.wait(timeout=max(seconds, 0))
             except subprocess.TimeoutExpired:
                 pass
             finally:
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(ProcessLookupError):  # with all that it started
                     os.killpg(process.pid, signal.SIGKILL)
             status = process.wait()
         result: dict[str, Any] = {"seconds": time.perf_counter() - started}
@@ -134,12 +123,16 @@ def run_loop(more: Sequence[str], *, seconds: float) -> dict[str, Any]:
 
     for unroll in UNROLLS:
         add(f"unroll {unroll}", unroll)
-    if timed := [name for name in found if "found" in found[name]]:
-        best = min(timed, key=lambda name: step_of(found[name]))
+    if best := fastest(found):
         add(f"{best}, command buffers", found[best]["unroll"], COMMAND_BUFFERS)
-        best = min([n for n in found if "found" in found[n]], key=lambda name: step_of(found[name]))
-        found = {**found, "best": best}
+        found["best"] = fastest(found)
     return {"seconds": time.perf_counter() - started, "found": found}
+
+
+def fastest(variants: Found) -> str | None:
+    """The name of the one whose steps take the least time, of those that were timed."""
+    timed = [name for name, variant in variants.items() if "found" in variant]
+    return min(timed, key=lambda name: step_of(variants[name]), default=None)
 
 
 def step_of(variant: Found) -> float:
@@ -147,28 +140,16 @@ def step_of(variant: Found) -> float:
     return float(variant["found"]["milliseconds_per_step"]["median"])
 
 
-# What is shown.
+# What is shown: the table of each part, its header first.
 
 
-def table_of(name: str, found: Found) -> list[list[str]]:
+def table_of(name: str, found: Found) -> list[Row]:
     """The table of a part."""
-    if "skipped" in found:
-        return [[name, found["skipped"]]]
-    return [[name, *header] for header in _HEADERS[name]] + list(_ROWS[name](found))
+    return [[name, found["skipped"]]] if "skipped" in found else list(TABLES[name](found))
 
 
-_HEADERS: Mapping[str, list[list[str]]] = {
-    "agree": [["outputs", "gradients", "same classes", "agree"]],
-    "cudnn": [["ms per step and replicate", "range", "times ours"]],
-    "throughput": [["row-steps per second", "range"]],
-    "memory": [["predicted MiB", "measured MiB", "measured / predicted"]],
-    "loop": [["ms per step and replicate", "compiled in"]],
-    "accuracy": [["accuracy or difference", "standard error", "agree"]],
-    "experiments": [["seconds", "of which compiling", "dense accuracy"]],
-}
-
-
-def _agree(found: Found) -> Any:
+def _agree(found: Found) -> Iterator[Row]:
+    yield ["agree", "outputs", "gradients", "same classes", "agree"]
     for pair, one in found.items():
         yield [
             pair, f"{one['outputs']:.1e}", f"{one['gradients']:.1e}", f"{one['same_classes']:.1%}",
@@ -176,13 +157,15 @@ def _agree(found: Found) -> Any:
         ]  # fmt: skip
 
 
-def _cudnn(found: Found) -> Any:
+def _cudnn(found: Found) -> Iterator[Row]:
+    yield ["cudnn", "ms per step and replicate", "range", "times ours"]
     for who, ms in found["milliseconds_per_step"].items():
         times = f"{found['ratio']['median']:.1f}" if who == "cuDNN" else ""
         yield [who, f"{ms['median']:.4f}", f"{ms['least']:.4f} to {ms['most']:.4f}", times]
 
 
-def _throughput(found: Found) -> Any:
+def _throughput(found: Found) -> Iterator[Row]:
+    yield ["throughput", "row-steps per second", "range"]
     for rows, rate in sorted(found.items(), key=lambda item: int(item[0])):
         if isinstance(rate, str):
             yield [f"{int(rows):,} rows", rate, ""]
@@ -191,7 +174,8 @@ def _throughput(found: Found) -> Any:
             yield [f"{int(rows):,} rows", f"{rate['median']:,.0f}", spread]
 
 
-def _memory(found: Found) -> Any:
+def _memory(found: Found) -> Iterator[Row]:
+    yield ["memory", "predicted MiB", "measured MiB", "measured / predicted"]
     for rows, one in sorted(found.items(), key=lambda item: int(item[0])):
         predicted, measured = one["predicted"], one["measured"]
         known = measured is not None
@@ -202,26 +186,26 @@ def _memory(found: Found) -> Any:
         ]  # fmt: skip
 
 
-def _loop(found: Found) -> Any:
+def _loop(found: Found) -> Iterator[Row]:
+    yield ["loop", "ms per step and replicate", "compiled in"]
     for name, one in found.items():
         if name != "best":
-            ended = one.get("failed", "")
-            timed = "found" in one
-            yield [
-                f"{name} (best)" if name == found.get("best") else name,
-                f"{step_of(one):.4f}" if timed else ended,
-                f"{one['found']['seconds_to_compile']:.1f} s" if timed else "",
-            ]
+            cells = [one.get("failed", ""), ""]
+            if "found" in one:
+                cells = [f"{step_of(one):.4f}", f"{one['found']['seconds_to_compile']:.1f} s"]
+            yield [f"{name} (best)" if name == found.get("best") else name, *cells]
 
 
-def _accuracy(found: Found) -> Any:
+def _accuracy(found: Found) -> Iterator[Row]:
+    yield ["accuracy", "accuracy or difference", "standard error", "agree"]
     for way, mean in found["accuracy"].items():
         yield [way, f"{mean:.2%}", "", ""]
     for pair, one in found["differences"].items():
         yield [pair, f"{one['mean']:+.2%}", f"{one['standard_error']:.2%}", _answer(one["agree"])]
 
 
-def _experiments(found: Found) -> Any:
+def _experiments(found: Found) -> Iterator[Row]:
+    yield ["experiments", "seconds", "of which compiling", "dense accuracy"]
     for name in ("quickstart", "tweets"):
         if name in found:
             one = found[name]
@@ -233,19 +217,18 @@ def _answer(yes: bool) -> str:
     return "yes" if yes else "NO"
 
 
-_ROWS = {
+TABLES: Mapping[str, Callable[[Found], Iterator[Row]]] = {
     "agree": _agree, "cudnn": _cudnn, "throughput": _throughput, "memory": _memory, "loop": _loop,
     "accuracy": _accuracy, "experiments": _experiments,
 }  # fmt: skip
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__)
     parser.add_argument("--parts", default=",".join(LIMITS), help="some of them, by name")
     parser.add_argument("--minutes", type=float, default=9.0, help="for all parts together")
     parser.add_argument("--data_file", help="the tweets' CSV; without it texts are made up")
     parser.add_argument("--tiny", action="store_true", help="everything as small as can be")
-    parser.add_argument("--json", help="where the result goes")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--unroll", type=int, default=1, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -85,6 +85,13 @@ TINY = Sizes(
 )  # fmt: skip
 
 
+def machine(sizes: Sizes, report: Report) -> None:
+    """What it is measured on."""
+    del sizes
+    kinds = [str(device.device_kind) for device in jax.devices()]
+    report({**timing.describe_machine(), "devices": kinds})
+
+
 # Do vmap, map and the CPU agree?
 
 
@@ -278,7 +285,7 @@ def cudnn(sizes: Sizes, report: Report) -> None:
     )
 
 
-def unrolled(sizes: Sizes, report: Report, unroll: int) -> None:
+def loop(sizes: Sizes, report: Report, unroll: int) -> None:
     """The same program with so many steps of the time loop in one iteration."""
     lstm.UNROLL = unroll
     started = time.perf_counter()

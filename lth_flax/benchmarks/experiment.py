@@ -36,29 +36,16 @@ REVIEWS = 2000
 COMMON = {"hidden_size": 32, "num_layers": 2, "max_shapes": 8, "min_count": 2}
 QUESTIONS: dict[str, dict[str, Any]] = {
     "tweets": {
-        **COMMON,
-        "dataset": "financial_tweets",
-        "num_seeds": 8,
-        "levels": [0.2, 0.5, 0.7, 0.8, 0.9, 0.95],
-        "embedding_size": 100,
-        "dropout": 0.6,
-        "batch_size": 50,
-        "learning_rate": 0.002,
-        "epochs": 3,
-        "max_shapes": 3,
+        **COMMON, "dataset": "financial_tweets", "num_seeds": 8,
+        "levels": [0.2, 0.5, 0.7, 0.8, 0.9, 0.95], "embedding_size": 100, "dropout": 0.6,
+        "batch_size": 50, "learning_rate": 0.002, "epochs": 3, "max_shapes": 3,
     },
     "reviews": {
-        **COMMON,
-        "dataset": "csv",
-        "num_seeds": 4,
-        "levels": [0.5, 0.8, 0.9],
-        "embedding_size": 64,
-        "dropout": 0.5,
-        "batch_size": 32,
-        "learning_rate": 0.003,
+        **COMMON, "dataset": "csv", "num_seeds": 4, "levels": [0.5, 0.8, 0.9],
+        "embedding_size": 64, "dropout": 0.5, "batch_size": 32, "learning_rate": 0.003,
         "epochs": 1,
     },
-}
+}  # fmt: skip
 SPLIT = {"validation_share": 0.1, "test_share": 0.2}
 VOCABULARY = 10_000
 
@@ -73,35 +60,33 @@ def write_reviews(path: Path, data_dir: str) -> None:
         writer.writerows((source.texts[n], source.class_names[source.labels[n]]) for n in chosen)
 
 
+def of_data(question: Mapping[str, Any], data_file: str | None) -> dict[str, Any]:
+    """The settings that say which texts are read, and how they are split."""
+    found = {"dataset": question["dataset"], "vocabulary_size": VOCABULARY, **SPLIT}
+    if data_file:
+        found["data_file"] = data_file
+    if question["dataset"] == "csv":
+        found |= {"text_column": "text", "label_column": "label"}
+    return found
+
+
 def run_ours(question: Mapping[str, Any], data_file: str | None, work: Path) -> dict[str, Any]:
     """Seconds of the command, what they were spent on, and the accuracies."""
-    flags = {
-        **question,
-        "levels": ",".join(map(str, question["levels"])),
-        "vocabulary_size": VOCABULARY,
-        "work_dir": str(work / "ours"),
-        "cache_dir": str(work / "cache"),
-        **SPLIT,
-    }
-    if data_file:
-        flags["data_file"] = data_file
-    if question["dataset"] == "csv":
-        flags |= {"text_column": "text", "label_column": "label"}
-    command = [sys.executable, "-m", "lth_flax.experiments.winning_ticket", "--noprogress"]
-    started = time.perf_counter()
-    subprocess.run(
-        command + [f"--{name}={value}" for name, value in flags.items()],
-        check=True,
-        stdout=subprocess.DEVNULL,
+    run = timing.winning_ticket(
+        {
+            **question,
+            **of_data(question, data_file),
+            "levels": ",".join(map(str, question["levels"])),
+            "work_dir": str(work / "ours"),
+            "cache_dir": str(work / "cache"),
+        }
     )
-    seconds = time.perf_counter() - started
-    provenance = json.loads((work / "ours" / "provenance.json").read_text(encoding="utf-8"))
     summary = json.loads((work / "ours" / "summary.json").read_text(encoding="utf-8"))
     rows = summary["configurations"][0]["checkpoints"]["last"]["table"]
     return {
-        "seconds": seconds,
-        "spent": provenance["seconds"],
-        "padding_share": provenance["data"]["padding_share"],
+        "seconds": run["seconds"],
+        "spent": run["provenance"]["seconds"],
+        "padding_share": run["provenance"]["data"]["padding_share"],
         "accuracy": {
             name_of(row["arm"], row["target_sparsity"]): row["score"]["mean"] / 100 for row in rows
         },
@@ -116,17 +101,8 @@ def run_torch(
     question: dict[str, Any], data_file: str, work: Path, *, processes: int
 ) -> dict[str, Any]:
     """Seconds until the last process has ended, and the accuracies."""
-    data: dict[str, Any] = {
-        "dataset": question["dataset"],
-        "data_file": data_file,
-        "vocabulary_size": VOCABULARY,
-        "min_count": question["min_count"],
-        "max_shapes": question["max_shapes"],
-        "batch_size": question["batch_size"],
-        **SPLIT,
-    }
-    if question["dataset"] == "csv":
-        data |= {"text_column": "text", "label_column": "label"}
+    data = of_data(question, data_file)
+    data |= {name: question[name] for name in ("min_count", "max_shapes", "batch_size")}
     specification = work / "specification.json"
     specification.write_text(json.dumps({**question, "data": data}))
     command = [sys.executable, "-m", "lth_flax.benchmarks.torch_experiment", str(specification)]

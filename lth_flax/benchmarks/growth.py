@@ -10,14 +10,8 @@ the slope of a line through the logarithms: 1 where twice the size takes twice a
 Of texts it is also said how large they are when they are encoded: all of them, as numbers.
 """
 
-import argparse
 import csv
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,16 +22,9 @@ from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
 
 TINY: Mapping[str, Any] = {
-    "synthetic_size": 200,
-    "hidden_size": 2,
-    "embedding_size": 4,
-    "num_layers": 1,
-    "epochs": 1,
-    "max_shapes": 1,
-    "num_seeds": 2,
-    "levels": "0.5",
-    "arms": "ticket,reinit",
-}
+    "synthetic_size": 200, "hidden_size": 2, "embedding_size": 4, "num_layers": 1, "epochs": 1,
+    "max_shapes": 1, "num_seeds": 2, "levels": "0.5", "arms": "ticket,reinit",
+}  # fmt: skip
 WORDS_OF_A_TEXT, WORDS = 30, 50_000
 _ROWS = {"reinit_draws": 3, "rows_per_program": 20}  # a seed has five rows
 
@@ -82,22 +69,12 @@ def measure(settings: Mapping[str, Any], size: int) -> dict[str, float]:
             del flags["synthetic_size"]
             flags["data_file"] = f"{directory}/texts.csv"
             write_texts(Path(flags["data_file"]), size)
-        command = [sys.executable, "-m", "lth_flax.experiments.winning_ticket", "--noprogress"]
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            command + [f"--{name}={value}" for name, value in flags.items()],
-            stdout=subprocess.DEVNULL,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-        if status:
-            raise SystemExit("error: a process of the benchmark ended: see what it said above")
-        provenance = json.loads(Path(directory, "run", "provenance.json").read_text("utf-8"))
-    spent = provenance["seconds"]
+        run = timing.winning_ticket(flags)
+    spent = run["provenance"]["seconds"]
     return {
-        "seconds": seconds,
+        "seconds": run["seconds"],
         "train_seconds": spent["train"] + spent["evaluate"],
-        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "peak_bytes": run["peak_bytes"],
         **({"encoded_bytes": 4 * WORDS_OF_A_TEXT * size} if "data_file" in flags else {}),
     }
 
@@ -109,9 +86,8 @@ def exponent(values: Mapping[int, float]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__)
     parser.add_argument("--parts", default=",".join(PARTS), help="what grows")
-    parser.add_argument("--json", help="where the result goes")
     arguments = parser.parse_args()
     parts = arguments.parts.split(",")
     if unknown := sorted(set(parts) - set(PARTS)):

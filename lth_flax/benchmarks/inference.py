@@ -10,7 +10,6 @@ numbers are per level, over seeds. Needs the extra `export`.
 
 import lth_flax.jax_import  # noqa: F401, I001  (before JAX, whose refusals it says)
 
-import argparse
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -29,9 +28,8 @@ from lth_flax.errors import UserError
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import full_mask
 from lth_flax.tickets import Ticket, load_ticket
-from lth_flax.tickets.compaction import compact_ticket
+from lth_flax.tickets.compaction import compact_ticket, sizes
 from lth_flax.tickets.export import export_ticket, network_of
-from lth_flax.tickets.sizes import sizes
 from lth_flax.training.classification import make_loss
 from lth_flax.training.host import prepare_cpu
 from lth_flax.training.optimizers import keep_pruned
@@ -112,27 +110,21 @@ def measure(ticket: Ticket, *, texts: int, rounds: int) -> dict[str, Any]:
     given = batch(model.vocabulary_size, model.num_classes, texts)
     after = network_of(ticket, compacted=True)
     classify: dict[str, Callable[[], Any]] = {
-        "dense": in_jax(model, ticket.trained_params, given),
-        "compact": in_jax(after.model, after.params, given),
-        "torch dense": in_torch(ticket, given, compacted=False),
-        "torch compact": in_torch(ticket, given, compacted=True),
+        "classify, dense": in_jax(model, ticket.trained_params, given),
+        "classify, compact": in_jax(after.model, after.params, given),
+        "classify, torch dense": in_torch(ticket, given, compacted=False),
+        "classify, torch compact": in_torch(ticket, given, compacted=True),
     }
-    expected = classify["dense"]()
+    expected = classify["classify, dense"]()
     for name, call in classify.items():
         if not np.allclose(call(), expected, atol=1e-4):
             raise UserError(f"{name} gives other answers than the dense network: nothing is timed")
     small, start = compact_ticket(ticket), ticket.initial_params
     train = {
-        "dense": training_step(model, start, full_mask(start), given),
-        "compact": training_step(small.model, small.initial_params, small.mask, given),
+        "train, dense": training_step(model, start, full_mask(start), given),
+        "train, compact": training_step(small.model, small.initial_params, small.mask, given),
     }
-    seconds = timing.interleave(
-        {
-            **{f"classify, {name}": call for name, call in classify.items()},
-            **{f"train, {name}": call for name, call in train.items()},
-        },
-        rounds=rounds,
-    )
+    seconds = timing.interleave({**classify, **train}, rounds=rounds)
     one, two = sizes(model), sizes(after.model)
     return {
         "units": [list(pair) for pair in after.model.widths],
@@ -170,13 +162,8 @@ def tickets_of(run: Path) -> dict[str, list[Path]]:
 def as_table(levels: dict[str, Sequence[dict[str, Any]]]) -> str:
     """A row per level: medians over seeds."""
 
-    def middle(found: Sequence[dict[str, Any]], *names: str) -> float:
-        values = []
-        for one in found:
-            for name in names:
-                one = one[name]
-            values.append(one["median"])
-        return statistics.median(values)
+    def middle(found: Sequence[dict[str, Any]], what: str, name: str) -> float:
+        return statistics.median(one[what][name]["median"] for one in found)
 
     contestants = list(next(iter(levels.values()))[0]["milliseconds"])
     rows = [["level", "parameters", *(f"{c} [ms]" for c in contestants), "classify", "train"]]
@@ -193,11 +180,9 @@ def as_table(levels: dict[str, Sequence[dict[str, Any]]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = timing.parser(__doc__, rounds=31)
     parser.add_argument("--run", required=True, help="work directory of winning_ticket")
     parser.add_argument("--texts", type=int, default=64, help="texts of a call")
-    parser.add_argument("--rounds", type=int, default=31)
-    parser.add_argument("--json", help="where the result goes")
     arguments = parser.parse_args()
     prepare_cpu(1)
     jax.config.update("jax_default_matmul_precision", "highest")

@@ -10,7 +10,9 @@ compiled program (`training.memory`), for cores and for accelerators alike.
 
 import lth_flax.jax_import  # noqa: F401, I001  (before JAX, whose refusals it says)
 
+import contextlib
 import os
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,23 +20,13 @@ import numpy as np
 
 from lth_flax.analysis.terminal import aligned
 from lth_flax.benchmarks import timing
-from lth_flax.benchmarks.shapes import (
-    CLASSES,
-    CLIP_NORM,
-    DROPOUT,
-    TWEETS,
-    WORDS,
-    Shape,
-    serve,
-)
-from lth_flax.benchmarks.train_step import REPLICATES, in_jax
+from lth_flax.benchmarks.shapes import TWEETS, WORDS, Shape, serve
+from lth_flax.benchmarks.train_step import REPLICATES, in_jax, start_of
 from lth_flax.cores import cores_here
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import full_mask
-from lth_flax.training.classification import make_loss, make_predict
 from lth_flax.training.host import prepare_cpu
 from lth_flax.training.memory import Footprint, footprint
-from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.programs import Workload
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import Recipe
@@ -46,13 +38,7 @@ TWEETS_IN_ALL = 5791
 
 def made_up(words: int, shape: Shape = TWEETS) -> tuple[Recipe, Workload, Params]:
     """As many texts as there are tweets, and a network with `words` rows of embedding."""
-    model = BiLSTMClassifier(words, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
-    recipe = Recipe(
-        make_loss(model),
-        make_predict(model),
-        make_optimizer("adam", clip_norm=CLIP_NORM),
-        make_schedule("constant", total_steps=1),
-    )
+    recipe, params = start_of(BiLSTMClassifier, shape, words)
     examples = {
         "tokens": np.zeros((TWEETS_IN_ALL, shape.length), np.int32),
         "lengths": np.zeros(TWEETS_IN_ALL, np.int32),
@@ -62,10 +48,7 @@ def made_up(words: int, shape: Shape = TWEETS) -> tuple[Recipe, Workload, Params
     members = {
         0: {"train": (np.arange(TWEETS_IN_ALL),), "validation": (scored,), "test": (scored,)}
     }
-    work = Workload((examples,), members, 1, shape.batch, (shape.batch,))
-    key = jax.random.key(0)
-    params = jax.jit(model.init)(key, np.zeros((1, 1), np.int32), np.ones(1, np.int32))["params"]
-    return recipe, work, jax.tree_util.tree_map(np.asarray, params)
+    return recipe, Workload((examples,), members, 1, shape.batch, (shape.batch,)), params
 
 
 def bytes_of_a_row(words: int, shape: Shape = TWEETS) -> Footprint:
@@ -94,15 +77,13 @@ def main() -> None:
         return
     prepare_cpu(1)
     numbers = sorted({1, cores_here()})
-    workers = {number: timing.Workers("scaling", [[f"--worker={number}"]]) for number in numbers}
-    try:
-        seconds = timing.interleave(
-            {str(number): lambda w=worker: w.run(1) for number, worker in workers.items()},  # type: ignore[misc]
-            rounds=arguments.rounds,
-        )
-    finally:
-        for worker in workers.values():
-            worker.close()
+    with contextlib.ExitStack() as stack:
+        contestants = {}
+        for number in numbers:
+            worker = timing.Workers("scaling", [[f"--worker={number}"]])
+            stack.callback(worker.close)
+            contestants[str(number)] = partial(worker.run, 1)
+        seconds = timing.interleave(contestants, rounds=arguments.rounds)
     work = REPLICATES * STEPS
     rates = {name: timing.summary([work / s for s in values]) for name, values in seconds.items()}
     scaling = timing.ratios(seconds["1"], seconds[str(numbers[-1])])

@@ -82,12 +82,35 @@ class Workers:
             worker.communicate()
 
 
-def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
-    """What all benchmarks are asked."""
+def parser(doc: str | None, *, rounds: int | None = None) -> argparse.ArgumentParser:
+    """What all benchmarks are asked; how many rounds, where contestants take turns."""
     found = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
-    found.add_argument("--rounds", type=int, default=rounds)
+    if rounds:
+        found.add_argument("--rounds", type=int, default=rounds)
     found.add_argument("--json", help="where the result goes")
     return found
+
+
+def winning_ticket(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Seconds and peak bytes of the command, in a process of its own, and its `provenance`.
+
+    The work directory is one of the flags.
+    """
+    command = [sys.executable, "-m", "lth_flax.experiments.winning_ticket", "--noprogress"]
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command + [f"--{name}={value}" for name, value in flags.items()],
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    if status:
+        raise SystemExit("error: a process of the benchmark ended: see what it said above")
+    return {
+        "seconds": seconds,
+        "peak_bytes": usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        "provenance": json.loads(Path(flags["work_dir"], "provenance.json").read_text("utf-8")),
+    }
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:

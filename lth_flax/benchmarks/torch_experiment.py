@@ -33,17 +33,16 @@ def batches_of(dataset: Dataset, seed: int, split: str, size: int) -> Texts:
     for bucket, members in zip(dataset.buckets, dataset.members[seed][split], strict=True):
         for row in members:
             length = max(int(bucket["lengths"][row]), 1)  # packing takes no empty text
-            texts.append((length, bucket["tokens"][row][:length], int(bucket["labels"][row])))
+            ids = torch.from_numpy(bucket["tokens"][row][:length].astype(np.int64))
+            texts.append((length, ids, int(bucket["labels"][row])))
     texts.sort(key=lambda text: -text[0])
     batches = []
     for start in range(0, len(texts), size):
         part = texts[start : start + size]
-        tokens = np.zeros((part[0][0], len(part)), np.int64)
-        for column, (length, ids, _) in enumerate(part):
-            tokens[:length, column] = ids
+        tokens = torch.nn.utils.rnn.pad_sequence([ids for _, ids, _ in part])
         lengths = torch.tensor([length for length, _, _ in part])
         labels = torch.tensor([label for _, _, label in part])
-        batches.append((torch.from_numpy(tokens), lengths, labels))
+        batches.append((tokens, lengths, labels))
     return batches
 
 

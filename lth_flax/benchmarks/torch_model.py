@@ -11,16 +11,7 @@ import sys
 import torch
 from torch import nn
 
-from lth_flax.benchmarks.shapes import (
-    CLASSES,
-    CLIP_NORM,
-    DROPOUT,
-    LEARNING_RATE,
-    SHAPES,
-    SPARSITY,
-    WORDS,
-    serve,
-)
+from lth_flax.benchmarks import shapes
 
 
 class Classifier(nn.Module):
@@ -31,13 +22,8 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(words, features)
-        self.lstm = nn.LSTM(
-            features,
-            hidden,
-            layers,
-            bidirectional=True,
-            dropout=dropout if layers > 1 else 0.0,
-        )
+        between = dropout if layers > 1 else 0.0
+        self.lstm = nn.LSTM(features, hidden, layers, bidirectional=True, dropout=between)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * hidden, classes)
 
@@ -93,26 +79,26 @@ class Masked:
             for weights, mask in zip(self.prunable, self.masks, strict=True):
                 assert weights.grad is not None
                 weights.grad.mul_(mask)
-        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP_NORM)
+        nn.utils.clip_grad_norm_(self.model.parameters(), shapes.CLIP_NORM)
         self.optimizer.step()
         self.apply_masks()
 
 
 def main() -> None:
     name, threads, *rest = sys.argv[1:]
-    shape, (device, words) = SHAPES[name], (*rest, "cpu", str(WORDS))[:2]
+    shape, (device, words) = shapes.SHAPES[name], (*rest, "cpu", str(shapes.WORDS))[:2]
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
-    model = Classifier(int(words), shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
-    masked = Masked(model.to(device).train(), LEARNING_RATE)
-    masked.prune(SPARSITY)
+    model = Classifier(
+        int(words), shape.features, shape.hidden, shape.layers, shapes.CLASSES, shapes.DROPOUT
+    )
+    masked = Masked(model.to(device).train(), shapes.LEARNING_RATE)
+    masked.prune(shapes.SPARSITY)
     tokens = torch.randint(int(words), (shape.length, shape.batch), device=device)
-    labels = torch.randint(CLASSES, (shape.batch,), device=device)
+    labels = torch.randint(shapes.CLASSES, (shape.batch,), device=device)
 
-    def step() -> None:
-        masked.step(tokens, labels)
-
-    serve(step, torch.cuda.synchronize if device == "cuda" else None)
+    wait = torch.cuda.synchronize if device == "cuda" else None
+    shapes.serve(lambda: masked.step(tokens, labels), wait)
 
 
 if __name__ == "__main__":

@@ -8,26 +8,20 @@ replicates. Contestants take turns in one run. Needs the extra `bench`.
 
 import lth_flax.jax_import  # noqa: F401, I001  (before JAX, whose refusals it says)
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from lth_flax.analysis.terminal import aligned
-from lth_flax.benchmarks import timing
-from lth_flax.benchmarks.flax_model import FlaxClassifier
-from lth_flax.benchmarks.shapes import (
-    CLASSES,
-    CLIP_NORM,
-    DROPOUT,
-    LEARNING_RATE,
-    SHAPES,
-    SPARSITY,
-    WORDS,
-    Shape,
-)
+from lth_flax.benchmarks import shapes, timing
+from lth_flax.benchmarks.shapes import SHAPES, Shape
 from lth_flax.cores import cores_here
 from lth_flax.models.classifier import BiLSTMClassifier
 from lth_flax.pruning.masks import full_mask
@@ -38,8 +32,68 @@ from lth_flax.training.host import prepare_cpu
 from lth_flax.training.optimizers import make_optimizer, make_schedule
 from lth_flax.training.replicates import Engine
 from lth_flax.training.steps import Recipe, Row, initial_state, train_steps
+from lth_flax.types import Params
 
 REPLICATES = 8
+
+
+class FlaxClassifier(nn.Module):
+    """The same classifier from Flax's own parts: `nn.RNN` over `nn.OptimizedLSTMCell`."""
+
+    vocabulary_size: int
+    embedding_size: int
+    hidden_size: int
+    num_layers: int
+    num_classes: int
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "batch time"],
+        lengths: Int[Array, " batch"],
+        *,
+        deterministic: bool = True,
+    ) -> Float[Array, "batch classes"]:
+        states = nn.Embed(self.vocabulary_size, self.embedding_size, name="embedding")(tokens)
+        finals: list[Array] = []
+        for layer in range(self.num_layers):
+            if layer:
+                dropout = nn.Dropout(self.dropout, broadcast_dims=(1,))
+                states = dropout(states, deterministic=deterministic)
+            outputs, finals = [], []
+            for reverse in (False, True):
+                rnn = nn.RNN(
+                    nn.OptimizedLSTMCell(self.hidden_size),
+                    reverse=reverse,
+                    keep_order=True,
+                    return_carry=True,
+                    name=f"lstm_{layer}_{'backward' if reverse else 'forward'}",
+                )
+                (_, final), output = rnn(states, seq_lengths=lengths)
+                outputs.append(output)
+                finals.append(final)
+            states = jnp.concatenate(outputs, axis=-1)
+        final = jnp.concatenate(finals, axis=-1)
+        final = nn.Dropout(self.dropout)(final, deterministic=deterministic)
+        return nn.Dense(self.num_classes, name="head")(final)
+
+
+def start_of(
+    model_type: Any, shape: Shape, words: int, *, frozen: bool = False
+) -> tuple[Recipe, Params]:
+    """How a classifier of some shape is trained, and its parameters on the host."""
+    model = model_type(
+        words, shape.features, shape.hidden, shape.layers, shapes.CLASSES, shapes.DROPOUT
+    )
+    without = (lambda path: "embedding" in path) if frozen else None
+    optimizer = make_optimizer("adam", clip_norm=shapes.CLIP_NORM, frozen=without)
+    schedule = make_schedule("constant", total_steps=1)
+    with jax.default_device(jax.devices("cpu")[0]):  # a GPU would compile for minutes
+        tokens, lengths = np.zeros((1, 1), np.int32), np.ones(1, np.int32)
+        params = jax.jit(model.init)(jax.random.key(0), tokens, lengths)["params"]
+    recipe = Recipe(make_loss(model), make_predict(model), optimizer, schedule)
+    return recipe, jax.device_get(params)
 
 
 def in_jax(
@@ -48,42 +102,29 @@ def in_jax(
     engine: Engine,
     steps: int,
     *,
-    words: int = WORDS,
+    words: int = shapes.WORDS,
     frozen: bool = False,
 ) -> Callable[[], None]:
     """A call that trains `REPLICATES` rows for `steps` steps, with the project's own engine.
 
     An engine of more rows trains all of them. `frozen` embeddings get no gradient and no update.
     """
-    model = model_type(words, shape.features, shape.hidden, shape.layers, CLASSES, DROPOUT)
     rng = np.random.default_rng(0)
     examples = engine.place_shared(
         {
             "tokens": rng.integers(words, size=(shape.batch, shape.length)).astype(np.int32),
             "lengths": np.full(shape.batch, shape.length, np.int32),
-            "labels": rng.integers(CLASSES, size=shape.batch).astype(np.int32),
+            "labels": rng.integers(shapes.CLASSES, size=shape.batch).astype(np.int32),
         }
     )
-    recipe = Recipe(
-        make_loss(model),
-        make_predict(model),
-        make_optimizer(
-            "adam",
-            clip_norm=CLIP_NORM,
-            frozen=(lambda path: "embedding" in path) if frozen else None,
-        ),
-        make_schedule("constant", total_steps=1),
-    )
-    key = jax.random.key(0)
-    with jax.default_device(jax.devices("cpu")[0]):  # a GPU would compile for minutes
-        init = jax.jit(model.init)
-        params = init(key, np.zeros((1, 1), np.int32), np.ones(1, np.int32))["params"]
-        mask = prune(magnitude(params), full_mask(params), sparsity=SPARSITY)
-    params, mask = jax.device_get((params, mask))
+    recipe, params = start_of(model_type, shape, words, frozen=frozen)
+    with jax.default_device(jax.devices("cpu")[0]):
+        mask = prune(magnitude(params), full_mask(params), sparsity=shapes.SPARSITY)
+    mask = jax.device_get(mask)
     rows = engine.rows
     fixed = Row(
-        engine.place_rows([key] * rows),
-        engine.place_stacked(np.full(rows, LEARNING_RATE, np.float32)),
+        engine.place_rows([jax.random.key(0)] * rows),
+        engine.place_stacked(np.full(rows, shapes.LEARNING_RATE, np.float32)),
     )
     start = engine.lift(partial(initial_state, recipe))
     train = engine.lift(partial(train_steps, recipe), donate=True)
@@ -125,11 +166,12 @@ def measure(name: str, *, rounds: int, cores: int) -> dict[str, Any]:
     steps = max(1, min(40, round(2e9 / shape.flops)))
     devices = tuple(jax.devices())
     engine = Engine("map", devices, len(devices))
-    per_core = torch_workers(name, cores, 1)
-    all_cores = torch_workers(name, 1, cores)
     product, product_flops = timing.matrix_product()
     each = REPLICATES // cores * steps
-    try:
+    with (
+        contextlib.closing(torch_workers(name, cores, 1)) as per_core,
+        contextlib.closing(torch_workers(name, 1, cores)) as all_cores,
+    ):
         seconds = timing.interleave(
             {
                 "ours": in_jax(BiLSTMClassifier, shape, engine, steps),
@@ -140,9 +182,6 @@ def measure(name: str, *, rounds: int, cores: int) -> dict[str, Any]:
             },
             rounds=rounds,
         )
-    finally:
-        per_core.close()
-        all_cores.close()
     rate = [product_flops / s for s in seconds.pop("product")]
     mine = seconds["ours"]
     work = REPLICATES * steps * shape.flops
@@ -179,25 +218,20 @@ def main() -> None:
     else:
         prepare_cpu(cores)
     jax.config.update("jax_default_matmul_precision", "highest")
-    shapes = {}
+    found = {}
     for name in names:
-        shapes[name] = measure(name, rounds=arguments.rounds, cores=cores)
-        print(as_table(name, shapes[name]), flush=True)
-    timing.write_result(arguments.json, {"machine": timing.describe_machine(), "shapes": shapes})
+        found[name] = measure(name, rounds=arguments.rounds, cores=cores)
+        print(as_table(name, found[name]), flush=True)
+    timing.write_result(arguments.json, {"machine": timing.describe_machine(), "shapes": found})
 
 
 def as_table(name: str, found: dict[str, Any]) -> str:
     rows = [[f"{name} {SHAPES[name]}", "ms per step", "range", "times ours"]]
     for who, ms in found["milliseconds"].items():
         ratio = found["ratio"].get(who)
-        rows.append(
-            [
-                who,
-                f"{ms['median']:.2f}",
-                f"{ms['least']:.2f} to {ms['most']:.2f}",
-                f"{ratio['median']:.2f}" if ratio else "",
-            ]
-        )
+        times = f"{ratio['median']:.2f}" if ratio else ""
+        spread = f"{ms['least']:.2f} to {ms['most']:.2f}"
+        rows.append([who, f"{ms['median']:.2f}", spread, times])
     share = found["share_of_matrix_product"]["median"]
     rate = found["matrix_product_gflops"]["median"]
     return f"{aligned(rows)}\n{share:.0%} of the {rate:.0f} GFLOP/s of a matrix product\n"

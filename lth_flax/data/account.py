@@ -48,10 +48,7 @@ def count_copies(
     differs = np.zeros(len(copies), bool)
     differs[copies[labels != labels[copies]]] = True
     repeated = copies != np.arange(len(copies))
-    return {
-        "copies": int(repeated.sum()),
-        "with_other_labels": int(differs[copies].sum()),
-    }
+    return {"copies": int(repeated.sum()), "with_other_labels": int(differs[copies].sum())}
 
 
 def copies_across(

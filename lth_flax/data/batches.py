@@ -86,11 +86,9 @@ def choose_edges(
             costs = work[:j] + np.where(held >= min_texts, held * distinct[j - 1], np.inf)
             choice[j] = int(np.argmin(costs))
             least[j] = costs[choice[j]]
-        if not np.isfinite(least[size]) and history:
-            break
-        if not np.isfinite(least[size]):  # fewer texts than min_texts: one bucket takes all
+        if not history and not np.isfinite(least[size]):  # fewer texts than min_texts
             return (int(distinct[-1]),)
-        if history and least[size] >= work[size]:
+        if least[size] >= work[size]:  # one more saves nothing, or would hold too few
             break
         work = least
         history.append(choice)
@@ -172,20 +170,13 @@ def training_epoch(
     numbers = np.concatenate([np.arange(count) for count in counts])  # of a batch in its bucket
     drawn = generator(0, "bucket order", epoch).permutation(len(buckets))
     order, numbers = buckets[drawn], numbers[drawn]
-    first: dict[int, int] = {}
-    for row, seed in enumerate(seeds):
-        first.setdefault(seed, row)
     indices = []
     for bucket, count in enumerate(counts):
         filled = np.empty((len(seeds), count, batch_size), np.int32)
-        coming = numbers[order == bucket]
-        for row, seed in enumerate(seeds):
-            if row == first[seed]:
-                rng = generator(seed, "batches", epoch, bucket)
-                batches = _batches(rng.permutation(members[seed][bucket]), batch_size)
-                filled[row] = batches[coming]
-            else:
-                filled[row] = filled[first[seed]]
+        for seed in set(seeds):
+            rng = generator(seed, "batches", epoch, bucket)
+            batches = _batches(rng.permutation(members[seed][bucket]), batch_size)
+            filled[np.asarray(seeds) == seed] = batches[numbers[order == bucket]]
         indices.append(filled)
     return Epoch(order.astype(np.int32), tuple(indices))
 

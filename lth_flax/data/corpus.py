@@ -4,7 +4,6 @@ A plain text is a line a sentence, a heading or a paragraph, as the Penn Treeban
 published; so is every text of a data set. Each ends with `END_WORD`, an empty line too.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from jaxtyping import Int
 from lth_flax.config import Config, settings_of
 from lth_flax.data.batches import SPLITS
 from lth_flax.data.cleaning import cleaning_of
-from lth_flax.data.files import read_text
+from lth_flax.data.files import FILES, given_files, read_text
+from lth_flax.data.source import drawn_shares
 from lth_flax.data.sources import load_source
 from lth_flax.data.text import (
     PADDING_WORD,
@@ -26,15 +26,12 @@ from lth_flax.data.text import (
     build_vocabulary,
 )
 from lth_flax.data.tokenizer import TOKENIZERS
-from lth_flax.errors import UserError
 
 END_WORD = "<eos>"
 """Ends every line or text."""
 
 SPLITTERS = {**TOKENIZERS, "blanks": str.split}
 """How a line is split. Blanks: of a file that was tokenized, and has `UNKNOWN_WORD`."""
-
-FILES = {"train": "data_file", "validation": "validation_file", "test": "test_file"}
 
 
 @dataclass(frozen=True)
@@ -94,49 +91,32 @@ def read_corpus(config: Config) -> Corpus:
 
 def _of_files(config: Config) -> dict[str, list[str]]:
     """The lines of every file that is given."""
-    found: dict[str, list[str]] = {}
-    paths: dict[str, str] = {}
-    for part, flag in FILES.items():
-        if path := getattr(config, flag):
-            if os.path.realpath(path) in paths:
-                raise UserError(
-                    f"{path} is given as --{paths[os.path.realpath(path)]} and as --{flag}: "
-                    "expected a file for each split; leave one out, and its text is taken from "
-                    "--data_file"
-                )
-            paths[os.path.realpath(path)] = flag
-            wanted = f"a plain text as --{flag}"
-            found[part] = read_text(path, wanted=wanted, encoding=config.encoding).splitlines()
-    return found
+    texts = {
+        part: read_text(path, wanted=f"a plain text as --{FILES[part]}", encoding=config.encoding)
+        for part, path in given_files(config).items()
+    }
+    return {part: text.splitlines() for part, text in texts.items()}
 
 
 def _of_dataset(config: Config) -> tuple[str, str, dict[str, list[str]]]:
     """(name, cleaning, texts of its own splits) of a data set."""
     source = load_source(config)
-    held_out = np.zeros(len(source.texts), bool)
-    for inside in source.official.values():
-        held_out |= inside
-    rows = {"train": ~held_out, **source.official}
-    texts = {
-        part: [source.texts[n] for n in np.flatnonzero(r).tolist()] for part, r in rows.items()
-    }
+    own = {part: np.flatnonzero(inside) for part, inside in source.official.items()}
+    rows = {"train": source.pool, **own}
+    texts = {part: [source.texts[n] for n in some.tolist()] for part, some in rows.items()}
     return source.name, cleaning_of(config.dataset), texts
 
 
 def _cut(found: Mapping[str, np.ndarray], config: Config) -> dict[str, np.ndarray]:
     """Every split, of no more tokens than the settings say."""
-    shares = {part: getattr(config, f"{part}_share") for part in SPLITS[1:]}
-    drawn = {part: share for part, share in shares.items() if part not in found}
-    if sum(drawn.values()) >= 1:
-        given = " and ".join(f"--{part}_share={share}" for part, share in drawn.items())
-        raise UserError(f"{given} leave nothing to train on: expected a sum below 1")
+    drawn = drawn_shares(config, found)
     whole = found["train"]
     sizes = [round(share * len(whole)) for share in drawn.values()]
     ends = len(whole) - np.cumsum([0, *sizes[::-1]])[::-1]
     parts = dict(zip(("train", *drawn), np.split(whole, ends[:-1]), strict=True))
     splits = {part: {**found, **parts}[part] for part in SPLITS}
     if config.max_tokens:
-        most = {"train": 1.0, **shares}
+        most = {part: getattr(config, f"{part}_share", 1.0) for part in SPLITS}
         splits = {p: ids[: round(most[p] * config.max_tokens)] for p, ids in splits.items()}
     return splits
 

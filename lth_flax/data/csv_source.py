@@ -1,12 +1,12 @@
 """Sources in text files: any table of texts and labels, and the financial tweets."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
 from lth_flax.config import Config
 from lth_flax.data.cleaning import clean_text, clean_tweet
+from lth_flax.data.files import FILES, given_files
 from lth_flax.data.labels import class_names_of, indices, reading
 from lth_flax.data.source import Source, official_splits
 from lth_flax.data.tables import Row, Table, read_table
@@ -86,12 +86,7 @@ def _rows(tables: Tables) -> list[Row]:
     return [row for table in tables.values() for row in table.rows]
 
 
-def _source(
-    name: str,
-    tables: Tables,
-    labels: Sequence[str],
-    class_names: Sequence[str],
-) -> Source:
+def _source(name: str, tables: Tables, labels: Sequence[str], class_names: Sequence[str]) -> Source:
     return Source(
         name,
         [row.text for row in _rows(tables)],
@@ -107,24 +102,14 @@ def _read(config: Config, columns: tuple[str, str], clean: Callable[[str], str])
         raise UserError(
             f"--dataset={config.dataset} needs a file: give the path of a CSV as --data_file"
         )
-    flags = {"train": "data_file", "validation": "validation_file", "test": "test_file"}
-    tables: dict[str, Table] = {}
-    for split, flag in flags.items():
-        path = getattr(config, flag)
-        if not path:
-            continue
-        for other, table in tables.items():
-            if os.path.realpath(table.path) == os.path.realpath(path):
-                raise UserError(
-                    f"{path} is given as --{flags[other]} and as --{flag}: expected a file for "
-                    "each split; leave one out and texts are drawn for it"
-                )
-        tables[split] = read_table(
+    return {
+        split: read_table(
             path,
             columns,
-            wanted=f"a CSV file as --{flag}",
+            wanted=f"a CSV file as --{FILES[split]}",
             separator=config.separator,
             encoding=config.encoding,
             clean=clean,
         )
-    return tables
+        for split, path in given_files(config).items()
+    }

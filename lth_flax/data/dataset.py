@@ -9,34 +9,13 @@ import numpy as np
 from jaxtyping import Int
 
 from lth_flax.config import Config, settings_of
-from lth_flax.data.account import (
-    Account,
-    copies_across,
-    count_classes,
-    count_copies,
-    count_lengths,
-    count_unknown,
-)
-from lth_flax.data.batches import (
-    SPLITS,
-    Members,
-    bucket_of,
-    choose_edges,
-    padding_share,
-    stratified_split,
-)
-from lth_flax.data.duplicates import Units, first_copies, grouped_units, left_out
-from lth_flax.data.source import Source
+from lth_flax.data import account, batches, text
+from lth_flax.data.account import Account
+from lth_flax.data.batches import SPLITS, Members
+from lth_flax.data.duplicates import first_copies, grouped_units, left_out
+from lth_flax.data.source import Source, drawn_shares
 from lth_flax.data.split_classes import check_classes
-from lth_flax.data.text import (
-    TokenizedTexts,
-    Vocabulary,
-    build_vocabulary,
-    common_ids,
-    ids_of,
-    intern,
-    padded,
-)
+from lth_flax.data.text import TokenizedTexts, Vocabulary
 from lth_flax.data.views import Views
 from lth_flax.errors import UserError
 from lth_flax.settings import LARGEST
@@ -55,7 +34,6 @@ class Dataset:
     vocabularies: per seed; one object for all where the source has its own test split.
     vocabulary_size: rows of the embedding table; it does not depend on which seeds are here.
     account: what there is of classes, copies and unknown words, in splits of the first seed.
-    labels: per seed and split, labels in the order of the members.
     test_drawn: whether every seed draws its own test split.
     """
 
@@ -116,47 +94,41 @@ def build_dataset(
     Raises:
       UserError: a split would lack one of the classes, or have nothing.
     """
-    shares = {part: getattr(config, f"{part}_share") for part in SPLITS[1:]}
     for part in source.official:
         name = f"{part}_share"
-        if name in config.given and shares[part] != settings_of()[name].default:
+        if name in config.given and getattr(config, name) != settings_of()[name].default:
             raise UserError(
                 f"--{name}={config.text(name)} means nothing here: {source.name} has a {part} "
                 "split of its own; leave it out"
             )
-        del shares[part]
-    if sum(shares.values()) >= 1:
-        given = " and ".join(f"--{part}_share={share}" for part, share in shares.items())
-        raise UserError(f"{given} leave nothing to train on: expected a sum below 1")
+    shares = drawn_shares(config, source.official)
     source, tokenized, copies, counted = _with_rule(source, config)
     lengths = np.minimum(tokenized.lengths, config.max_length or LARGEST)
-    held_out = np.zeros(len(lengths), bool)
-    for inside in source.official.values():
-        held_out |= inside
-    pool = np.flatnonzero(~held_out)
+    pool = source.pool
     if not len(pool):
         raise UserError(
             f"{source.name} has no text to train on that is in no other split: give more texts, "
             "or --duplicates=keep"
         )
-    edges = choose_edges(
+    edges = batches.choose_edges(
         lengths[pool], max_shapes=config.max_shapes, min_texts=2 * config.batch_size
     )
     # A test text may be longer than all texts of the train split.
     edges = (*edges[:-1], max(edges[-1], int(lengths.max()), 1))
-    bucket = bucket_of(lengths, edges)
-    classes = len(source.class_names)
-    units = Units(np.arange(len(pool)), (bucket.astype(np.int64) * classes + source.labels)[pool])
+    bucket = batches.bucket_of(lengths, edges)
+    # What is drawn as a whole: a text, or all copies of it. Of a stratum every split has its share.
+    unit, strata = np.arange(len(pool)), bucket.astype(np.int64) * len(source.class_names)
+    strata = (strata + source.labels)[pool]
     if config.duplicates == "group":
-        units = grouped_units(copies[pool], source.labels[pool], bucket[pool])
+        unit, strata = grouped_units(copies[pool], source.labels[pool], bucket[pool])
 
     def split(seed: int) -> dict[str, np.ndarray]:
-        drawn = stratified_split(units.strata, shares, seed=seed)
-        parts = {part: pool[np.isin(units.of_text, rows)] for part, rows in drawn.items()}
+        drawn = batches.stratified_split(strata, shares, seed=seed)
+        parts = {part: pool[np.isin(unit, rows)] for part, rows in drawn.items()}
         return parts | {part: np.flatnonzero(own) for part, own in source.official.items()}
 
     def words(rows: np.ndarray, size: int = config.vocabulary_size) -> Vocabulary:
-        return build_vocabulary(tokenized, rows, size=size, min_count=config.min_count)
+        return text.build_vocabulary(tokenized, rows, size=size, min_count=config.min_count)
 
     splits = {seed: split(seed) for seed in seeds}
     first = splits[seeds[0]]
@@ -177,14 +149,14 @@ def build_dataset(
     distinct = {id(view): view for view in views.values()}
     version = {view: number for number, view in enumerate(distinct)}
     if len(distinct) == 1:
-        ids, table = ids_of(tokenized, views[seeds[0]]), None
+        ids, table = text.ids_of(tokenized, views[seeds[0]]), None
     else:
-        ids, table = common_ids(tokenized, list(distinct.values()))
+        ids, table = text.common_ids(tokenized, list(distinct.values()))
     in_buckets = [np.flatnonzero(bucket == number) for number in range(len(edges))]
     buckets = []
     for texts, edge in zip(in_buckets, edges, strict=True):
         arrays = {
-            "tokens": padded(tokenized, ids, texts, length=edge, keep=config.keep),
+            "tokens": text.padded(tokenized, ids, texts, length=edge, keep=config.keep),
             "lengths": lengths[texts].astype(np.int32),
             "labels": source.labels[texts],
         }
@@ -192,24 +164,24 @@ def build_dataset(
             tables = {"tokens": table}
             arrays = {n: Views(a, len(distinct), tables.get(n)) for n, a in arrays.items()}
         buckets.append(arrays)
-    members: dict[int, dict[str, Members]] = {}
-    for seed in seeds:
+
+    def members_of(seed: int, part: str) -> Members:
+        inside = np.zeros(len(lengths), bool)
+        inside[splits[seed][part]] = True
         number = version[id(views[seed])]
-        members[seed] = {}
-        for part in SPLITS:
-            inside = np.zeros(len(lengths), bool)
-            inside[splits[seed][part]] = True
-            members[seed][part] = tuple(
-                (number * len(texts) + np.flatnonzero(inside[texts])).astype(np.int32)
-                for texts in in_buckets
-            )
+        return tuple(
+            (number * len(texts) + np.flatnonzero(inside[texts])).astype(np.int32)
+            for texts in in_buckets
+        )
+
+    members = {seed: {part: members_of(seed, part) for part in SPLITS} for seed in seeds}
     return Dataset(
         name=source.name,
         class_names=tuple(source.class_names),
         fingerprint=source.fingerprint,
         num_empty=source.num_empty,
         edges=edges,
-        padding=padding_share(lengths, edges),
+        padding=batches.padding_share(lengths, edges),
         buckets=tuple(buckets),
         members=members,
         vocabularies=views,
@@ -218,10 +190,10 @@ def build_dataset(
         account={
             "tokenizer": config.tokenizer,
             "sizes": {part: len(first[part]) for part in SPLITS},
-            **count_classes(source),
-            **count_unknown(buckets, members[seeds[0]], size),
-            **count_lengths(lengths),
-            "duplicates": {**counted, "across_splits": copies_across(copies, first)},
+            **account.count_classes(source),
+            **account.count_unknown(buckets, members[seeds[0]], size),
+            **account.count_lengths(lengths),
+            "duplicates": {**counted, "across_splits": account.copies_across(copies, first)},
             "notes": list(source.notes),
         },
     )
@@ -234,12 +206,12 @@ def _with_rule(
 
     The fingerprint stays that of all texts.
     """
-    tokenized = intern(source.texts, config.tokenizer)
+    tokenized = text.intern(source.texts, config.tokenizer)
     copies = first_copies(tokenized)
     out = left_out(copies, source.official, rule=config.duplicates)
     counted = {
         "rule": config.duplicates,
-        **count_copies(copies, source.labels),
+        **account.count_copies(copies, source.labels),
         "left_out": int(out.sum()),
     }
     if not out.any():

@@ -1,7 +1,6 @@
 """Texts that are there more than once: kept, kept together in one split, or left out."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -56,25 +55,15 @@ def left_out(
     return out
 
 
-class Units(NamedTuple):
-    """What is drawn into a split as a whole.
-
-    of_text: the unit of each text.
-    strata: of each unit, a number: a split has the same share of all units of a stratum.
-    """
-
-    of_text: Int[np.ndarray, "texts"]
-    strata: Int[np.ndarray, "units"]
-
-
 def grouped_units(
     copies: Int[np.ndarray, "texts"],
     labels: Int[np.ndarray, "texts"],
     bucket: Int[np.ndarray, "texts"],
-) -> Units:
-    """All copies of a text together, in strata of length bucket and the labels of the copies.
+) -> tuple[Int[np.ndarray, "texts"], Int[np.ndarray, "units"]]:
+    """The unit of each text, which is all of its copies, and the stratum of each unit.
 
-    So every seed draws as many texts of a bucket and of a class.
+    Strata are of length bucket and the labels of the copies, so that every seed draws as many
+    texts of a bucket and of a class.
     """
     _, of_text = np.unique(copies, return_inverse=True)
     kinds: dict[int, list[int]] = {}
@@ -84,4 +73,4 @@ def grouped_units(
     strata = np.zeros(len(kinds), np.int64)
     for unit, (where, *found) in kinds.items():
         strata[unit] = numbers.setdefault((where, *sorted(found)), len(numbers))
-    return Units(of_text, strata)
+    return of_text, strata

@@ -47,7 +47,9 @@ def read_vectors(
         for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE + 1), b""), 1):
             where = f"{path}, line {number}"
             if number == 1:
-                _check_first(path, line)
+                check_kind(path, line[:512], _WANTED)
+                if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    raise UserError(f"{path} is UTF-16: save it as UTF-8")
                 line = line.removeprefix(b"\xef\xbb\xbf")
                 counts = re.fullmatch(rb"\d{1,18}[ \t]+(\d{1,18})", line.rstrip())
                 if counts and size > 1:  # word2vec's first line
@@ -72,25 +74,20 @@ def read_vectors(
 def read_vectors_of_all(
     path: str | os.PathLike[str], vocabularies: Sequence[Vocabulary], *, size: int
 ) -> list[tuple[Float[np.ndarray, "words size"], Bool[np.ndarray, "words"]]]:
-    """`read_vectors` of each vocabulary, in one reading of the file.
+    """`read_vectors` of each vocabulary, in one reading of the file; once of one that is repeated.
 
     Raises:
       UserError: as `read_vectors`; none of the words of all of them has a vector.
     """
-    words = dict.fromkeys(word for vocabulary in vocabularies for word in vocabulary.words)
+    distinct = {id(vocabulary): vocabulary for vocabulary in vocabularies}
+    words = dict.fromkeys(word for vocabulary in distinct.values() for word in vocabulary.words)
     every = Vocabulary(tuple(words))
     vectors, found = read_vectors(path, every, size=size)
-    if len(vocabularies) == 1:
-        return [(vectors, found)]
-    places = [[every.ids[word] for word in vocabulary.words] for vocabulary in vocabularies]
-    return [(vectors[rows], found[rows]) for rows in places]
-
-
-def _check_first(path: str, line: bytes) -> None:
-    """Names what is no text of words and numbers at all."""
-    check_kind(path, line[:512], _WANTED)
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path} is UTF-16: save it as UTF-8")
+    if len(distinct) == 1:  # without a copy
+        return [(vectors, found)] * len(vocabularies)
+    rows = {n: [every.ids[word] for word in one.words] for n, one in distinct.items()}
+    own = {number: (vectors[some], found[some]) for number, some in rows.items()}
+    return [own[id(vocabulary)] for vocabulary in vocabularies]
 
 
 def _fields(where: str, line: bytes, size: int) -> tuple[str, list[bytes]]:

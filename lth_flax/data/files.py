@@ -5,6 +5,7 @@ import codecs
 import contextlib
 import gzip
 import lzma
+import os
 import re
 import zipfile
 import zlib
@@ -12,8 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.files import open_plain
+
+FILES = {"train": "data_file", "validation": "validation_file", "test": "test_file"}
+"""Split -> the setting of its file."""
 
 MOST_BYTES = 1 << 32
 """Of one file's content: an archive can unpack to anything."""
@@ -48,6 +53,25 @@ _MARKS = (
 )
 
 
+def given_files(config: Config) -> dict[str, str]:
+    """Split -> path, of the splits that have a file of their own, in the order of `FILES`.
+
+    Raises:
+      UserError: two splits have the same file.
+    """
+    found: dict[str, str] = {}
+    for split, flag in FILES.items():
+        if path := getattr(config, flag):
+            for other, earlier in found.items():
+                if os.path.realpath(earlier) == os.path.realpath(path):
+                    raise UserError(
+                        f"{path} is given as --{FILES[other]} and as --{flag}: expected a file for "
+                        "each split; leave one out, and its texts are taken from --data_file"
+                    )
+            found[split] = path
+    return found
+
+
 @contextlib.contextmanager
 def open_unpacked(path: str | Path, wanted: str) -> Iterator[IO[bytes]]:
     """The bytes of a file; of a packed one (gz, bz2, xz, zip) those of the file in it.
@@ -60,29 +84,22 @@ def open_unpacked(path: str | Path, wanted: str) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     try:
-        with open_plain(path, wanted) as raw, _unpacked(path, raw, wanted) as file:
+        with contextlib.ExitStack() as stack:
+            file: IO[bytes] = stack.enter_context(open_plain(path, wanted))
+            head = file.read(8)
+            file.seek(0)
+            if head.startswith(b"PK\x03\x04"):
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                file = stack.enter_context(archive.open(_only_member(path, archive, wanted)))
+            for magic, module in _PACKED:
+                if head.startswith(magic):
+                    file = stack.enter_context(module.open(file))
             yield file
     except (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
         raise UserError(
             f"{path} is packed and damaged ({' '.join(str(error).split())}): get it again, or "
             f"unpack it and give {wanted}"
         ) from None
-
-
-@contextlib.contextmanager
-def _unpacked(path: Path, raw: IO[bytes], wanted: str) -> Iterator[IO[bytes]]:
-    head = raw.read(8)
-    raw.seek(0)
-    with contextlib.ExitStack() as stack:
-        file: IO[bytes] = raw
-        if head.startswith(b"PK\x03\x04"):
-            archive = stack.enter_context(zipfile.ZipFile(raw))
-            member = _only_member(path, archive, wanted)
-            file = stack.enter_context(archive.open(member))
-        for magic, module in _PACKED:
-            if head.startswith(magic):
-                file = stack.enter_context(module.open(raw))
-        yield file
 
 
 def _only_member(path: Path, archive: zipfile.ZipFile, wanted: str) -> zipfile.ZipInfo:

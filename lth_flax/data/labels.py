@@ -62,9 +62,9 @@ def class_names_of(labels: Sequence[str], where: str) -> list[str]:
             f"{where} has {_listed(missing, counts)}, which stands for a missing label; expected "
             "the name of a class: remove these rows, or rename the class if it is one"
         )
+    readings = {label: reading(label) for label in counts}
     spellings: dict[Reading, list[str]] = {}
-    for label in counts:
-        says = reading(label)
+    for label, says in readings.items():
         spellings.setdefault(_TRUTH.get(str(says), says), []).append(label)
     several = [group for group in spellings.values() if len(group) > 1]
     if several:
@@ -87,7 +87,9 @@ def class_names_of(labels: Sequence[str], where: str) -> list[str]:
             f"{MOST_CLASSES} classes with {_MIN_REPEATS} texts each on average: give the column "
             "of the labels as --label_column"
         )
-    return _sorted_names(counts)
+    if all(isinstance(says, Decimal) for says in readings.values()):
+        return sorted(counts, key=lambda label: (readings[label], label))
+    return sorted(counts)
 
 
 def indices(names: Sequence[str], class_names: Sequence[str]) -> Int[np.ndarray, "texts"]:
@@ -109,10 +111,3 @@ def _listed(labels: Sequence[str], counts: Counter[str]) -> str:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count:,} times"
-
-
-def _sorted_names(names: Counter[str]) -> list[str]:
-    numbers = {name: reading(name) for name in names}
-    if not all(isinstance(number, Decimal) for number in numbers.values()):
-        return sorted(names)
-    return sorted(names, key=lambda name: (numbers[name], name))

@@ -1,13 +1,14 @@
 """A source: texts and labels as they were read, before any split."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from lth_flax.config import Config
 from lth_flax.data.batches import SPLITS
 from lth_flax.data.tokenizer import is_empty
 from lth_flax.errors import UserError
@@ -94,9 +95,30 @@ class Source:
         return digest.hexdigest()
 
     @property
+    def pool(self) -> Int[np.ndarray, "rest"]:
+        """The texts that no official split has: splits that it lacks are drawn from them."""
+        held_out = np.zeros(len(self.texts), bool)
+        for inside in self.official.values():
+            held_out |= inside
+        return np.flatnonzero(~held_out)
+
+    @property
     def num_empty(self) -> int:
         """Texts without a token."""
         return sum(map(is_empty, self.texts))
+
+
+def drawn_shares(config: Config, own: Collection[str]) -> dict[str, float]:
+    """The share of every split that is drawn: those that the data has not of its own.
+
+    Raises:
+      UserError: they leave nothing to train on.
+    """
+    shares = {part: getattr(config, f"{part}_share") for part in SPLITS[1:] if part not in own}
+    if sum(shares.values()) >= 1:
+        given = " and ".join(f"--{part}_share={share}" for part, share in shares.items())
+        raise UserError(f"{given} leave nothing to train on: expected a sum below 1")
+    return shares
 
 
 def official_splits(sizes: Mapping[str, int]) -> dict[str, Bool[np.ndarray, "texts"]]:

@@ -12,9 +12,7 @@ from lth_flax.errors import UserError
 
 
 def check_classes(
-    source: Source,
-    splits: Mapping[str, Int[np.ndarray, "members"]],
-    shares: Mapping[str, float],
+    source: Source, splits: Mapping[str, Int[np.ndarray, "members"]], shares: Mapping[str, float]
 ) -> None:
     """Raises `UserError` where a split has no text of some class.
 
@@ -29,56 +27,51 @@ def check_classes(
             names = ", ".join(source.class_names[k] for k in missing)
             # What remedies the first mostly remedies the others.
             some = source.labels == missing[0]
-            texts = f"of class {source.class_names[missing[0]]}" if len(missing) > 1 else "of it"
+            of_it = f"of class {source.class_names[missing[0]]}" if len(missing) > 1 else "of it"
+            why = f"none {of_it} is left; give --duplicates=keep, or other data"
+            if count := int(some.sum()):
+                texts = f"{count:,} {'is' if count == 1 else 'are'} {of_it}"
+                why = f"{texts}, {_reason(some, split, source.official, shares)}"
             raise UserError(
                 f"the {split} split of {source.name} would have no text of class {names}: "
-                f"of {len(source.texts):,} texts in all, "
-                + _reason(some, texts, split, source.official, shares)
+                f"of {len(source.texts):,} texts in all, {why}"
             )
 
 
 def _reason(
     some: Bool[np.ndarray, "texts"],
-    of_it: str,
     split: str,
     own: Mapping[str, Bool[np.ndarray, "texts"]],
     shares: Mapping[str, float],
 ) -> str:
-    """Cause and remedy; `some` are the texts of the class, which is called `of_it`."""
+    """Cause and remedy; `some` are the texts of the class, at least one."""
     drawn = [name for name in SPLITS if name not in own]
-    count = int(some.sum())
-    outside = count - sum(int((some & given).sum()) for given in own.values())
-    texts = f"{count:,} are {of_it}" if count != 1 else f"1 is {of_it}"
-    if count == 0:
-        return f"none {of_it} is left; give --duplicates=keep, or other data"
+    held = {name: int((some & given).sum()) for name, given in own.items()}
+    outside = int(some.sum()) - sum(held.values())
     if split in own:
         return (
-            f"{texts}, none in this split, which is the data's own; give another file or dataset "
-            "for it, or leave it out and texts are drawn"
+            "none in this split, which is the data's own; give another file or dataset for it, or "
+            "leave it out and texts are drawn"
         )
     if outside == 0:
-        held = " and ".join(name for name, given in own.items() if (some & given).any())
         return (
-            f"{texts}, all in the data's own {held} split, so there is none to learn from; remove "
-            "them, or give data that has the class in training"
+            f"all in the data's own {' and '.join(name for name in held if held[name])} split, so "
+            "there is none to learn from; remove them, or give data that has the class in training"
         )
     if outside < len(drawn):
         return (
-            f"{texts}, too few for {len(drawn)} splits ({', '.join(drawn)}); give more texts of "
-            "the class, or remove it"
+            f"too few for {len(drawn)} splits ({', '.join(drawn)}); give more texts of the class, "
+            "or remove it"
         )
     share = shares.get(split)
     if share is None:  # train: all the rest
-        return (
-            f"{texts}, and all are held out; give more, or smaller --validation_share and "
-            "--test_share"
-        )
+        return "and all are held out; give more, or smaller --validation_share and --test_share"
     if share * outside < 1:
         return (
-            f"{texts}, and {share:.1%} of {outside:,} is less than one; give at least "
+            f"and {share:.1%} of {outside:,} is less than one; give at least "
             f"{math.ceil(1 / share):,}, or a larger --{split}_share"
         )
     return (
-        f"{texts}, and they differ in length, or are copies of few (--duplicates=group); give "
-        f"more, a larger --{split}_share, or fewer --max_shapes"
+        "and they differ in length, or are copies of few (--duplicates=group); give more, a larger "
+        f"--{split}_share, or fewer --max_shapes"
     )

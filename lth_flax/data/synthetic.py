@@ -21,7 +21,6 @@ last one alone at most 54%, both fitted to the corpus itself.
 """
 
 import random
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -72,6 +71,11 @@ _ASIDES = (
     "this time",
     *[""] * 12,
 )
+_ORDERS = (
+    *["{one} {other} {aside[0]} but {two} {decides} {aside[1]}"] * 2,
+    "although {one} {other} {aside[0]} , {two} {decides} {aside[1]}",
+    "{one} {decides} {aside[0]} although {two} {other} {aside[1]}",
+)
 _CLOSERS = (
     "by any measure",
     "as i told everyone at work",
@@ -105,7 +109,7 @@ def generate(size: int, seed: int) -> tuple[list[str], Int[np.ndarray, "texts"]]
     sentences: dict[str, int] = {}
     while len(sentences) < size:
         kind = _clauses if draw.random() < 0.6 else _negation
-        positive, negative = (_join(words) for words in kind(draw))
+        positive, negative = (" ".join(text.split()) for text in kind(draw))
         if positive not in sentences and negative not in sentences:
             sentences[positive] = 1
             sentences[negative] = 0
@@ -114,7 +118,7 @@ def generate(size: int, seed: int) -> tuple[list[str], Int[np.ndarray, "texts"]]
     return texts, np.array([sentences[text] for text in texts], np.int32)
 
 
-def _clauses(draw: random.Random) -> tuple[list[str], list[str]]:
+def _clauses(draw: random.Random) -> tuple[str, str]:
     """Two clauses, of which the conjunction says which one counts."""
     good, bad = draw.choice(_POSITIVE), draw.choice(_NEGATIVE)
     if draw.random() < 0.3:  # the verdicts differ by the place of one "not" instead
@@ -127,23 +131,18 @@ def _clauses(draw: random.Random) -> tuple[list[str], list[str]]:
     first, second = draw.sample(_ASPECTS, 2)
     asides = [draw.choice(_ASIDES) for _ in range(2)]
     opener, closer = draw.choice(_OPENERS), draw.choice(_CLOSERS)
-    order = draw.choice(["but", "but", "although first", "although second"])
+    order = draw.choice(_ORDERS)
 
-    def sentence(verdict: str, other: str) -> list[str]:
-        if order == "but":
-            parts = [f"the {first} {other} {asides[0]} but the {second} {verdict} {asides[1]}"]
-        elif order == "although first":
-            parts = [f"although the {first} {other} {asides[0]} ,"]
-            parts += [f"the {second} {verdict} {asides[1]}"]
-        else:
-            parts = [f"the {first} {verdict} {asides[0]}"]
-            parts += [f"although the {second} {other} {asides[1]}"]
-        return [opener, *parts, closer]
+    def sentence(decides: str, other: str) -> str:
+        clauses = order.format(
+            one=f"the {first}", two=f"the {second}", decides=decides, other=other, aside=asides
+        )
+        return f"{opener} {clauses} {closer}"
 
     return sentence(praise, blame), sentence(blame, praise)
 
 
-def _negation(draw: random.Random) -> tuple[list[str], list[str]]:
+def _negation(draw: random.Random) -> tuple[str, str]:
     """One verdict, and a negation that governs either it or a relative clause."""
     praising = draw.random() < 0.5
     word = draw.choice(_POSITIVE if praising else _NEGATIVE)
@@ -158,10 +157,6 @@ def _negation(draw: random.Random) -> tuple[list[str], list[str]]:
         group, habit, judge = (draw.choice(w) for w in (_GROUPS, _HABITS, _JUDGES))
         pattern = f"{group} who would {{1}} {habit} {aside} would {{0}} {judge} the {aspect} {word}"
         negation = draw.choice(_NEGATIONS)
-    governs = [opener, pattern.format(negation, ""), closer]
-    spares = [opener, pattern.format("", negation), closer]
+    governs = f"{opener} {pattern.format(negation, '')} {closer}"
+    spares = f"{opener} {pattern.format('', negation)} {closer}"
     return (spares, governs) if praising else (governs, spares)
-
-
-def _join(parts: Sequence[str]) -> str:
-    return " ".join(" ".join(parts).split())

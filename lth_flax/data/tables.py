@@ -88,9 +88,9 @@ def read_table(
             f"column {columns[0]!r} of {path} cannot be both text and label: give two columns as "
             "--text_column and --label_column"
         )
-    found = []
     if not has_header and first:
-        found.append(_row(path, line, first, where, clean))
+        rows = itertools.chain([(line, first)], rows)
+    found = []
     for line, row in rows:
         if len(row) != len(first):
             raise UserError(
@@ -98,7 +98,8 @@ def read_table(
                 f"line: put a text that has line breaks or a separator ({separator!r}) in double "
                 "quotes, or give another --separator"
             )
-        found.append(_row(path, line, row, where, clean))
+        label = sys.intern(row[where[1]]) if len(where) > 1 else ""
+        found.append(Row(path, line, clean(row[where[0]]), label))
     if not found:
         needed = " and labels" * (len(columns) > 1)
         raise UserError(f"{path} has no rows: expected texts{needed} below the first line")
@@ -113,19 +114,8 @@ def read_texts(
     return tuple(row.text for row in table.rows)
 
 
-def _row(
-    path: str, line: int, fields: Sequence[str], where: Sequence[int], clean: Callable[[str], str]
-) -> Row:
-    label = fields[where[1]] if len(where) > 1 else ""
-    return Row(path, line, clean(fields[where[0]]), sys.intern(label))
-
-
 def _is_position(column: str) -> bool:
     return column.isascii() and column.isdigit() and len(column) < 10
-
-
-def _numbers_itself(first: Sequence[str], positions: Sequence[int]) -> bool:
-    return all(at < len(first) and first[at] == str(at) for at in positions)
 
 
 def _positions(path: str, first: Sequence[str], columns: tuple[str, ...]) -> tuple[list[int], bool]:
@@ -139,7 +129,7 @@ def _positions(path: str, first: Sequence[str], columns: tuple[str, ...]) -> tup
                 f"{path}: no column {max(positions)} in the first line; found {found}, columns "
                 "are numbered from 0: give --text_column and --label_column, or --separator"
             )
-        return positions, _numbers_itself(first, positions)
+        return positions, all(first[at] == str(at) for at in positions)  # pandas writes "0,1"
     positions = []
     for column in map(str.strip, columns):
         if first.count(column) == 1:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -19,11 +19,8 @@ from lth_flax.settings import home_expanded
 _FORMAT = "array_record"
 
 
-class _Split(NamedTuple):
-    """Texts as they are stored; labels as numbers, -1 where a class is missing."""
-
-    texts: list[str]
-    labels: Int[np.ndarray, "texts"]
+_Split = tuple[list[str], Int[np.ndarray, "texts"]]
+"""Texts as they are stored; labels as numbers, -1 where a class is missing."""
 
 
 def imdb_reviews(config: Config) -> Source:
@@ -71,7 +68,7 @@ def _read(builder: Any, folder: Path, config: Config) -> Source:
         configuration = f"{builder.builder_config.name}, version {builder.version}"
         notes.insert(0, f"{name}: configuration {configuration}")
     values, labels = np.unique(
-        np.concatenate([split.labels for split in splits.values()]), return_inverse=True
+        np.concatenate([found for _, found in splits.values()]), return_inverse=True
     )
     class_names = list(map(str, values))
     if names := getattr(builder.info.features[keys[1]], "names", None):
@@ -82,10 +79,10 @@ def _read(builder: Any, folder: Path, config: Config) -> Source:
     shards = [Path(path) for split in read for path in builder.info.splits[split].filepaths]
     return Source(
         name,
-        [clean_text(raw) for split in splits.values() for raw in split.texts],
+        [clean_text(raw) for texts, _ in splits.values() for raw in texts],
         labels,
         class_names,
-        official_splits({split: len(found.texts) for split, found in splits.items()}),
+        official_splits({split: len(texts) for split, (texts, _) in splits.items()}),
         files=sorted([*folder.glob("*.json"), *folder.glob("*.labels.txt"), *shards]),
         notes=notes,
     )
@@ -96,12 +93,10 @@ def _read(builder: Any, folder: Path, config: Config) -> Source:
 
 def _prepared(dataset: str, data_dir: Path) -> dict[tuple[str, str], Path]:
     """(name with its configuration, version) -> folder, of what is prepared of a set."""
-    found = {}
-    for pattern in ("*/dataset_info.json", "*/*/dataset_info.json"):
-        for info in sorted((data_dir / dataset).glob(pattern)):
-            folder = info.parent
-            found[str(folder.parent.relative_to(data_dir)), folder.name] = folder
-    return {key: folder for key, folder in found.items() if re.match(r"\d+\.", key[1])}
+    infos = sorted((data_dir / dataset).glob("*/dataset_info.json"))
+    infos += sorted((data_dir / dataset).glob("*/*/dataset_info.json"))
+    folders = [info.parent for info in infos if re.match(r"\d+\.", info.parent.name)]
+    return {(str(path.parent.relative_to(data_dir)), path.name): path for path in folders}
 
 
 def _folder(name: str, data_dir: Path) -> Path | None:
@@ -239,27 +234,25 @@ def _splits(
         if part == "validation" and "test" in found:
             notes.append(f"{name}: its validation split is not read, a share of train is drawn")
             continue
-        split = _read_split(name, builder, part, keys)
+        texts, labels = _read_split(name, builder, part, keys)
         # TFDS marks a missing class by -1. A number may be negative, but not in all of a split.
-        labelled = split.labels >= 0
+        labelled = labels >= 0
         if not hasattr(features[keys[1]], "names"):
-            labelled[:] = (split.labels != -1).any()
+            labelled[:] = (labels != -1).any()
         if labelled.any():
             if not labelled.all():
                 count = int((~labelled).sum())
                 notes.append(f"{name}: {count:,} texts of {part} without a label left out")
             kept = np.flatnonzero(labelled)
-            found[part] = _Split([split.texts[row] for row in kept], split.labels[kept])
+            found[part] = [texts[row] for row in kept], labels[kept]
         elif part == "train":
             others = [key for key in _whole_numbers(features) if key != keys[1]]
+            remedy = "it has no other labels, so give another --dataset"
+            if others:
+                remedy = f"give another --label_key ({', '.join(others)})"
             raise UserError(
                 f"{name}: no text of its train split has a label in {keys[1]!r} (all are -1, or "
-                "there is none); expected labels: "
-                + (
-                    f"give another --label_key ({', '.join(others)})"
-                    if others
-                    else "it has no other labels, so give another --dataset"
-                )
+                f"there is none); expected labels: {remedy}"
             )
         else:
             notes.append(f"{name}: the labels of its {part} split are withheld: not used")
@@ -290,4 +283,4 @@ def _read_split(name: str, builder: Any, split: str, keys: tuple[str, str]) -> _
     # All at once: three times as fast as one by one.
     examples = data.__getitems__(list(range(len(data))))
     texts = [example[keys[0]].decode("utf-8", errors="replace") for example in examples]
-    return _Split(texts, np.array([example[keys[1]] for example in examples], np.int64))
+    return texts, np.array([example[keys[1]] for example in examples], np.int64)

@@ -19,8 +19,8 @@ from lth_flax.config import ExportConfig
 from lth_flax.errors import UserError
 from lth_flax.runs.devices import configure_jax
 from lth_flax.tickets import load_ticket
+from lth_flax.tickets.compaction import comparison, sizes
 from lth_flax.tickets.export import Network, export_ticket, network_of
-from lth_flax.tickets.sizes import comparison, sizes
 
 WORDS, TEXTS, ROUNDS = 32, 64, 15
 """What is timed: so many rounds of a batch of texts of so many words."""

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import numpy as safetensors
 
 from lth_flax.errors import UserError
 from lth_flax.files import make_directory, write_bytes_atomic
 from lth_flax.models.classifier import BiLSTMClassifier, parameter_shapes
 from lth_flax.models.units import units
-from lth_flax.orbax_arrays import flat, nested
 from lth_flax.pruning.masks import apply_mask, full_mask
 from lth_flax.pruning.units import given_back, links_of
 from lth_flax.tickets.compaction import compact, compact_ticket
@@ -72,8 +72,9 @@ def network_of(ticket: Ticket, *, weights: str = "trained", compacted: bool = Fa
         network = Network(ticket.model, apply_mask(start, ticket.mask), ticket.mask)
     else:
         params, mask = ticket.trained_params, ticket.mask
-        if not _same(params, apply_mask(params, mask)):  # they grew back (keep_mask=False)
-            mask = full_mask(params)
+        leaves = map(jax.tree_util.tree_leaves, (params, apply_mask(params, mask)))
+        if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*leaves, strict=True)):
+            mask = full_mask(params)  # weights grew back (keep_mask=False)
         network = Network(model, params, mask)
         if compacted:
             small_model, small = compact(model, params, mask)
@@ -127,22 +128,16 @@ def information(ticket: Ticket, network: Network) -> dict[str, Any]:
         "model": network.model.settings,
         "class_names": metadata["class_names"],
         "vocabulary": metadata["vocabulary"],
-        "text": {
-            name: getattr(reading, name)
-            for name in ("cleaning", "tokenizer", "longest", "keep", "padded")
-        },
+        "text": {n: value for n, value in reading._asdict().items() if n != "vocabulary"},
         **{name: metadata.get(name) for name in ("seed", "level", "target_sparsity")},
     }
 
 
 def _arrays(network: Network) -> dict[str, np.ndarray]:
     """Parameters by their paths, and masks as mask/..., where something is pruned."""
-    masks = {f"mask/{path}": leaf for path, leaf in flat(network.mask).items() if not leaf.all()}
-    return {**flat(network.params), **masks}
-
-
-def _safetensors(network: Network) -> dict[str, bytes]:
-    return {"weights.safetensors": _packed(_arrays(network))}
+    masks = flatten_dict({"mask": network.mask}, sep="/")
+    pruned = {path: leaf for path, leaf in masks.items() if not leaf.all()}
+    return {**flatten_dict(network.params, sep="/"), **pruned}
 
 
 def _npz(network: Network) -> dict[str, bytes]:
@@ -161,14 +156,10 @@ def _torch(network: Network) -> dict[str, bytes]:
     return files
 
 
-def _onnx(network: Network) -> dict[str, bytes]:
-    return {"classifier.onnx": onnx_model(network.model, network.params)}
-
-
 FORMATS: dict[str, Callable[[Network], Mapping[str, bytes]]] = {
     "torch": _torch,
-    "onnx": _onnx,
-    "safetensors": _safetensors,
+    "onnx": lambda network: {"classifier.onnx": onnx_model(network.model, network.params)},
+    "safetensors": lambda network: {"weights.safetensors": _packed(_arrays(network))},
     "npz": _npz,
 }
 """Name -> a function from a network to the content of its files."""
@@ -186,7 +177,8 @@ def _without_empty(network: Network) -> Network:
     widths = tuple((max(1, one), max(1, two)) for one, two in model.widths)
     larger = model.clone(hidden_size=widths, embedding_size=max(1, model.embedding_size))
     shapes = parameter_shapes(larger.settings)
-    like = nested({path: np.zeros(shape, np.float32) for path, shape in shapes.items()})
+    zeros = {path: np.zeros(shape, np.float32) for path, shape in shapes.items()}
+    like = unflatten_dict(zeros, sep="/")
     before = {group.name: group.size for group in units(network.params)}
     groups = units(like)
     kept = {group.name: np.arange(group.size) < before[group.name] for group in groups}
@@ -199,8 +191,3 @@ def _nonzero(params: Params, mask: Mask) -> Mask:
     return jax.tree_util.tree_map(
         lambda p, m: np.asarray(p) != 0 if np.ndim(m) else np.asarray(m), params, mask
     )
-
-
-def _same(one: Params, other: Params) -> bool:
-    pairs = zip(jax.tree_util.tree_leaves(one), jax.tree_util.tree_leaves(other), strict=True)
-    return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)

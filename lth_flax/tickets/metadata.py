@@ -2,7 +2,7 @@
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,48 +149,41 @@ def expected_leaves(metadata: Mapping[str, Any], where: str) -> Leaves:
 
 
 def _check_model(model: Mapping[str, Any], where: str) -> None:
-    # Of a compact network: a pair of widths for each layer, any of which may be 0.
-    sized = isinstance(model.get("hidden_size"), list)
-    for name in _SIZES if sized else (*_SIZES, "hidden_size"):
-        value = model.get(name)
-        least = 0 if sized and name == "embedding_size" else 1
-        if not _is_size(value, least):
+    known = set()
+    for name, fits, expected in _model_rules(model):
+        known.add(name)
+        if not fits:
             raise UserError(
-                f"{where} is damaged: model setting {name} is {reprlib.repr(value)}, "
-                f"expected a whole number from {least}"
+                f"{where} is damaged: model setting {name} is {reprlib.repr(model.get(name))}, "
+                f"expected {expected}"
             )
-    if model["num_layers"] > _MOST_LAYERS:
-        raise UserError(
-            f"{where} states {model['num_layers']} layers: at most {_MOST_LAYERS} are read"
-        )
-    pairs = model["hidden_size"]
-    if sized and not (
-        len(pairs) == model["num_layers"]
-        and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
-        and all(_is_size(width, 0) for pair in pairs for width in pair)
-    ):
-        raise UserError(
-            f"{where} is damaged: model setting hidden_size is {reprlib.repr(pairs)}, expected a "
-            "whole number from 1, or two from 0 for each layer"
-        )
-    for name in ("dropout", "embedding_dropout"):
-        rate: Any = model.get(name, 0.0)
-        if type(rate) not in (int, float) or not 0 <= rate < 1:
-            raise UserError(
-                f"{where} is damaged: model setting {name} is {reprlib.repr(rate)}, "
-                "expected a number in [0, 1)"
-            )
-    if model.get("readout", READOUTS[0]) not in READOUTS:
-        raise UserError(
-            f"{where} is damaged: model setting readout is {reprlib.repr(model['readout'])}, "
-            f"expected one of {', '.join(READOUTS)}"
-        )
-    if type(model.get("dropout_between_layers", True)) is not bool:
-        raise UserError(f"{where} is damaged: dropout_between_layers must be true or false")
-    rates = {"dropout", "embedding_dropout", "dropout_between_layers", "readout"}
-    unknown = model.keys() - {*_SIZES, "hidden_size", *rates}
-    if unknown:
+    if unknown := model.keys() - known:
         raise UserError(f"{where} is damaged: unknown model settings {reprlib.repr(unknown)}")
+
+
+def _model_rules(model: Mapping[str, Any]) -> Iterator[tuple[str, bool, str]]:
+    """(setting, whether its value fits, what is expected); a rule relies on those before it."""
+    widths: Any = model.get("hidden_size")
+    compact = isinstance(widths, list)  # a pair of widths for each layer, any of which may be 0
+    for name in _SIZES:
+        least = 0 if compact and name == "embedding_size" else 1
+        yield name, _is_size(model.get(name), least), f"a whole number from {least}"
+    layers = model["num_layers"]
+    yield "num_layers", layers <= _MOST_LAYERS, f"at most {_MOST_LAYERS}"
+    if compact:
+        fits = len(widths) == layers and all(
+            isinstance(pair, list) and len(pair) == 2 and all(_is_size(width, 0) for width in pair)
+            for pair in widths
+        )
+    else:
+        fits = _is_size(widths, 1)
+    yield "hidden_size", fits, "a whole number from 1, or two from 0 for each layer"
+    for name in ("dropout", "embedding_dropout"):
+        rate = model.get(name, 0.0)
+        yield name, type(rate) in (int, float) and 0 <= rate < 1, "a number in [0, 1)"
+    yield "readout", model.get("readout", READOUTS[0]) in READOUTS, f"one of {', '.join(READOUTS)}"
+    between = model.get("dropout_between_layers", True)
+    yield "dropout_between_layers", type(between) is bool, "true or false"
 
 
 def _is_size(value: Any, least: int) -> bool:

@@ -9,14 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from lth_flax.data.cleaning import CLEANERS, cleaning_of
-from lth_flax.data.text import (
-    PADDING_WORD,
-    UNKNOWN_ID,
-    UNKNOWN_WORD,
-    Vocabulary,
-    encode,
-    intern,
-)
+from lth_flax.data.text import PADDING_WORD, UNKNOWN_ID, UNKNOWN_WORD, Vocabulary, encode, intern
 from lth_flax.data.tokenizer import TOKENIZERS
 from lth_flax.errors import UserError
 from lth_flax.models.classifier import BiLSTMClassifier

@@ -16,12 +16,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from lth_flax import storage
 from lth_flax.errors import UserError
 from lth_flax.files import is_stranger
 from lth_flax.models.classifier import BiLSTMClassifier
-from lth_flax.orbax_arrays import Damaged, Unusable, nested
+from lth_flax.orbax_arrays import Damaged, Unusable
 from lth_flax.pruning.masks import path_names
 from lth_flax.tickets.language import Language
 from lth_flax.tickets.metadata import (
@@ -161,14 +162,8 @@ def load_ticket(path: str | os.PathLike[str]) -> Ticket:
         raise UserError(
             f"ticket {directory} is damaged ({error}): use another ticket, or save this one again"
         ) from error
-    trees = nested(arrays)
-    return Ticket(
-        initial_params=trees["initial_params"],
-        mask=trees["mask"],
-        trained_params=trees["trained_params"],
-        rewind_params=trees.get("rewind_params"),
-        metadata={k: v for k, v in metadata.items() if k not in FORMAT_KEYS},
-    )
+    own = {name: value for name, value in metadata.items() if name not in FORMAT_KEYS}
+    return Ticket(**unflatten_dict(arrays, sep="/"), metadata=own)
 
 
 def _check_place(target: Path) -> None:

@@ -5,17 +5,18 @@ it adds: ours is the first, zeros are the second. No PyTorch is needed here.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from lth_flax.errors import UserError
 from lth_flax.models.classifier import BiLSTMClassifier
-from lth_flax.orbax_arrays import flat, nested
+from lth_flax.models.lstm import DIRECTIONS
 from lth_flax.types import Mask, Params
 
 State = Mapping[str, np.ndarray]
@@ -38,7 +39,7 @@ def state_dict(params: Params, *, separate: bool) -> dict[str, np.ndarray]:
       separate: one `nn.LSTM` per layer and direction, whose widths may differ; else one for all.
     """
     state = {}
-    for path, leaf in flat(params).items():
+    for path, leaf in flatten_dict(params, sep="/").items():
         name = _name(path, separate)
         array = np.asarray(leaf)
         state[name] = array.T if array.ndim == 2 and path != "embedding/embedding" else array
@@ -98,16 +99,14 @@ def from_torch(path: str | Path) -> tuple[BiLSTMClassifier, Params, Mask]:
             f"{path} cannot be read as safetensors ({error}): expected a state_dict saved by "
             "safetensors.torch.save_file"
         ) from None
-    names = {name.removesuffix("_orig") for name in state if not name.endswith("_mask")}
-    values = {name: _float(path, name, state) for name in sorted(names)}
-    params = _params(path, values)
-    masks = {n: state[f"{n}_mask"] != 0 for n in names if f"{n}_mask" in state}
-    full = {name: masks.get(name, np.ones(value.shape, bool)) for name, value in values.items()}
-    mask = nested(
-        {
-            p: leaf if not leaf.all() else np.array(True)
-            for p, leaf in flat(_params(path, full)).items()
-        }
+    names = sorted({name.removesuffix("_orig") for name in state if not name.endswith("_mask")})
+    values = {name: _float(path, name, state) for name in names}
+    full = {name: np.ones(value.shape, bool) for name, value in values.items()}
+    kept = full | {n: state[f"{n}_mask"] != 0 for n in names if f"{n}_mask" in state}
+    params = unflatten_dict(_params(path, values), sep="/")
+    masks = _params(path, kept)
+    mask = unflatten_dict(
+        {p: np.array(True) if leaf.all() else leaf for p, leaf in masks.items()}, sep="/"
     )
     vocabulary, features = np.shape(params["embedding"]["embedding"])
     depth = sum(name.startswith("lstm_") for name in params)
@@ -117,20 +116,17 @@ def from_torch(path: str | Path) -> tuple[BiLSTMClassifier, Params, Mask]:
 
 
 def _float(path: str | Path, name: str, state: State) -> np.ndarray:
-    array = state.get(name, state.get(f"{name}_orig"))
-    assert array is not None
+    array = state[name if name in state else f"{name}_orig"]
     if array.dtype.kind != "f":
         _refuse(path, f"{name} holds {array.dtype}, expected float32, float64 or float16")
-    kept = state.get(f"{name}_mask")
-    if kept is not None:
-        if kept.shape != array.shape:
-            _refuse(path, f"{name}_mask has the shape {kept.shape}, expected {array.shape}")
+    if (kept := state.get(f"{name}_mask")) is not None:
+        _check_shape(path, f"{name}_mask", kept, array.shape)
         array = np.where(kept != 0, array, 0)
     return array.astype(np.float32)
 
 
-def _params(path: str | Path, state: State) -> dict[str, Any]:
-    """From names of PyTorch, whatever the modules are called, to ours."""
+def _params(path: str | Path, state: State) -> dict[str, np.ndarray]:
+    """From names of PyTorch, whatever the modules are called, to our paths."""
     cells: dict[tuple[int, str], dict[str, np.ndarray]] = {}
     others = {}
     for name, array in state.items():
@@ -143,51 +139,38 @@ def _params(path: str | Path, state: State) -> dict[str, Any]:
             _refuse(path, f"{name} is of a second LSTM, expected one")
         cell[found["kind"]] = array
     depth = len({layer for layer, _ in cells})
-    expected = {(k, d) for k in range(depth) for d in ("forward", "backward")}
-    if not cells or cells.keys() != expected:
+    places = [(layer, direction) for layer in range(depth) for direction in DIRECTIONS]
+    if not cells or cells.keys() != set(places):
         _refuse(path, "expected the weights of a bidirectional nn.LSTM, weight_ih_l0_reverse too")
+    for cell in cells.values():
+        if cell.keys() | {"bias_hh"} != {*_KINDS.values(), "bias_hh"}:
+            _refuse(path, f"an LSTM has {', '.join(sorted(cell))}: expected weights and biases")
     params: dict[str, np.ndarray] = {}
-    features = None
+    features = first = _columns(cells[places[0]]["weight_ih"])
     for layer in range(depth):
         width = 0
-        for direction in ("forward", "backward"):
+        for direction in DIRECTIONS:
             cell = cells[layer, direction]
-            kinds = set(cell) - {"bias_hh"}
-            if kinds != {"weight_ih", "weight_hh", "bias_ih"}:
-                _refuse(path, f"an LSTM has {', '.join(sorted(cell))}: expected weights and biases")
-            hidden, first = (_columns(cell[kind]) for kind in ("weight_hh", "weight_ih"))
-            features = first if features is None else features
+            hidden = _columns(cell["weight_hh"])
             shapes = {
                 "weight_ih": (4 * hidden, features), "weight_hh": (4 * hidden, hidden),
                 "bias_ih": (4 * hidden,), "bias_hh": (4 * hidden,),
             }  # fmt: skip
             for kind, array in cell.items():
-                if array.shape != shapes[kind]:
-                    _refuse(
-                        path,
-                        f"{kind} of layer {layer}, {direction}, has the shape {array.shape}, "
-                        f"expected {shapes[kind]}",
-                    )
+                _check_shape(path, f"{kind} of layer {layer}, {direction},", array, shapes[kind])
+            # Both biases; of a mask, whether either is kept.
+            bias = cell["bias_ih"] + cell["bias_hh"] if "bias_hh" in cell else cell["bias_ih"]
             where = f"lstm_{layer}/{direction}"
             params[f"{where}/input_kernel"] = np.ascontiguousarray(cell["weight_ih"].T)
             params[f"{where}/recurrent_kernel"] = np.ascontiguousarray(cell["weight_hh"].T)
-            params[f"{where}/bias"] = _sum(cell)
+            params[f"{where}/bias"] = bias
             width += hidden
         features = width
-    first_features = params["lstm_0/forward/input_kernel"].shape[0]
-    params |= _outer(path, others, first_features, width)
-    return nested(params)
+    return {**params, **_outer(path, others, first, features)}
 
 
 def _columns(array: np.ndarray) -> int:
     return array.shape[1] if array.ndim == 2 else 0
-
-
-def _sum(cell: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Both biases; of a mask, whether either is kept."""
-    if "bias_hh" not in cell:
-        return cell["bias_ih"]
-    return np.asarray(cell["bias_ih"] + cell["bias_hh"])
 
 
 def _place(found: re.Match[str]) -> tuple[int, str]:
@@ -198,12 +181,10 @@ def _place(found: re.Match[str]) -> tuple[int, str]:
     return int(found["layer"]), "backward" if found["back"] else "forward"
 
 
-def _outer(
-    path: str | Path, others: State, features: int, width: int
-) -> Iterator[tuple[str, np.ndarray]]:
+def _outer(path: str | Path, others: State, features: int, width: int) -> dict[str, np.ndarray]:
     """Word vectors and head: told from each other by their shapes, then by their names."""
     biases = [name for name, array in others.items() if array.ndim == 1]
-    weights = [name for name, array in others.items() if array.ndim == 2]
+    weights = {name for name, array in others.items() if array.ndim == 2}
     if len(biases) != 1 or len(weights) != 2 or len(others) != 3:
         _refuse(
             path,
@@ -214,16 +195,19 @@ def _outer(
     head = f"{bias.removesuffix('bias')}weight"
     if head not in weights:
         _refuse(path, f"{bias} has no weight beside it: expected one linear layer")
-    (embedding,) = set(weights) - {head}
-    for name, shape in (
-        (embedding, (len(others[embedding]), features)),
-        (head, (len(others[bias]), width)),
-    ):
-        if others[name].shape != shape:
-            _refuse(path, f"{name} has the shape {others[name].shape}, expected {shape}")
-    yield "embedding/embedding", others[embedding]
-    yield "head/kernel", np.ascontiguousarray(others[head].T)
-    yield "head/bias", others[bias]
+    (embedding,) = weights - {head}
+    _check_shape(path, embedding, others[embedding], (len(others[embedding]), features))
+    _check_shape(path, head, others[head], (len(others[bias]), width))
+    return {
+        "embedding/embedding": others[embedding],
+        "head/kernel": np.ascontiguousarray(others[head].T),
+        "head/bias": others[bias],
+    }
+
+
+def _check_shape(path: str | Path, name: str, array: np.ndarray, expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        _refuse(path, f"{name} has the shape {array.shape}, expected {expected}")
 
 
 def _refuse(path: str | Path, why: str) -> NoReturn:

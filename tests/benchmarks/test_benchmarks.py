@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from lth_flax.benchmarks import growth, pruning, timing
-from lth_flax.benchmarks.flax_model import FlaxClassifier
 from lth_flax.benchmarks.scaling import bytes_of_a_row
 from lth_flax.benchmarks.shapes import TWEETS, Shape
+from lth_flax.benchmarks.train_step import FlaxClassifier
 from lth_flax.config import Config, settings_of
 from lth_flax.models.classifier import BiLSTMClassifier
 

@@ -373,8 +373,8 @@ def test_records_have_a_header_that_is_csv(run):
 @pytest.mark.slow
 def test_units_are_pruned_as_users_compile_it(tmp_path):
     """With fusions of several outputs XLA ended the process at this program (JAX 0.10 and 0.11)."""
-    done = run_command(
-        "experiments.winning_ticket", *TINY, "--num_seeds=1", "--levels=0.5", "--epochs=1",
+    done = commands.run(
+        "lth_flax.experiments.winning_ticket", *TINY, "--num_seeds=1", "--levels=0.5", "--epochs=1",
         "--structure=units", "--unit_norm=2", "--scope=tensor", "--noreport", "--cache_dir=",
         f"--work_dir={tmp_path}", cwd=tmp_path, JAX_DISABLE_MOST_OPTIMIZATIONS="0",
     )  # fmt: skip

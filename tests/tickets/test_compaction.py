@@ -16,8 +16,7 @@ from lth_flax.models.units import units
 from lth_flax.pruning.masks import apply_mask, full_mask
 from lth_flax.pruning.units import expanded
 from lth_flax.tickets import Ticket, compact, load_ticket, save_ticket
-from lth_flax.tickets.compaction import compact_ticket
-from lth_flax.tickets.sizes import comparison, sizes
+from lth_flax.tickets.compaction import compact_ticket, comparison, sizes
 from lth_flax.training.classification import make_loss
 from lth_flax.training.optimizers import keep_pruned
 

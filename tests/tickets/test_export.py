@@ -20,8 +20,8 @@ from lth_flax.data.text import intern
 from lth_flax.errors import UserError
 from lth_flax.pruning.masks import apply_mask
 from lth_flax.text_tasks import prepare_data
+from lth_flax.tickets.compaction import sizes
 from lth_flax.tickets.export import export_ticket, network_of
-from lth_flax.tickets.sizes import sizes
 from lth_flax.tickets.torch_format import from_torch, state_dict
 
 TOKENS = np.random.default_rng(0).integers(0, len(WORDS), (5, 6))
