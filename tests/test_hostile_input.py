@@ -361,13 +361,15 @@ def no_download(monkeypatch):
 # Records. -----------------------------------------------------------------------------
 
 
+RECORDS = ROOT / "experiments" / "imdb_reference" / "records.csv.gz"
+
+
 @pytest.mark.slow
 @many(60)
 @given(data=st.data())
 def test_damaged_records(fresh, capsys, data):
-    sound = (ROOT / "experiments" / "imdb_reference" / "records.csv").read_bytes()
     place = fresh()
-    (place / "records.csv").write_bytes(data.draw(damages(sound)))
+    (place / "records.csv").write_bytes(data.draw(damages(gzip.decompress(RECORDS.read_bytes()))))
     for name in ("provenance.json", "flags.txt"):  # the records alone are enough
         if data.draw(st.booleans()):
             (place / name).write_bytes(data.draw(st.sampled_from(NASTY)))
@@ -384,7 +386,7 @@ def test_damaged_records(fresh, capsys, data):
     "options", [["--alpha=nan"], ["--alpha=5"], ["--alpha=0"], ["--margin=-1"], ["--margin=inf"]]
 )
 def test_levels_and_margins_that_cannot_be(fresh, capsys, options):
-    place, out = ROOT / "experiments" / "imdb_reference", fresh()
+    place, out = RECORDS.parent, fresh()
     with pytest.raises(SystemExit) as ended:
         report.main([str(place), f"--out={out / 'report'}", *options])
     assert ended.value.code == 2
@@ -395,9 +397,9 @@ def test_levels_and_margins_that_cannot_be(fresh, capsys, options):
 
 
 def test_records_without_rows(fresh, capsys):
-    packed = (ROOT / "experiments" / "imdb_reference" / "records.csv.gz").read_bytes()
     place = fresh()
-    (place / "records.csv").write_bytes(gzip.decompress(packed).split(b"\n")[0] + b"\n")
+    header, *_ = gzip.decompress(RECORDS.read_bytes()).split(b"\n")
+    (place / "records.csv").write_bytes(header + b"\n")
     assert report.main([str(place)]) == 2
     error = capsys.readouterr().err
     assert "no rows" in error
