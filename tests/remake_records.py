@@ -1,6 +1,6 @@
 """Makes every recorded answer under experiments/ again: for after a change of the rules.
 
-  python tests/remake_records.py
+  python tests/remake_records.py [DIRECTORY...]
 
 Packs records and curves, which repeat themselves, so that a clone is small. Of every directory that
 holds records: summaries, comparisons, figures and pages, with the
@@ -150,13 +150,13 @@ def leave_what_is_shown(directory: Path) -> None:
                 file.unlink()
 
 
-def main() -> int:
+def main(names: Sequence[str]) -> int:
     sys.path.insert(0, str(ROOT))
     from lth_flax.analysis import claims, report
     from lth_flax.analysis.blocks import read_block
     from lth_flax.analysis.methods import write_methods
 
-    for directory in recorded():
+    for directory in map(EXPERIMENTS.joinpath, names) if names else recorded():
         pack(directory)
         # Whatever the new rules no longer say must not stay.
         for old in [*directory.glob("summary*.json"), *directory.glob("comparison.json")]:
@@ -173,4 +173,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
