@@ -36,7 +36,7 @@ QUICK = "LTH_FLAX_TEST_XLA_FLAGS"
 QUICK_FLAGS = (
     "--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1",
 )  # fmt: skip
-"""With them small programs compile in a fraction of the time (JAX 0.10); JAX 0.12 knows the second."""
+"""With them small programs compile in a fraction of the time. JAX 0.12 knows only the second."""
 
 CACHE = pytest.StashKey[tempfile.TemporaryDirectory]()
 FIRST = (
