@@ -11,62 +11,85 @@ import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 OWN = {"OPENBLAS_NUM_THREADS": "1"}  # what the package says where it is imported before numpy
+SIGNALS = (signal.SIGHUP, signal.SIGINT)  # which may be ignored here, as under nohup
+ASKING = threading.Lock()  # one question at a time
 
 SERVER = """
-import gc, json, os, runpy, sys, warnings
+import gc, json, os, runpy, signal, socket, sys, warnings
 import flax, jax, jinja2, matplotlib.backends.backend_agg, matplotlib.figure, optax
 import orbax.checkpoint, scipy.special
+from jaxlib import xla_client
 gc.freeze()
-for line in sys.stdin:
-    asked = json.loads(line)
+asking = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    message, streams, _, _ = socket.recv_fds(asking, 1 << 20, 2)
+    if not message:
+        sys.exit()
+    asked = json.loads(message)
     if isinstance(asked, int):
         pid, status = os.waitpid(asked, os.WNOHANG)
-        print(json.dumps(os.waitstatus_to_exitcode(status) if pid else None), flush=True)
+        asking.send(json.dumps(os.waitstatus_to_exitcode(status) if pid else None).encode())
         continue
     with warnings.catch_warnings(action="ignore"):  # of threads: none of Python's
         pid = os.fork()
     if not pid:
         break
-    print(pid, flush=True)
-else:
-    sys.exit()
-for number, name in enumerate(asked["streams"]):
-    os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
+    for stream in streams:
+        os.close(stream)
+    asking.send(str(pid).encode())
+asking.close()
+for number, stream in enumerate([os.open(os.devnull, os.O_RDONLY), *streams]):
+    os.dup2(stream, number)
+    os.close(stream)
+for number in asked["ignored"]:
+    signal.signal(number, signal.SIG_IGN)
+sys.stdout.reconfigure(line_buffering=True)
 os.chdir(asked["cwd"])
 os.environ.clear()
 os.environ.update(asked["environment"])
-sys.argv = asked["argv"]
 sys.path[:1] = [asked["cwd"], *asked["environment"]["PYTHONPATH"].split(os.pathsep)]
+if asked["xla_flags"] and "XLA_FLAGS" not in os.environ:
+    from lth_flax.training.host import flags_with
+    os.environ["XLA_FLAGS"] = flags_with(asked["xla_flags"])
+    xla_client.CompileOptions()  # reads the variable, once in a process
+    del os.environ["XLA_FLAGS"]
+sys.argv = asked["argv"]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
 
-def run(module, *arguments, cwd, timeout=600, **variables) -> subprocess.CompletedProcess[str]:
+def run(
+    module, *arguments, cwd, timeout=600, quick=True, **variables
+) -> subprocess.CompletedProcess[str]:
     """What `python -m module` printed, and its exit status; `variables` of the environment."""
-    process = start(module, *arguments, cwd=cwd, **variables)
+    process = start(module, *arguments, cwd=cwd, quick=quick, **variables)
     out, err = process.communicate(timeout=timeout)
     return subprocess.CompletedProcess([module, *arguments], process.returncode, out, err)
 
 
-def start(module, *arguments, cwd, root=ROOT, **variables):
-    """The same, to be waited for by `communicate`; `root` is where the package lies.
+def start(module, *arguments, cwd, root=ROOT, quick=True, **variables):
+    """The same, as a `Popen` whose output can be read as it comes.
 
-    With variables it is a `Popen`, whose output can be read as it comes.
+    It compiles as the tests do (`conftest.QUICK_FLAGS`), with `quick=False` or with variables as
+    users do. `root` is where the package lies.
     """
     environment = {**os.environ, "PYTHONPATH": str(root), **variables}
     arguments = [module, *map(str, arguments)]
     if sys.platform == "linux" and _imported(environment) == _imported(_server()[1]):
-        return _Forked(arguments, str(cwd), {**OWN, **environment})
+        flags = os.environ.get("LTH_FLAX_TEST_XLA_FLAGS") if quick else None
+        return _Forked(arguments, str(cwd), {**OWN, **environment}, flags)
     return subprocess.Popen(
-        [sys.executable, "-m", *arguments], cwd=cwd, env=environment, text=True,
+        [sys.executable, "-u", "-m", *arguments], cwd=cwd, env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -76,35 +99,54 @@ class _Forked:
 
     returncode = None
 
-    def __init__(self, argv, cwd, environment):
-        self._place = tempfile.TemporaryDirectory()
-        self._files = [Path(self._place.name) / name for name in ("out", "err")]
-        streams = [os.devnull, *map(str, self._files)]
-        self.pid = _ask({"argv": argv, "cwd": cwd, "environment": environment, "streams": streams})
+    def __init__(self, argv, cwd, environment, xla_flags):
+        asked = {
+            "argv": argv, "cwd": cwd, "environment": environment, "xla_flags": xla_flags,
+            "ignored": [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_IGN],
+        }  # fmt: skip
+        ends = [os.pipe(), os.pipe()]
+        self.pid = _ask(asked, [write for _, write in ends])
+        for _, write in ends:
+            os.close(write)
+        self.stdout, self.stderr = (os.fdopen(read, encoding="utf-8") for read, _ in ends)
+
+    def poll(self):
+        if self.returncode is None:
+            self.returncode = _ask(self.pid)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
     def communicate(self, timeout=600):
-        deadline = time.monotonic() + timeout
-        while (status := _ask(self.pid)) is None:
-            if time.monotonic() > deadline:
-                os.kill(self.pid, signal.SIGKILL)
-                raise TimeoutError(f"a command ran longer than {timeout} s")
-            time.sleep(0.02)
-        self.returncode = status
-        texts = [file.read_text() for file in self._files]
-        self._place.cleanup()
+        late = threading.Timer(timeout, self.send_signal, [signal.SIGKILL])
+        late.start()
+        with ThreadPoolExecutor(1) as pool:
+            err = pool.submit(self.stderr.read)
+            texts = self.stdout.read(), err.result()
+        while self.poll() is None:
+            time.sleep(0.01)
+        assert not late.finished.is_set(), f"a command ran longer than {timeout} s"
+        late.cancel()
+        self.stdout.close()
+        self.stderr.close()
         return texts
 
 
 @functools.cache
-def _server() -> tuple[subprocess.Popen, dict[str, str]]:
-    """The process that forks, and the environment in which it imported."""
+def _server() -> tuple[socket.socket, dict[str, str]]:
+    """What one asks the process that forks, and the environment in which it imported."""
     environment = dict(os.environ)
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVER], env={**OWN, **environment}, text=True, cwd=ROOT,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        [sys.executable, "-c", SERVER, str(its.fileno())], env={**OWN, **environment}, cwd=ROOT,
+        pass_fds=[its.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
     )  # fmt: skip
-    atexit.register(process.communicate)  # without more to read it ends
-    return process, environment
+    its.close()
+    atexit.register(process.wait)
+    atexit.register(ours.close)  # without more to read it ends
+    return ours, environment
 
 
 def _imported(environment):
@@ -113,7 +155,8 @@ def _imported(environment):
     return {name: value for name, value in environment.items() if name not in left_out}
 
 
-def _ask(words):
-    process, _ = _server()
-    print(json.dumps(words), file=process.stdin, flush=True)
-    return json.loads(process.stdout.readline())
+def _ask(words, streams=()):
+    asking, _ = _server()
+    with ASKING:
+        socket.send_fds(asking, [json.dumps(words).encode()], streams)
+        return json.loads(asking.recv(1000))

@@ -50,6 +50,16 @@ FIRST = (
 """The longest files, in the order in which they start, so that two processes end together: first
 those of the fast tier, then those of the slow one."""
 
+TURNS = (
+    ("test_sweep.py", "test_faults.py", "test_surroundings.py"),
+    ("test_killed_runs.py", "test_compare_methods.py", "test_same_bytes.py"),
+    ("test_transfer.py", "test_log.py", "test_accelerator.py"),
+    ("test_other_experiments.py", "test_retrain_ticket.py", "test_streaming.py"),
+    ("test_plan.py", "test_identity_of_runs.py", "test_data_of_a_run.py"),
+)
+"""Files whose slow tests run whole commands, up to two minutes of them: of each row, in which all
+take about as long, the slow tier has one file a day; `-m exhaustive` has all."""
+
 SAMPLED = {
     "test_identity_of_runs.py": 3, "test_other_experiments.py": 3, "test_sweep.py": 2,
     "test_retrain_ticket.py": 2, "test_faults.py": 2, "test_hostile_input.py": 3,
@@ -87,6 +97,15 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def whose_turn(seed):
+    """Of each row of `TURNS` one file: three days in a row have them all."""
+    try:
+        number = datetime.date.fromisoformat(seed).toordinal()
+    except ValueError:
+        number = len(seed)
+    return {row[(number + place) % len(row)] for place, row in enumerate(TURNS)}
+
+
 def _known_to_xla(flag):
     """XLA ends the process at a flag that it does not know."""
     code = "from jaxlib import xla_client; xla_client.CompileOptions()"
@@ -107,14 +126,17 @@ def pytest_report_header():
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items):
     sets = defaultdict(list)
+    rest = {name for row in TURNS for name in row} - whose_turn(os.environ[SEED])
     for item in items:
-        size = SAMPLED.get(item.path.name)
-        if size and item.get_closest_marker("slow") and not item.get_closest_marker("exhaustive"):
+        name = item.path.name
+        slow, exhaustive = map(item.get_closest_marker, ("slow", "exhaustive"))
+        if slow and not exhaustive and (name in SAMPLED or name in rest):
             item.own_markers = [mark for mark in item.own_markers if mark.name != "slow"]
             item.add_marker(pytest.mark.exhaustive)
-            sets[item.path.name, size].append(item)
-        elif mark := item.get_closest_marker("exhaustive"):
-            sets[item.nodeid.partition("[")[0], mark.kwargs.get("sample", 0)].append(item)
+            sets[name, 0 if name in rest else SAMPLED[name]].append(item)
+        elif exhaustive:
+            size = 0 if name in rest else exhaustive.kwargs.get("sample", 0)
+            sets[item.nodeid.partition("[")[0], size].append(item)
     for (name, size), members in sets.items():
         rng = random.Random(f"{os.environ[SEED]} {name}")
         for item in rng.sample(members, min(size, len(members))):

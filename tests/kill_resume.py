@@ -25,9 +25,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import commands
+
 ROOT = Path(__file__).resolve().parents[1]
 RUN = [
-    sys.executable, "-m", "lth_flax.experiments.winning_ticket", "--work_dir=run",
+    "lth_flax.experiments.winning_ticket", "--work_dir=run",
     "--synthetic_size=300", "--hidden_size=6", "--embedding_size=6", "--num_layers=2",
     "--num_seeds=2", "--levels=0.3,0.6", "--arms=ticket,reinit", "--epochs=3", "--batch_size=32",
     "--max_shapes=2", "--checkpoint_minutes=0", "--noprogress", "--cache_dir=../cache",
@@ -41,14 +43,8 @@ CHAINS = 2
 def start(place: Path) -> subprocess.Popen[str]:
     """The run in `place`, begun or continued."""
     place.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        RUN,
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process: subprocess.Popen[str] = commands.start(*RUN, cwd=place)
+    return process
 
 
 def wait_for_training(process: subprocess.Popen[str]) -> None:

@@ -208,7 +208,7 @@ def test_a_full_disk_is_one_line_and_what_was_saved_still_counts(place, expected
     directory = place / f"full_{kilobytes}"
     directory.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(1024 * kilobytes), *RUN],
+        [sys.executable, "-c", LIMITED, str(1024 * kilobytes), sys.executable, "-m", *RUN],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

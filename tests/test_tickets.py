@@ -43,7 +43,8 @@ METADATA = {
 def make_ticket(seed: int = 0, *, rewind: bool = False) -> Ticket:
     rng = np.random.default_rng(seed)
     module = BiLSTMClassifier(**MODEL)
-    shapes = module.init(jax.random.key(0), np.zeros((1, 1), np.int32), np.ones(1, np.int32))
+    inputs = np.zeros((1, 1), np.int32), np.ones(1, np.int32)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)
 
     def draw():
         return jax.tree_util.tree_map(

@@ -77,5 +77,6 @@ def write_figure(folder: Path, name: str, figure: Figure) -> bytes:
     """Writes NAME.png and NAME.svg; the bytes of the PNG."""
     png = figure_bytes(figure, "png")
     write_bytes_atomic(folder / f"{name}.png", png)
+    figure.set_layout_engine("none")  # everything is in its place; finding it again takes as long
     write_bytes_atomic(folder / f"{name}.svg", figure_bytes(figure, "svg"))
     return png

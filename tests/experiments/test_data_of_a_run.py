@@ -35,8 +35,8 @@ SMALL = ["--hidden_size=4", "--embedding_size=4", "--num_seeds=1", "--epochs=1",
 
 def command(place, *arguments):
     return commands.run(
-        "lth_flax.experiments.winning_ticket", "--dense_only", "--noprogress", *FLAGS_OF_DATA,
-        *SMALL, *arguments, cwd=place,
+        "lth_flax.experiments.winning_ticket", "--dense_only", "--noprogress", "--noreport",
+        *FLAGS_OF_DATA, *SMALL, *arguments, cwd=place,
     )  # fmt: skip
 
 

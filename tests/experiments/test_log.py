@@ -1,13 +1,11 @@
 """`--log` has every epoch of every row while it trains, and says what `curves.csv` says later."""
 
-import os
 import signal
 import struct
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import commands
 import pytest
 
 from lth_flax.config import Config
@@ -18,7 +16,7 @@ from lth_flax.runs.log import CsvLog, check_installed
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = [
-    sys.executable, "-m", "lth_flax.experiments.winning_ticket", "--synthetic_size=300",
+    "lth_flax.experiments.winning_ticket", "--synthetic_size=300",
     "--hidden_size=6", "--embedding_size=6", "--batch_size=16", "--max_shapes=1", "--num_seeds=3",
     "--levels=0.5", "--epochs=4", "--noprogress", "--work_dir=run", "--cache_dir=cache",
     "--checkpoint_minutes=0", "--rewind_epoch=1",
@@ -65,11 +63,7 @@ def test_tensorboard_needs_its_package(monkeypatch):
 
 
 def start(place, *arguments):
-    return subprocess.Popen(
-        [*RUN, *arguments], cwd=place, env={**os.environ, "PYTHONPATH": os.pathsep.join(
-            [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    return commands.start(*RUN, *arguments, "--noreport", cwd=place)
 
 
 def finish(process):
@@ -79,7 +73,7 @@ def finish(process):
 
 @pytest.mark.slow
 def test_a_run_that_is_stopped_and_continued_logs_every_epoch_once(tmp_path):
-    process = start(tmp_path, "--log=csv", "--noreport")
+    process = start(tmp_path, "--log=csv")
     file = tmp_path / "run" / "log.csv"
     while not file.exists() or file.read_text().count("\n") < 4:  # while it trains
         assert process.poll() is None
@@ -87,7 +81,7 @@ def test_a_run_that_is_stopped_and_continued_logs_every_epoch_once(tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    finish(start(tmp_path, "--log=csv", "--noreport"))
+    finish(start(tmp_path, "--log=csv"))
     # In the order in which slices were trained; in that of `curves.csv` it is that file.
     write_curves(tmp_path / "sorted.csv", read_curves(file))
     assert (tmp_path / "sorted.csv").read_bytes() == (tmp_path / "run/curves.csv").read_bytes()
@@ -110,7 +104,7 @@ def test_tensorboard_has_what_the_curves_have(tmp_path):
     events = pytest.importorskip(
         "tensorboardX.proto.event_pb2", reason="needs the extra log: pip install 'lth_flax[log]'"
     )
-    finish(start(tmp_path, "--log=tensorboard", "--noreport"))
+    finish(start(tmp_path, "--log=tensorboard"))
     curves = read_curves(tmp_path / "run" / "curves.csv")
     assert {point.epoch for point in curves} == {1, 2, 3, 4}
     for row in {point.row_id for point in curves}:

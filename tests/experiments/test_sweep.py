@@ -232,6 +232,7 @@ TINY = [
     "--hidden_size=6", "--embedding_size=6", "--num_layers=2", "--num_seeds=4",
     "--levels=0.3,0.6", "--arms=ticket,reinit", "--epochs=3", "--batch_size=32",
     "--max_shapes=1", "--checkpoint_minutes=0", "--cache_dir=cache", "--noprogress",
+    "--noreport",
 ]  # fmt: skip
 
 
