@@ -2,8 +2,9 @@
 
 Tiers, by mark (pyproject.toml says what each is):
 - `python -m pytest -n 2`: the fast one, no mark. At most 4 minutes on two idle cores.
-- `python -m pytest -n 2 -m slow`: the slow one, with a sample of what is exhaustive.
-- `python -m pytest -n 2 -m exhaustive`: all of that.
+- `python -m pytest -n 2 -m slow`: the slow one, with a sample of what is exhaustive, and of files
+  that take long those whose turn it is.
+- `python -m pytest -n 2 -m "slow or exhaustive"`: all of that.
 The sample changes with the day; `LTH_FLAX_TEST_SEED=...` takes that of another one.
 `LTH_FLAX_TEST_OPTIMIZED=1` compiles as users do, which takes half as long again;
 `LTH_FLAX_TEST_PROGRAMS=DIRECTORY` keeps what is compiled there for a next time.
@@ -40,25 +41,29 @@ QUICK_FLAGS = (
 
 CACHE = pytest.StashKey[tempfile.TemporaryDirectory]()
 FIRST = (
-    "test_changing_rows.py", "test_mask_origins.py", "test_replicates.py", "test_steps.py",
-    "test_lstm.py", "test_winning_ticket.py", "test_search.py", "test_merging_blocks.py",
-    "test_select.py", "test_figures_and_page.py", "test_rewinding.py", "test_recorded_answers.py",
-    "test_checkpoints.py", "test_full_disk.py", "test_tickets.py", "test_killed_runs.py",
-    "test_faults.py", "test_other_experiments.py", "test_retrain_ticket.py", "test_sweep.py",
-    "test_compare_methods.py", "test_surroundings.py", "test_plan.py",
+    "test_recorded_answers.py", "test_changing_rows.py", "test_mask_origins.py",
+    "test_replicates.py", "test_steps.py", "test_lstm.py", "test_winning_ticket.py",
+    "test_search.py", "test_merging_blocks.py", "test_select.py", "test_figures_and_page.py",
+    "test_rewinding.py", "test_checkpoints.py", "test_full_disk.py", "test_tickets.py",
+    "test_killed_runs.py", "test_faults.py", "test_other_experiments.py", "test_retrain_ticket.py",
+    "test_sweep.py", "test_compare_methods.py", "test_surroundings.py", "test_plan.py",
 )  # fmt: skip
 """The longest files, in the order in which they start, so that two processes end together: first
 those of the fast tier, then those of the slow one."""
 
 TURNS = (
-    ("test_sweep.py", "test_faults.py", "test_surroundings.py"),
-    ("test_killed_runs.py", "test_compare_methods.py", "test_same_bytes.py"),
-    ("test_transfer.py", "test_log.py", "test_accelerator.py"),
-    ("test_other_experiments.py", "test_retrain_ticket.py", "test_streaming.py"),
-    ("test_plan.py", "test_identity_of_runs.py", "test_data_of_a_run.py"),
-)
-"""Files whose slow tests run whole commands, up to two minutes of them: of each row, in which all
-take about as long, the slow tier has one file a day; `-m exhaustive` has all."""
+    ("test_sweep.py", "test_faults.py", "test_surroundings.py", "test_docs.py"),
+    ("test_killed_runs.py", "test_compare_methods.py", "test_same_bytes.py",
+     "test_winning_ticket.py"),
+    ("test_transfer.py", "test_log.py", "test_accelerator.py", "test_checkpoints.py"),
+    ("test_other_experiments.py", "test_retrain_ticket.py", "test_streaming.py",
+     "test_mask_origins.py"),
+    ("test_plan.py", "test_identity_of_runs.py", "test_data_of_a_run.py",
+     "test_figures_and_page.py"),
+    ("test_connectivity.py", "test_benchmarks.py", "test_knowledge.py", "test_scores.py"),
+)  # fmt: skip
+"""Files whose slow tests take long, most as they run whole commands: of each row, in which all take
+about as long, the slow tier has one file a day, and the exhaustive one the others."""
 
 SAMPLED = {
     "test_identity_of_runs.py": 3, "test_other_experiments.py": 3, "test_sweep.py": 2,
@@ -98,7 +103,7 @@ def pytest_configure(config):
 
 
 def whose_turn(seed):
-    """Of each row of `TURNS` one file: three days in a row have them all."""
+    """Of each row of `TURNS` one file: four days in a row have them all."""
     try:
         number = datetime.date.fromisoformat(seed).toordinal()
     except ValueError:
