@@ -14,6 +14,7 @@ ALLOWED = {
     "errors": set(),
     "types": set(),
     "compat": set(),
+    "host_arrays": set(),
     "cores": set(),
     "quiet": set(),
     "streams": set(),
@@ -41,12 +42,12 @@ ALLOWED = {
     "parts": {"files", "predictions", "records"},
     "arms": {"errors", "types", "randomness", "numerics", "pruning", "matching"},
     "matching": {"errors", "types", "pruning"},
-    "data": {"config", "settings", "errors", "files", "randomness"},
+    "data": {"config", "settings", "errors", "files", "host_arrays", "randomness"},
     "models": {"types", "errors"},
     "pruning": {"types", "errors"},
     "training": {
-        "cores", "types", "errors", "randomness", "numerics", "compat", "quiet", "files",
-        "orbax_arrays", "storage", "records", "pruning", "data.batches", "data.stretches",
+        "cores", "types", "errors", "randomness", "numerics", "compat", "host_arrays", "quiet",
+        "files", "orbax_arrays", "storage", "records", "pruning", "data.batches", "data.stretches",
     },
     "tickets": {
         "errors", "types", "files", "orbax_arrays", "storage", "data", "models", "pruning",

@@ -1,6 +1,7 @@
 """Sources in text files: any table of texts and labels, and the financial tweets."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -69,9 +70,9 @@ def csv(config: Config) -> Source:
                 "a class: correct the line or remove it"
             )
     where = f"{', '.join(table.path for table in tables.values())}: column {columns[1]!r}"
-    others = {row.label.strip() for table in tables.values() for row in table.rows[1:]}
+    others = {label.strip() for table in tables.values() for label in set(table.labels[1:])}
     for table in tables.values():
-        first = table.rows[0]
+        first = next(table.rows)
         if not table.has_header and first.label.strip() not in others:
             raise UserError(
                 f"{first.where}: {first.label.strip()[:40]!r} in column "
@@ -82,17 +83,17 @@ def csv(config: Config) -> Source:
     return _source("csv", tables, labels, class_names_of(labels, where))
 
 
-def _rows(tables: Tables) -> list[Row]:
-    return [row for table in tables.values() for row in table.rows]
+def _rows(tables: Tables) -> Iterator[Row]:
+    return itertools.chain.from_iterable(table.rows for table in tables.values())
 
 
 def _source(name: str, tables: Tables, labels: Sequence[str], class_names: Sequence[str]) -> Source:
     return Source(
         name,
-        [row.text for row in _rows(tables)],
+        list(itertools.chain.from_iterable(table.texts for table in tables.values())),
         indices(labels, class_names),
         class_names,
-        official_splits({split: len(table.rows) for split, table in tables.items()}),
+        official_splits({split: len(table.texts) for split, table in tables.items()}),
         files=[Path(table.path) for table in tables.values()],
     )
 

@@ -12,13 +12,19 @@ RULES = ("keep", "group", "drop")
 
 def first_copies(tokenized: TokenizedTexts) -> Int[np.ndarray, "texts"]:
     """For each text the first one with the same tokens, int64; an empty text is a copy of none."""
-    first: dict[bytes, int] = {}
-    result = np.arange(len(tokenized.offsets) - 1)
-    for row, (start, end) in enumerate(
-        zip(tokenized.offsets[:-1].tolist(), tokenized.offsets[1:].tolist(), strict=True)
-    ):
-        if end > start:
-            result[row] = first.setdefault(tokenized.word_ids[start:end].tobytes(), row)
+    ids, offsets = tokenized.word_ids, tokenized.offsets
+
+    def tokens(row: int) -> bytes:
+        return ids[offsets[row] : offsets[row + 1]].tobytes()
+
+    first: dict[int, int] = {}  # by a hash: the tokens themselves would be there twice
+    result = np.arange(len(offsets) - 1)
+    for row in np.flatnonzero(np.diff(offsets)).tolist():
+        mine = tokens(row)
+        place = hash(mine)
+        while (other := first.setdefault(place, row)) != row and tokens(other) != mine:
+            place += 1
+        result[row] = other
     return result
 
 

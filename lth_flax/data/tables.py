@@ -1,11 +1,12 @@
 """Tables in text files: commas, tabs, semicolons or bars, with names of columns or without."""
 
+import array
 import contextlib
 import csv
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, MutableSequence, Sequence
 from typing import NamedTuple
 
 from lth_flax.data.files import read_text
@@ -34,11 +35,23 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """The rows of a file, at least one, and whether its first line names the columns."""
+    """The rows of a file, at least one, by column: objects would take half as much again.
+
+    lines: where each starts.
+    has_header: whether the first line names the columns.
+    """
 
     path: str
-    rows: list[Row]
+    texts: list[str]
+    labels: list[str]
+    lines: MutableSequence[int]
     has_header: bool
+
+    @property
+    def rows(self) -> Iterator[Row]:
+        """One after the other."""
+        for line, text, label in zip(self.lines, self.texts, self.labels, strict=True):
+            yield Row(self.path, line, text, label)
 
 
 def read_table(
@@ -90,7 +103,7 @@ def read_table(
         )
     if not has_header and first:
         rows = itertools.chain([(line, first)], rows)
-    found = []
+    table = Table(path, [], [], array.array("q"), has_header)
     for line, row in rows:
         if len(row) != len(first):
             raise UserError(
@@ -98,20 +111,20 @@ def read_table(
                 f"line: put a text that has line breaks or a separator ({separator!r}) in double "
                 "quotes, or give another --separator"
             )
-        label = sys.intern(row[where[1]]) if len(where) > 1 else ""
-        found.append(Row(path, line, clean(row[where[0]]), label))
-    if not found:
+        table.lines.append(line)
+        table.texts.append(clean(row[where[0]]))
+        table.labels.append(sys.intern(row[where[1]]) if len(where) > 1 else "")
+    if not table.texts:
         needed = " and labels" * (len(columns) > 1)
         raise UserError(f"{path} has no rows: expected texts{needed} below the first line")
-    return Table(path, found, has_header)
+    return table
 
 
 def read_texts(
     path: str, column: str, *, separator: str = "auto", encoding: str | None = None
 ) -> tuple[str, ...]:
     """One column of a file, named or numbered as for `read_table`; `UserError` as there."""
-    table = read_table(path, (column,), separator=separator, encoding=encoding)
-    return tuple(row.text for row in table.rows)
+    return tuple(read_table(path, (column,), separator=separator, encoding=encoding).texts)
 
 
 def _is_position(column: str) -> bool:

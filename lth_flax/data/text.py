@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from lth_flax.data.tokenizer import TOKENIZERS
+from lth_flax.host_arrays import aligned_empty
 
 PADDING_ID = 0
 UNKNOWN_ID = 1
@@ -143,7 +144,8 @@ def padded(
     keep: str,
 ) -> Int[np.ndarray, "rows length"]:
     """`encode`, given the id of each word."""
-    out = np.full((len(rows), length), PADDING_ID, np.int32)
+    out = aligned_empty((len(rows), length), np.int32)
+    out.fill(PADDING_ID)
     for some in _blocks(rows):
         flat, offsets = _gather(tokenized.offsets, rows[some], length, keep)
         real: Bool[np.ndarray, "rows length"] = np.arange(length) < np.diff(offsets)[:, None]

@@ -22,6 +22,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from lth_flax.compat import narrow_random_bits, shard_map
+from lth_flax.host_arrays import aligned
 
 Mode = Literal["map", "vmap"]
 MODES = ("auto", "map", "vmap")
@@ -97,7 +98,9 @@ class Engine:
         return jax.device_put(tree, NamedSharding(self.mesh, _ROWS))
 
     def place_shared(self, tree: Any) -> Any:
-        """A copy on every device."""
+        """On every device. CPUs share it with the host: who gives it does not write to it again."""
+        if self.devices[0].platform == "cpu":
+            tree = jax.tree_util.tree_map(aligned, tree)
         return jax.device_put(tree, NamedSharding(self.mesh, _SHARED))
 
     @property
