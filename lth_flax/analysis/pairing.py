@@ -196,8 +196,9 @@ def pair(
 ) -> Pairs:
     """Pairs two arms by seed, over the levels and learning rates where both were run.
 
-    Every seed needs one treatment and the same draws of the control at each: one that
-    lacks a cell is left out, and named in the result. `UserError` where a cell is there twice.
+    Every seed needs one treatment and the same draws of the control at each, and where several
+    rates were run a validation score of each: one that lacks a cell is left out, and named in the
+    result. `UserError` where a cell is there twice.
     """
     by_split: dict[str, dict[Cell, Record]] = {"test": {}, "validation": {}}
     for record in where(records, checkpoint=checkpoint):
@@ -217,16 +218,18 @@ def pair(
     rates, levels = (sorted(set.intersection(*({cell[axis] for cell in arm} for arm in both)))
                      for axis in (2, 3))  # fmt: skip
     runs = [0, *sorted({run for _, run, _, _ in cells if run})]
+    chooses = chooses if len(rates) > 1 else {}
+    needed = {"": cells} | ({"validation score of ": chooses} if chooses else {})
     seeds, dropped = [], []
     for seed in sorted({seed for seed, *_ in cells}):
-        of_seed = ((seed, run, rate, v) for v in levels for rate in rates for run in runs)
-        missing = next((cell for cell in of_seed if cell not in cells), None)
+        of_seed = itertools.product(needed, levels, rates, runs)
+        missing = next((c for c in of_seed if (seed, c[3], c[2], c[1]) not in needed[c[0]]), None)
         if missing is None:
             seeds.append(seed)
             continue
-        _, run, _, level = missing
+        what, level, _, run = missing
         who = f"{control} draw {run - 1}" if run else treatment
-        dropped.append(f"seed {seed} has no {who} at {level_name(level)}")
+        dropped.append(f"seed {seed} has no {what}{who} at {level_name(level)}")
 
     shape = (len(seeds), len(runs), len(rates), len(levels))
     grid = list(itertools.product(seeds, runs, rates, levels))
@@ -236,7 +239,6 @@ def pair(
     def scores(of: Mapping[Cell, Record]) -> Float[np.ndarray, "seeds runs rates levels"]:
         return np.array([sign * of[cell].score for cell in grid], float).reshape(shape)
 
-    complete = len(rates) > 1 and all(cell in chooses for cell in grid)
     row_ids = np.array([f"{cells[cell].row_id}/{checkpoint}" for cell in grid], object)
     return Pairs(
         treatment,
@@ -245,7 +247,7 @@ def pair(
         tuple(seeds),
         tuple(rates),
         scores(cells),
-        scores(chooses) if complete else None,
+        scores(chooses) if chooses else None,
         row_ids.reshape(shape),
         tuple(dropped),
         metric,

@@ -3,6 +3,7 @@
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -173,6 +174,19 @@ def test_arms_are_compared_at_each_rate_and_each_at_its_own():
     assert comparison["verdict"]["verdict"] == "control better"
     assert "chosen again in every relabelling" in comparison["verdict"]["sentence"]
     assert found["headline"]["where"] == "at its own learning rate"
+
+
+def test_a_seed_that_lacks_a_score_to_choose_by_is_left_out_and_named():
+    made = rates_grid()
+    gone = next(r for r in made if r.split == "validation" and r.arm == "reinit" and r.seed == 3)
+    # Of the row itself there is another score, at the best epoch.
+    rest = [*(r for r in made if r is not gone), replace(gone, checkpoint="best")]
+    (own,) = summarize(rest)["own_rates"]
+    comparison = own["comparisons"]["reinit"]
+    assert comparison["seeds"] == [0, 1, 2, 4, 5, 6, 7]
+    assert comparison["seeds_left_out"] == [
+        f"seed 3 has no validation score of reinit draw 0 at {100 * gone.target_sparsity:g}%"
+    ]
 
 
 def test_the_interval_at_own_rates_leaves_a_seed_out_with_the_choice():
