@@ -3,7 +3,8 @@
 Scores are percentages, sparsities and densities fractions.
 """
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from lth_flax.records import Record, arm_order, grouped, where
 ONE_CLASS_SHARE = 0.999
 
 Cells = dict[tuple[str, float], list[Record]]
+Labels = Callable[[str, int], np.ndarray | None]
+"""(data set, seed) -> the labels of its test split, where they are known."""
 
 
 def cells_of(records: Iterable[Record]) -> Cells:
@@ -60,6 +63,9 @@ def arm_table(
     predictions: Predictions | None = None,
 ) -> list[Cell]:
     """One cell per arm and level."""
+    predictions = predictions or {}
+    # Read from the file once for all rows of a seed.
+    labels = functools.cache(lambda *of: predictions.get(labels_name(*of)))
     return [
         Cell(
             arm=arm,
@@ -79,7 +85,7 @@ def arm_table(
             best_epoch=_mean(rows, "best_epoch"),
             mask_steps=_mean(rows, "mask_steps"),
             one_class_share=float(np.mean([predicts_one_class(row) for row in rows])),
-            classes=_classes(rows, predictions or {}),
+            classes=_classes(rows, predictions, labels),
         )
         for (arm, level), rows in cells_of(records).items()
     ]
@@ -95,9 +101,9 @@ def _balanced(rows: Sequence[Record]) -> float | None:
     return None if None in values else 100 * _mean(rows, "balanced_accuracy")
 
 
-def _classes(rows: Sequence[Record], predictions: Predictions) -> Classes | None:
+def _classes(rows: Sequence[Record], predictions: Predictions, labels: Labels) -> Classes | None:
     """Confusion matrix, recall and F1 of the mean network; None where a network has none."""
-    found = [_confusion(row, predictions) for row in rows]
+    found = [_confusion(row, predictions, labels(row.dataset, row.seed)) for row in rows]
     tables = [table for table in found if table is not None]
     if len(tables) < len(rows) or len({table.shape for table in tables}) != 1:
         return None
@@ -114,14 +120,15 @@ def _classes(rows: Sequence[Record], predictions: Predictions) -> Classes | None
     )
 
 
-def _confusion(row: Record, predictions: Predictions) -> np.ndarray | None:
+def _confusion(
+    row: Record, predictions: Predictions, labels: np.ndarray | None
+) -> np.ndarray | None:
     """Shares of texts by true (row) and predicted class (column).
 
     Counted where predictions and labels are there. Of two classes the record is enough: by
     the shares p of the true and q of the predicted classes, p0 r0 = (accuracy + q0 - p1) / 2.
     """
     classes = len(row.predicted_shares)
-    labels = predictions.get(labels_name(row.dataset, row.seed))
     predicted = predictions.get(f"{row.row_id}/{row.checkpoint}")
     if labels is not None and predicted is not None and len(labels) == len(predicted):
         table = np.zeros((classes, classes))
