@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 import lth_flax as lth
 from lth_flax.errors import UserError
 from lth_flax.pruning import scores
 from lth_flax.pruning.masks import apply_mask, count_kept, count_prunable
-from lth_flax.records import compact_json
+from lth_flax.records import compact_json, sort_records
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 6)).astype(np.float32)
@@ -88,6 +89,7 @@ def test_a_network_in_plain_jax_numpy_has_a_verdict(found):
         found.figure("nothing")
     # Two seeds, two checkpoints and splits: dense, and two arms at two levels.
     assert len(found.records) == 2 * 4 * (1 + 2 * 2)
+    assert list(found.records) == sort_records(found.records)  # as with a work directory
     accuracies = [r.accuracy for r in found.records if r.arm == "dense" and r.split == "test"]
     assert min(accuracies) > 0.7  # it learns: the classes are equally frequent
 
@@ -249,6 +251,20 @@ def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
         search(**options)
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (optax.contrib.momo, "missing 1 required keyword-only argument: 'value'"),
+        (lambda rate: optax.lookahead(optax.adam(rate), 2, 0.5), "^lookahead has two sets"),
+        (lambda rate: rate, "expected a function learning_rate -> optax transformation"),
+    ],
+)
+def test_an_optimizer_that_asks_for_more_than_gradients_is_one_line(optimizer, words):
+    with pytest.raises(UserError, match=words) as refused:
+        search(training=dataclasses.replace(TRAINING, optimizer=optimizer))
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.slow
