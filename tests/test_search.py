@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import pkgutil
 import threading
 
 import flax.linen as nn
@@ -13,10 +14,13 @@ import optax.contrib
 import pytest
 
 import lth_flax as lth
+from lth_flax import cli
+from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.pruning import scores
 from lth_flax.pruning.masks import apply_mask, count_kept, count_prunable
 from lth_flax.records import compact_json, sort_records
+from lth_flax.search import search as run_search
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 6)).astype(np.float32)
@@ -230,6 +234,30 @@ def test_a_score_and_an_arm_from_outside_the_package(found):
     mine, theirs = (one.tickets[0, 0.5].mask["hidden"]["kernel"] for one in (result, found))
     # Both keep half of all kernels by the trained dense network's weights: opposite halves.
     assert np.mean(np.asarray(mine) == np.asarray(theirs)) < 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"score": "test_search:largest", "arms": "ticket,test_search:halved"},
+        {"method": "test_mask_origins:freezing"},
+    ],
+    ids=["score and arm", "method"],
+)
+def test_a_command_line_names_them(given):
+    flags = {"levels": 0.5, "num_seeds": 2, "epochs": 3, "batch_size": 32, "learning_rate": 0.03}
+    config = cli.parse(Config, [f"--{n}={value}" for n, value in {**flags, **given}.items()])
+    found = run_search(config, lambda num_layers: mlp(), arrays(), directory=None)
+    found.finish()
+    by_name = [(record.row_id, record.score) for record in found.records]
+    options = {
+        name: [pkgutil.resolve_name(one) if ":" in one else one for one in text.split(",")]
+        for name, text in given.items()
+    }
+    options = {name: of if name == "arms" else of[0] for name, of in options.items()}
+    result = search(levels=[0.5], **options)
+    assert by_name == [(record.row_id, record.score) for record in result.records]
 
 
 @pytest.mark.parametrize(
