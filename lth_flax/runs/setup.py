@@ -96,7 +96,7 @@ class Setup:
         params = self.initialize(seed, draw)
         return Start(params, self.full_mask(params))
 
-    def seed(self, seed: int) -> Family:
+    def family(self, seed: int) -> Family:
         """What the arms of a seed share."""
         params = self.initialize(seed)
         return Family(
