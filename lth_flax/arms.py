@@ -1,4 +1,4 @@
-"""The arms: what each gives the mask of a level to wear.
+"""The arms: what each puts the mask of a level on.
 
 To add one, write a function and name it in `ARMS`; records, statistics and
 figures know arms by name only.
@@ -57,91 +57,91 @@ Arm = Callable[[Family, Mask, int, int], tuple[Params, Mask]]
 """(networks of a seed, mask of the level, level, draw) -> initial parameters and mask."""
 
 
-def ticket(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def ticket(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The mask on the initialization that it was found from."""
     del level, draw
-    return seed.initial_params, mask
+    return family.initial_params, mask
 
 
-def reinit(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def reinit(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The same mask on a fresh initialization; a draw is one network at every level."""
     del level
-    return seed.initialize(draw), mask
+    return family.initialize(draw), mask
 
 
 @pinned()
-def shuffled(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def shuffled(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The original values, the mask permuted within each tensor: as its own, these masks nest.
 
     Of whole units, these are permuted within their layer and direction.
     """
     del level  # one permutation for all
-    chosen = key(seed.seed, "shuffled mask", draw)
-    return seed.initial_params, on_units(
-        mask, seed.groups, lambda found: permute_within_tensors(found, chosen)
+    chosen = key(family.seed, "shuffled mask", draw)
+    return family.initial_params, on_units(
+        mask, family.groups, lambda found: permute_within_tensors(found, chosen)
     )
 
 
 @pinned()
-def random(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def random(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The original values, a random mask of the same size; masks of a seed nest over levels."""
     del level
 
     def drawn(found: Mask) -> Mask:
-        scores = random_scores(found, key=key(seed.seed, "random mask", draw))
+        scores = random_scores(found, key=key(family.seed, "random mask", draw))
         full = jax.tree_util.tree_map(np.ones_like, found)
         return prune(scores, full, sparsity=sparsity(found))
 
-    return seed.initial_params, on_units(mask, seed.groups, drawn)
+    return family.initial_params, on_units(mask, family.groups, drawn)
 
 
-def frozen(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def frozen(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The ticket, its pruned weights frozen at their initial values in place of zero (1905.01067).
 
     Whoever trains it does not put the mask on; see `FROZEN`.
     """
-    return ticket(seed, mask, level, draw)
+    return ticket(family, mask, level, draw)
 
 
-def signs(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def signs(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """Fresh magnitudes with the original signs (Zhou et al., arXiv 1905.01067)."""
     del level
-    return _weights(seed, mask, _signed, seed.initialize(draw), seed.initial_params), mask
+    return _weights(family, mask, _signed, family.initialize(draw), family.initial_params), mask
 
 
-def trained_signs(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def trained_signs(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """Fresh magnitudes with the signs of the trained weights (arXiv 2504.05357)."""
     del level
-    return _weights(seed, mask, _signed, seed.initialize(draw), seed.trained()), mask
+    return _weights(family, mask, _signed, family.initialize(draw), family.trained()), mask
 
 
-def constant(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def constant(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """Original signs alone, of the size of the tensor's standard deviation (1905.01067)."""
     del level, draw
 
     def deviation(weights: np.ndarray) -> np.ndarray:
         return _signed(np.full_like(weights, np.std(weights, dtype=np.float64)), weights)
 
-    return _weights(seed, mask, deviation, seed.initial_params), mask
+    return _weights(family, mask, deviation, family.initial_params), mask
 
 
-def reshuffled(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def reshuffled(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """The original values of the kept weights, permuted among the kept places of each tensor.
 
     (Public code often permutes the pruned values in with them: that is nearly a fresh draw.)
     """
     del level
-    rng = generator(seed.seed, "reshuffled values", draw)
+    rng = generator(family.seed, "reshuffled values", draw)
 
     def permuted(weights: np.ndarray, kept: np.ndarray) -> np.ndarray:
         result = weights.copy()
         result[kept] = rng.permutation(weights[kept])
         return result
 
-    return _weights(seed, mask, permuted, seed.initial_params, mask), mask
+    return _weights(family, mask, permuted, family.initial_params, mask), mask
 
 
-def permuted_mask(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def permuted_mask(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """A fresh initialization under the mask with its units permuted to fit (arXiv 2505.05143).
 
     The dense network of theta_0 is matched to the one that was trained from the fresh
@@ -151,10 +151,10 @@ def permuted_mask(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Para
       UserError: the model does not say what its units are.
     """
     del level
-    check_arms(["permuted_mask"], seed.model)
-    groups = seed.model.units(seed.initial_params)
-    matching = match_units(seed.dense(None), seed.dense(draw), groups)
-    return seed.initialize(draw), permute_mask(mask, groups, matching)
+    check_arms(["permuted_mask"], family.model)
+    groups = family.model.units(family.initial_params)
+    matching = match_units(family.dense(None), family.dense(draw), groups)
+    return family.initialize(draw), permute_mask(mask, groups, matching)
 
 
 def _signed(sizes: np.ndarray, signs: np.ndarray) -> np.ndarray:
@@ -162,7 +162,7 @@ def _signed(sizes: np.ndarray, signs: np.ndarray) -> np.ndarray:
 
 
 def _weights(
-    seed: Family, mask: Mask, function: Callable[..., np.ndarray], *trees: Params
+    family: Family, mask: Mask, function: Callable[..., np.ndarray], *trees: Params
 ) -> Params:
     """The initial parameters, with new values wherever the mask may prune."""
 
@@ -170,7 +170,7 @@ def _weights(
         arrays = [np.asarray(value) for value in values]
         return function(*arrays) if np.ndim(kept) else np.asarray(original)
 
-    return jax.tree_util.tree_map(leaf, seed.initial_params, mask, *trees)
+    return jax.tree_util.tree_map(leaf, family.initial_params, mask, *trees)
 
 
 ARMS: dict[str, Arm] = {

@@ -391,7 +391,7 @@ class Answers:
 
 @dataclasses.dataclass(frozen=True)
 class SavedTicket:
-    """A ticket of an earlier run, for retrain_ticket."""
+    """A ticket of an earlier run."""
 
     ticket: str | None = _setting(None, "Directory of a saved ticket.", path=True)
 

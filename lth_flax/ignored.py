@@ -15,7 +15,7 @@ def _names(group: type[Any]) -> tuple[str, ...]:
 
 _TICKETS = ("arms", "reinit_draws", "dense_only", "rewind_epoch", "keep_mask")
 _RETRAINING = _names(Retraining)
-_ANSWERS = ("margin", "alpha", "report", "plan")
+_ANSWERS = ("margin", "alpha", "report")
 _METHODS = tuple(n for n in _names(MaskSearch) if n not in ("mask_from", "score_examples"))
 _LANGUAGE = _names(Language)
 _MASKS = (

@@ -86,7 +86,8 @@ def check(task, tmp_path, *, kernels):
     dense = [r.accuracy for r in found.records if r.arm == "dense" and r.split == "test"]
     assert min(dense) > 0.7  # it learns: the classes are equally frequent
     ticket = found.tickets[0, 0.75]
-    assert type(ticket.initial_params) is type(task.init(jax.random.key(0)))
+    shape = jax.tree.structure(task.init(jax.random.key(0)))
+    assert jax.tree.structure(ticket.initial_params) == shape
     assert count_prunable(ticket.mask) == kernels
     assert count_kept(ticket.mask) == kernels - round(0.75 * kernels)
     trained = ticket.trained_params
@@ -121,3 +122,9 @@ def test_an_equinox_network(tmp_path):
         lambda params, x: jax.vmap(eqx.combine(params, static))(x),
     )
     check(task, tmp_path, kernels=6 * 8 + 8 * 2)
+
+
+@pytest.mark.slow
+def test_an_array_that_is_all_there_is(tmp_path):
+    task = task_of(lambda key: jax.random.normal(key, (6, 2)) / 30, lambda params, x: x @ params)
+    assert check(task, tmp_path, kernels=6 * 2).mask.shape == (6, 2)

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import pkgutil
 import threading
 
 import flax.linen as nn
@@ -9,13 +10,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 import lth_flax as lth
+from lth_flax import cli
+from lth_flax.config import Config
 from lth_flax.errors import UserError
 from lth_flax.pruning import scores
 from lth_flax.pruning.masks import apply_mask, count_kept, count_prunable
-from lth_flax.records import compact_json
+from lth_flax.records import compact_json, sort_records
+from lth_flax.search import search as run_search
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(200, 6)).astype(np.float32)
@@ -88,6 +93,7 @@ def test_a_network_in_plain_jax_numpy_has_a_verdict(found):
         found.figure("nothing")
     # Two seeds, two checkpoints and splits: dense, and two arms at two levels.
     assert len(found.records) == 2 * 4 * (1 + 2 * 2)
+    assert list(found.records) == sort_records(found.records)  # as with a work directory
     accuracies = [r.accuracy for r in found.records if r.arm == "dense" and r.split == "test"]
     assert min(accuracies) > 0.7  # it learns: the classes are equally frequent
 
@@ -230,6 +236,30 @@ def test_a_score_and_an_arm_from_outside_the_package(found):
     assert np.mean(np.asarray(mine) == np.asarray(theirs)) < 0.3
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"score": "test_search:largest", "arms": "ticket,test_search:halved"},
+        {"method": "test_mask_origins:freezing"},
+    ],
+    ids=["score and arm", "method"],
+)
+def test_a_command_line_names_them(given):
+    flags = {"levels": 0.5, "num_seeds": 2, "epochs": 3, "batch_size": 32, "learning_rate": 0.03}
+    config = cli.parse(Config, [f"--{n}={value}" for n, value in {**flags, **given}.items()])
+    found = run_search(config, lambda num_layers: mlp(), arrays(), directory=None)
+    found.finish()
+    by_name = [(record.row_id, record.score) for record in found.records]
+    options = {
+        name: [pkgutil.resolve_name(one) if ":" in one else one for one in text.split(",")]
+        for name, text in given.items()
+    }
+    options = {name: of if name == "arms" else of[0] for name, of in options.items()}
+    result = search(levels=[0.5], **options)
+    assert by_name == [(record.row_id, record.score) for record in result.records]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -249,6 +279,20 @@ def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
         search(**options)
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "words"),
+    [
+        (optax.contrib.momo, "missing 1 required keyword-only argument: 'value'"),
+        (lambda rate: optax.lookahead(optax.adam(rate), 2, 0.5), "^lookahead has two sets"),
+        (lambda rate: rate, "expected a function learning_rate -> optax transformation"),
+    ],
+)
+def test_an_optimizer_that_asks_for_more_than_gradients_is_one_line(optimizer, words):
+    with pytest.raises(UserError, match=words) as refused:
+        search(training=dataclasses.replace(TRAINING, optimizer=optimizer))
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.slow

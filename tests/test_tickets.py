@@ -176,6 +176,15 @@ def test_loading_gives_what_was_saved_to_the_bit(tmp_path, rewind):
     assert snapshot(tmp_path) == before
 
 
+def test_a_ticket_of_one_array_comes_back(tmp_path):
+    params = np.arange(6, dtype=np.float32).reshape(3, 2)
+    metadata = {**METADATA, "task": "linear", "model": {}}
+    save_ticket(tmp_path / "ticket", Ticket(params, params > 2, params * (params > 2), metadata))
+    loaded = load_ticket(tmp_path / "ticket")
+    np.testing.assert_array_equal(loaded.initial_params, params)
+    np.testing.assert_array_equal(loaded.mask, params > 2)
+
+
 def test_leaves_that_are_not_prunable_stay_0d(saved):
     mask = load_ticket(saved).mask
     assert mask["embedding"]["embedding"].shape == ()

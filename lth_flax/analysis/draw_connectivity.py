@@ -23,7 +23,7 @@ STABLE_POINTS = 2.0
 """Points of error below which a network counts as stable (arXiv 1912.05671)."""
 
 
-def connectivity_figure(lines: Sequence[Line], note: str, width_mm: float = PAGE_MM) -> Figure:
+def connectivity_figure(lines: Sequence[Line], note: str) -> Figure:
     """Rows: training loss, test error. Columns: rates, sparsities. Points: seeds; lines: means."""
     families = list(dict.fromkeys((line.learning_rate, line.sparsity) for line in lines))
     points = list(dict.fromkeys((line.rewind_step, line.rewind_point) for line in lines))
@@ -62,10 +62,10 @@ def connectivity_figure(lines: Sequence[Line], note: str, width_mm: float = PAGE
         handles = [handle(name, look) for name, look in _LOOKS.values()]
         text = f"{note}\nthe highest point on the line between two copies, above the mean of its "
         text += f"ends; small points: seeds; dotted: {STABLE_POINTS:g} points, stable below"
-        return finish(figure, width_mm, 80, handles, text)
+        return finish(figure, PAGE_MM, 80, handles, text)
 
 
-def gap_figure(lines: Sequence[Line], note: str, width_mm: float = PAGE_MM) -> Figure:
+def gap_figure(lines: Sequence[Line], note: str) -> Figure:
     """What tickets are ahead of their masks on fresh weights, against how stable they are.
 
     A large point is the mean over seeds at one rewind point, a small one a seed.
@@ -94,4 +94,4 @@ def gap_figure(lines: Sequence[Line], note: str, width_mm: float = PAGE_MM) -> F
         text = f"{note}\nlarge points: means over seeds, by rewind point; small points: seeds; "
         text += f"dotted: {STABLE_POINTS:g} points, stable to its left"
         handles = [handle(name, {**looks[name], "linestyle": ""}) for name in names.values()]
-        return finish(figure, width_mm, 75, handles, text)
+        return finish(figure, PAGE_MM, 75, handles, text)

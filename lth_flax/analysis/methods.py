@@ -98,7 +98,7 @@ def table(lines: Sequence[Line], treatment: str) -> str:
     return aligned(rows)
 
 
-def methods_figure(summary: Summary, lines: Sequence[Line], width_mm: float = PAGE_MM) -> Figure:
+def methods_figure(summary: Summary, lines: Sequence[Line]) -> Figure:
     """Scores against sparsity, and against what search and training cost together."""
     methods = list(dict.fromkeys(line.method for line in lines))
     styles = arm_styles(methods)
@@ -112,7 +112,7 @@ def methods_figure(summary: Summary, lines: Sequence[Line], width_mm: float = PA
             shown = {**styles[method], "markersize": 3}
             left.plot([scale(line.target_sparsity) for line in mine], scores, **shown)
             right.plot([line.dense_steps for line in mine], scores, **shown)
-        scale.label(left, width_mm / 2)
+        scale.label(left, PAGE_MM / 2)
         right.set_xscale("log")
         right.xaxis.set_major_formatter("{x:,.0f}")
         right.xaxis.set_minor_formatter("")
@@ -121,7 +121,7 @@ def methods_figure(summary: Summary, lines: Sequence[Line], width_mm: float = PA
         handles = [handle(method, styles[method]) for method in methods]
         rates = ", each at the learning rate that validation chose" * bool(summary["own_rates"])
         caption = f"{what_ran(summary)}\nmeans over seeds{rates}"
-        return finish(figure, width_mm, 75.0, handles, caption)
+        return finish(figure, PAGE_MM, 75.0, handles, caption)
 
 
 def write_methods(

@@ -128,8 +128,9 @@ def ratios(slow: Sequence[float], fast: Sequence[float]) -> dict[str, float]:
     return summary([s / f for s, f in zip(slow, fast, strict=True)])
 
 
-def matrix_product(size: int = 2048) -> tuple[Callable[[], None], float]:
+def matrix_product() -> tuple[Callable[[], None], float]:
     """A square f32 product with all cores, and its floating point operations."""
+    size = 2048
     matrix = jnp.ones((size, size), jnp.float32)
     product = jax.jit(lambda x: jnp.dot(x, x))
     return lambda: product(matrix).block_until_ready(), 2.0 * size**3

@@ -109,10 +109,10 @@ def compare(
             Search(run, random, Origin(0, 0), [level], [arm], rows, name, dense).train()
 
 
-def _dense(seed: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
+def _dense(family: Family, mask: Mask, level: int, draw: int) -> tuple[Params, Mask]:
     """Under no mask at all."""
     del level, draw
-    return seed.initial_params, jax.tree_util.tree_map(lambda leaf: leaf | True, mask)
+    return family.initial_params, jax.tree_util.tree_map(lambda leaf: leaf | True, mask)
 
 
 if __name__ == "__main__":

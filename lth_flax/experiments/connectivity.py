@@ -27,8 +27,9 @@ from lth_flax.data.sources import load_source
 from lth_flax.files import write_bytes_atomic
 from lth_flax.runs import grid
 from lth_flax.runs.choices import seed_block
-from lth_flax.runs.connectivity import copies_of, measure, with_copies
+from lth_flax.runs.connectivity import copies_of, measure, planned, with_copies
 from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.plan import tell
 from lth_flax.runs.provenance import identity_now, source_revision
 from lth_flax.runs.setup import build
 from lth_flax.runs.workdir import enter_work_dir, write_json
@@ -51,6 +52,12 @@ def main(config: StabilityConfig) -> None:
     every, copied = [*seeds, *copies], with_copies(examples)
     setup = build(config, task, copied, every, epochs=epochs, rows=len(copies))
     points = grid.steps_of("rewind_points", config.rewind_points, epochs, setup.steps_per_epoch)
+    if config.plan:
+        part = planned(
+            setup, seeds, rates=len(config.learning_rate), steps=list(points.values()),
+            points=config.line_points, sparsities=config.mask,
+        )  # fmt: skip
+        tell([part], draws={}, alpha=config.alpha)
     directory = Path(config.work_dir or f"runs/{NAME}_{config.dataset}")
     identity = identity_now(
         config, NAME, data=setup.examples.fingerprint, files=task.files,

@@ -182,7 +182,7 @@ def train(source: Source, arms: Sequence[Arm]) -> Run:
         begun, trained, mask = trees
         if elsewhere:
             begun = {**begun, "head": setup.initialize(seed, config.reinit_draws)["head"]}
-        found = setup.seed(seed)._replace(initial_params=begun, trained=lambda: trained)
+        found = setup.family(seed)._replace(initial_params=begun, trained=lambda: trained)
         return found, mask
 
     def start(arm: Arm, path: Path, metadata: Metadata) -> Start:

@@ -16,12 +16,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from lth_flax.errors import UserError
-from lth_flax.types import GATES, Array, Mask, Params
+from lth_flax.types import Array, Mask, Params
 
 Prunable = Callable[[tuple[str, ...], Array], bool]
 """(path, parameter) -> whether its weights may be pruned."""
-
-_GATED = ("input_kernel", "recurrent_kernel")
 
 
 def path_names(path: tuple[Any, ...]) -> tuple[str, ...]:
@@ -209,12 +207,17 @@ def total_sparsity(params: Params, mask: Mask) -> float:
     return (count_prunable(mask) - count_kept(mask)) / total
 
 
-def density(mask: Mask) -> dict[str, float]:
-    """The share of weights kept, per matrix, and per gate of every LSTM kernel.
+def density(
+    mask: Mask, gates: Callable[[tuple[str, ...]], tuple[str, ...] | None] | None = None
+) -> dict[str, float]:
+    """The share of weights kept, per matrix, and per gate of those that have gates.
 
     Keys are paths: `head/kernel`, `lstm_0/forward/input_kernel` and
     `lstm_0/forward/input_kernel/i`, ... Magnitude criteria can empty one gate
     and cut a network that looks only half pruned, which the total hides.
+
+    Args:
+      gates: path -> the names of the blocks of a last axis (`tasks.ModelInfo`), if it has any.
     """
     result: dict[str, float] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(checked_mask(mask, mask)):
@@ -224,8 +227,9 @@ def density(mask: Mask) -> dict[str, float]:
         kept = np.asarray(leaf)
         name = "/".join(names)
         result[name] = float(kept.mean())
-        if names[-1] in _GATED:
-            for gate, part in zip(GATES, np.split(kept, 4, axis=-1), strict=True):
+        blocks = gates(names) if gates else None
+        if blocks:
+            for gate, part in zip(blocks, np.split(kept, len(blocks), axis=-1), strict=True):
                 result[f"{name}/{gate}"] = float(part.mean())
     return result
 

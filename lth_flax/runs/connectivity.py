@@ -11,6 +11,7 @@ from lth_flax.analysis.stability import Line
 from lth_flax.matching import match_units, permute_units
 from lth_flax.pruning.scores import magnitude
 from lth_flax.pruning.select import prune
+from lth_flax.runs.plan import Part
 from lth_flax.runs.setup import Setup
 from lth_flax.tasks import Examples
 from lth_flax.training.table import Outcome, Replicate, Span, Start
@@ -31,6 +32,30 @@ def copies_of(seeds: Sequence[int]) -> list[int]:
 def with_copies(examples: Examples) -> Examples:
     """Examples of which a copy sees what its seed does, in another order."""
     return replace(examples, draw=lambda seed: examples.draw(seed % COPY))
+
+
+def planned(
+    setup: Setup,
+    seeds: Sequence[int],
+    *,
+    rates: int,
+    steps: Sequence[int],
+    points: int,
+    sparsities: Sequence[float],
+) -> Part:
+    """What `measure` trains and scores, over so many rates and all steps where copies part."""
+    whole, per_epoch = setup.steps_per_replicate, setup.steps_per_epoch
+    tickets, copies = sum(map(bool, sparsities)), len(sparsities) * len(steps)
+    dense = [whole if tickets else -(-step // per_epoch) * per_epoch for step in steps]
+    rows = sum(map(bool, dense)) + 2 * (copies + tickets)
+    trained = sum(dense) + 2 * len(sparsities) * sum(whole - step for step in steps)
+    each = rates * len(seeds)
+    return Part(
+        setup,
+        each * rows,
+        each * (trained + 2 * tickets * whole),
+        networks=each * 2 * copies * points,
+    )
 
 
 def measure(

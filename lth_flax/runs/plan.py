@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 
 from lth_flax.analysis.statistics import reach
+from lth_flax.analysis.words import count
 from lth_flax.errors import Planned
 from lth_flax.runs.setup import Setup
 from lth_flax.training.loop import Hooks, Stopped
@@ -30,6 +31,7 @@ class Part(NamedTuple):
     steps: of all rows together.
     tickets: how many are saved.
     masks: how many each network is scored under besides its own.
+    networks: that are not trained, and scored on the training and test splits.
     """
 
     setup: Setup
@@ -37,6 +39,7 @@ class Part(NamedTuple):
     steps: int
     tickets: int = 0
     masks: int = 0
+    networks: int = 0
 
 
 class Cost(NamedTuple):
@@ -74,6 +77,7 @@ def tell(
         # Validation each epoch, the test set at the last and at the best, both under each mask.
         scored = epochs * validation + 2 * test + part.masks * (validation + test)
         seconds += cost.compile + part.steps * cost.step + part.rows * scored * cost.score
+        seconds += part.networks * (_count(setup, "train") + test) * cost.score
         size = sum(leaf.nbytes for leaf in jax.tree_util.tree_leaves(params))
         records = (4 + 2 * part.masks) * RECORD_BYTES + epochs * CURVE_BYTES
         disk += part.rows * (records + (2 + part.masks) * test)  # a byte for each answer
@@ -93,8 +97,8 @@ def tell(
     for control, number in draws.items():
         found = reach(seeds, number, alpha)
         say(
-            f"Smallest p of {arm} against {control}, with {seeds} seeds and {number} "
-            f"draw{'s' * (number != 1)}: {found.smallest_p:.2g} "
+            f"Smallest p of {arm} against {control}, with {count(seeds, 'seed')} and "
+            f"{count(number, 'draw')}: {found.smallest_p:.2g} "
             f"({'below' if found.enough else 'never below'} --alpha={alpha:g})"
         )
     say("Nothing was written; without --plan the same command runs it")

@@ -163,7 +163,7 @@ def records_of(setup: Setup, method: Method, entry: Entry, outcome: Outcome) -> 
                     epoch=epochs[checkpoint],
                     split=split,
                     # The same mask four times would be most of the file: it stands once.
-                    density=density(mask) if once else {},
+                    density=density(mask, model.gates if model else None) if once else {},
                     search=entry.search if once else {},
                     diagnostics=diagnose(outcome.params, mask) if once and diagnose else {},
                     examples=len(next(iter(output.values()))),

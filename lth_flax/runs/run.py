@@ -20,7 +20,7 @@ from lth_flax.errors import UserError
 from lth_flax.flagfile import MACHINE_FLAGS
 from lth_flax.identity import PACKAGES, PARTS, Identity, digest, package_version
 from lth_flax.parts import read_rows, remove_parts, write_part, write_rows
-from lth_flax.records import CurvePoint, Record, compact_json
+from lth_flax.records import CurvePoint, Record, compact_json, sort_records
 from lth_flax.runs import platforms
 from lth_flax.runs.devices import machine, peak_memory_bytes
 from lth_flax.runs.log import NO_LOG, EpochLog, check_installed
@@ -335,6 +335,7 @@ class Run:
                 remove_parts(directory)
             self.provenance = self._provenance(finished=True)
         if directory is None:
+            self.records = sort_records(self.records)  # as a file has them
             block = Block("run", self.records, self.curves, self.predictions)
             return summary_of(block, options)
         block = read_block(directory)  # as anyone would rebuild it: from the files

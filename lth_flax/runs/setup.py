@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from lth_flax.arms import Family
@@ -23,6 +24,7 @@ from lth_flax.training.loop import Trainer
 from lth_flax.training.optimizers import (
     OPTIMIZERS,
     Optimizer,
+    keep_pruned,
     make_optimizer,
     make_schedule,
     weight_decay_of,
@@ -94,7 +96,7 @@ class Setup:
         params = self.initialize(seed, draw)
         return Start(params, self.full_mask(params))
 
-    def seed(self, seed: int) -> Family:
+    def family(self, seed: int) -> Family:
         """What the arms of a seed share."""
         params = self.initialize(seed)
         return Family(
@@ -153,7 +155,8 @@ def build(
       then_constant: whether the learning rate is constant after the last epoch.
 
     Raises:
-      UserError: a task with a memory, and examples that are no streams, or the other way round.
+      UserError: a task with a memory, and examples that are no streams, or the other way round;
+        or an optimizer of one's own that cannot take a step here.
     """
     if (task.carry is None) == examples.are_streams:
         raise UserError(
@@ -163,10 +166,13 @@ def build(
         )  # fmt: skip
     workload = make_workload(examples, seeds, epochs=epochs, batch_size=config.batch_size)
     total = epochs * batch_count(workload.members[seeds[0]]["train"], config.batch_size)
+    optimizer = chosen_optimizer(config)
+    if config.optimizer not in OPTIMIZERS:
+        _check_step(config.text("optimizer"), optimizer, task)
     recipe = Recipe(
         loss_fn=task.loss,
         predict_fn=task.evaluate,
-        optimizer=chosen_optimizer(config),
+        optimizer=optimizer,
         schedule=make_schedule(
             config.lr_schedule,
             total_steps=total,
@@ -264,3 +270,24 @@ def chosen_optimizer(config: Config) -> Optimizer:
         )
     except ValueError as error:
         raise UserError(f"{error}; see --optimizer, --weight_decay and --momentum") from None
+
+
+def _check_step(name: str, optimizer: Optimizer, task: Task) -> None:
+    """Raises `UserError` for an optimizer that asks for more than gradients, or is none."""
+
+    def step(params: Params) -> Any:
+        full = jax.tree_util.tree_map(lambda leaf: jnp.ones(leaf.shape, bool), params)
+        found = keep_pruned(optimizer(jnp.float32(0)), full)
+        return found.update(params, found.init(params), params)
+
+    params = jax.eval_shape(task.init, key(0, "initialization"))
+    try:
+        jax.eval_shape(step, params)
+    except UserError:
+        raise
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the optimizer {name} cannot take a step here ({str(error).splitlines()[0]}): "
+            "expected a function learning_rate -> optax transformation whose update takes "
+            "gradients, state and parameters alone"
+        ) from None

@@ -167,7 +167,7 @@ class Search:
 
     def _family(self, row: Row, trained: Callable[[], Params]) -> Family:
         dense = partial(self._dense_params, row)
-        return self.setup.seed(row[1])._replace(trained=trained, dense=dense)
+        return self.setup.family(row[1])._replace(trained=trained, dense=dense)
 
     def _trained(self, number: int, row: Row) -> Params:
         """The trained network that a mask was found from."""

@@ -132,18 +132,19 @@ def expected_leaves(metadata: Mapping[str, Any], where: str) -> Leaves:
             f"{where} states a model of {size} bytes: at most {MOST_ARRAY_BYTES} are read"
         )
     expected = {
-        f"{tree}/{path}": (shape, "bool" if tree == "mask" else kinds[path])
+        f"{tree}/{path}" if path else tree: (shape, "bool" if tree == "mask" else kinds[path])
         for tree in trees
         for path, shape in shapes.items()
     }
     for path in sorted(expected.keys() | stated.keys()):
         leaf, found = expected.get(path), stated.get(path)
-        if found != leaf and not (leaf and path.startswith("mask/") and found == ((), "bool")):
+        of_mask = path.partition("/")[0] == "mask"
+        if found != leaf and not (leaf and of_mask and found == ((), "bool")):
             raise UserError(
                 f"{where} is damaged: {path} is {reprlib.repr(found)}, expected {leaf} from its "
                 "model settings"
             )
-    if not any(shape for path, (shape, _) in stated.items() if path.startswith("mask/")):
+    if not any(shape for path, (shape, _) in stated.items() if path.partition("/")[0] == "mask"):
         raise UserError(f"{where} is damaged: its mask covers no parameter")
     return stated
 

@@ -10,13 +10,13 @@ import lth_flax as lth
 from lth_flax import cli
 from lth_flax.analysis.stability import barrier, read_lines
 from lth_flax.config import Config, StabilityConfig
-from lth_flax.errors import UserError
+from lth_flax.errors import Planned, UserError
 from lth_flax.experiments import connectivity
 from lth_flax.matching import SignedPermutation, match_units, permute_units
 from lth_flax.runs import connectivity as runs
 from lth_flax.runs.connectivity import COPY, copies_of, measure, score_line, with_copies
 from lth_flax.runs.setup import build
-from lth_flax.training.table import Replicate, Span, Start
+from lth_flax.training.table import Kept, Outcome, Replicate, Span, Start
 
 SETTINGS = {
     "dataset": "synthetic", "synthetic_size": 200, "embedding_size": 6, "hidden_size": 5,
@@ -116,6 +116,46 @@ def test_the_command_goes_on_where_it_was_stopped(tmp_path, capsys, monkeypatch)
     assert (tmp_path / "run" / "connectivity.png").stat().st_size > 5_000
     with pytest.raises(UserError, match="other flags"):
         connectivity.main(dataclasses.replace(config, line_points=5))
+
+
+@pytest.mark.parametrize("mask", [(0.0,), (0.0, 0.5)], ids=["dense", "tickets"])
+def test_a_plan_counts_what_is_trained_and_scored(setup, monkeypatch, mask):
+    spe = setup.steps_per_epoch
+    points = {"0": 0, "late": spe + 1}
+    seen, lines, controls = [], [], {}
+
+    def spy(setup, rows, span):
+        seen.extend([(span.epochs or 2) * spe - span.start] * len(rows))
+        start = rows[0].start()
+        scored = {("last", "test"): {"correct": np.ones(1)}}
+        kept = Kept(start.params, None) if span.keep else None
+        return [Outcome(start.params, start.mask, 1, (), scored, None, kept)] * len(rows)
+
+    monkeypatch.setattr(runs, "_train", spy)
+    monkeypatch.setattr(runs, "score_line", lambda *_: ((0.0,), (0.0,)))
+    for point, step in points.items():
+        options = {"points": 3, "sparsities": mask, "controls": controls}
+        lines += measure(setup, [3], rate=0.02, point=point, step=step, **options)
+    steps = list(points.values())
+    part = runs.planned(setup, [3], rates=1, steps=steps, points=3, sparsities=mask)
+    assert (part.rows, part.steps) == (len(seen), sum(seen))
+    assert part.networks == 3 * len(lines)
+    twice = runs.planned(setup, [3], rates=2, steps=steps, points=3, sparsities=mask)
+    assert (twice.rows, twice.steps) == (2 * part.rows, 2 * part.steps)
+
+
+def test_a_plan_is_told_and_nothing_is_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(connectivity, "configure_jax", lambda config: None)
+    work = tmp_path / "run"
+    arguments = [f"--{name}={value}" for name, value in SETTINGS.items()]
+    config = cli.parse(
+        StabilityConfig, [*arguments, "--plan", f"--work_dir={work}"], connectivity.NAME
+    )
+    with pytest.raises(Planned):
+        connectivity.main(config)
+    said = capsys.readouterr().out
+    assert "Plan: 13 rows, " in said  # of five points two are step 0, which needs no dense network
+    assert not work.exists()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lth_flax.models.knowledge import gates
 from lth_flax.pruning import scores
 from lth_flax.pruning.connectivity import is_connected
 from lth_flax.pruning.masks import (
@@ -102,13 +103,20 @@ def test_density_per_matrix_and_gate():
     kernel = mask["lstm_0"]["forward"]["input_kernel"]
     kernel[:, 2:4] = False  # gate f of hidden size 2
     kernel[0, 4] = False  # one of the six weights of gate g
-    found = density(mask)
+    found = density(mask, gates)
     assert found["lstm_0/forward/input_kernel/i"] == 1.0
     assert found["lstm_0/forward/input_kernel/f"] == 0.0
     assert found["lstm_0/forward/input_kernel/g"] == pytest.approx(5 / 6)
     assert found["lstm_0/forward/input_kernel"] == pytest.approx(17 / 24)
     assert found["head/kernel"] == 1.0
     assert "embedding/embedding" not in found
+
+
+def test_density_of_a_network_that_says_nothing_of_gates():
+    # As Keras names the kernels of a GRU, which has three; and an array that is all there is.
+    mask = {"cell": {"recurrent_kernel": np.ones((2, 3), bool)}}
+    assert density(mask) == {"cell/recurrent_kernel": 1.0}
+    assert density(np.array([True, False])) == {"": 0.5}
 
 
 def test_permutation_keeps_the_count_of_every_tensor():
