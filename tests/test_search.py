@@ -139,7 +139,8 @@ class Classifier(nn.Module):
         return nn.Dense(2)(jnp.take_along_axis(states, lengths[:, None, None] - 1, axis=1)[:, 0])
 
 
-def test_a_flax_gru_on_two_length_buckets():
+def gru():
+    """Its task, and examples in two length buckets."""
     model = Classifier()
 
     def bucket(length):
@@ -162,8 +163,11 @@ def test_a_flax_gru_on_two_length_buckets():
         lambda params, batch, key: mean(losses(params, batch)[0], batch),
         evaluate,
     )
-    examples = lth.Examples.split([bucket(3), bucket(5)], stratify="labels")
-    result = search(task, examples, levels=[0.5])
+    return task, lth.Examples.split([bucket(3), bucket(5)], stratify="labels")
+
+
+def test_a_flax_gru_on_two_length_buckets():
+    result = search(*gru(), levels=[0.5])
     assert "ticket minus reinit" in result.verdict
     assert {r.examples for r in result.records if r.split == "test"} == {32}
     # The shares of predicted classes, which this task tells.
@@ -177,10 +181,12 @@ def test_a_flax_gru_on_two_length_buckets():
 
 
 def regression():
+    """Its task, and examples."""
+
     def squared(params, batch):
         return (apply(params, batch["x"])[:, 0] - batch["y"]) ** 2
 
-    return lth.Task(
+    task = lth.Task(
         init,
         lambda params, batch, key: mean(squared(params, batch), batch),
         lambda params, batch: {"squared_error": squared(params, batch)},
@@ -188,11 +194,26 @@ def regression():
         primary="mse",
         higher_is_better=False,
     )
+    return task, lth.Examples.split({"x": X, "y": (X[:, 0] * 2).astype(np.float32)})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [gru, regression])
+def test_others_too_are_alike_twice_in_a_process_and_from_a_thread(case):
+    task, examples = case()
+    others = []
+    thread = threading.Thread(target=lambda: others.append(search(task, examples, levels=[0.5])))
+    thread.start()
+    thread.join()
+    others.append(search(task, examples, levels=[0.5]))
+    others.append(search(task, examples, levels=[0.5]))
+    assert rows(others[0]) == rows(others[1]) == rows(others[2])
 
 
 def test_a_regression_whose_metric_is_better_when_lower():
-    y = (X[:, 0] * 2).astype(np.float32)
-    result = search(regression(), lth.Examples.split({"x": X, "y": y}), levels=[0.5, 0.9])
+    task, examples = regression()
+    result = search(task, examples, levels=[0.5, 0.9])
+    y = examples.buckets[0]["y"]
     assert "mse" in result.verdict
     assert "accuracy" not in result.verdict
     dense = [r for r in result.records if r.arm == "dense" and r.checkpoint == "last"]
