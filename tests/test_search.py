@@ -251,6 +251,21 @@ def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_whose_score_is_no_number_has_statistics_and_no_verdict():
+    def evaluate(params, batch):  # of some networks, as where training diverges
+        diverged = params["out"]["kernel"][0, 0] > 0
+        return {"error": jnp.where(diverged, jnp.nan, cross_entropy(params, batch))}
+
+    task = lth.Task(init, mlp().loss, evaluate, primary="error", higher_is_better=False)
+    result = search(task, seeds=3, draws=2, training=lth.Training(epochs=1, batch_size=32))
+    scores = [r.score for r in result.records if r.arm != "dense" and r.split == "test"]
+    assert 0 < np.isnan(scores).sum() < len(scores)
+    assert "error of a network that is compared is no finite number" in result.verdict
+    assert "better:" not in result.verdict
+    assert "–" in result.table()
+    assert "<html" in result._repr_html_()
+
+
 @pytest.mark.slow
 def test_late_rewinding_starts_from_the_dense_network_of_then(found):
     result = search(rewind=1, levels=[0.5])
