@@ -95,6 +95,14 @@ class Task:
     about: Mapping[str, Any] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("init", "loss", "evaluate", "metrics", "carry"):
+            given = getattr(self, name)
+            if not callable(given) and not (given is None and name in ("metrics", "carry")):
+                raise UserError(
+                    f"Task({name}=...) is a {type(given).__name__}: expected a function"
+                )
+
     @property
     def functions(self) -> list[Callable[..., Any]]:
         """What the task is made of: its results depend on their source."""
@@ -113,11 +121,18 @@ class Task:
                 for name, values in outputs.items()
             }
         else:
-            found = {name: float(value) for name, value in self.metrics(outputs, examples).items()}
+            given = self.metrics(outputs, examples)
+            if not isinstance(given, Mapping) or any(map(_is_no_number, given.values())):
+                raise UserError(
+                    "the task's metrics returned something else than a dict of numbers: expected "
+                    f"such as {{{self.primary!r}: 0.5}}"
+                )
+            found = {name: float(value) for name, value in given.items()}
         if self.primary not in found:
             raise UserError(
                 f"the task's primary metric {self.primary!r} is none of its metrics "
-                f"({', '.join(found)}): expected evaluate or metrics to return it"
+                f"({', '.join(found)}): expected evaluate or metrics to return it, or primary= to "
+                "name one of these, with higher_is_better=False where lower is better"
             )
         return found
 
@@ -148,7 +163,7 @@ class Training:
         known = settings_of(Config)
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
-            if name == "optimizer" and callable(value):
+            if name == "optimizer" and (callable(value) or hasattr(value, "update")):
                 continue
             try:
                 value = known[name].read(value)
@@ -159,6 +174,8 @@ class Training:
                     raise UserError(f"Training({name}={value!r}): expected one value")
                 (value,) = value
             object.__setattr__(self, name, value)
+        if callable(self.optimizer) or hasattr(self.optimizer, "update"):
+            _check_optimizer(self.optimizer, self.learning_rate)
 
 
 @dataclass(frozen=True)
@@ -320,6 +337,26 @@ class Examples:
             for name, found in shapes.items()
             if len(found) == 1
         }
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, str) or np.ndim(value) != 0
+
+
+def _check_optimizer(optimizer: Any, rate: float) -> None:
+    """Someone's own: a function of the rate that returns an optimizer."""
+    made, fault = None, "is an optimizer itself"
+    if not hasattr(optimizer, "update"):
+        try:
+            made = optimizer(rate)
+            fault = f"returns a {type(made).__name__}"
+        except TypeError as error:
+            fault = f"fails ({error})"
+    if not (hasattr(made, "init") and hasattr(made, "update")):
+        raise UserError(
+            f"Training(optimizer=...) {fault}: expected a function of the learning rate that "
+            "returns an optimizer, such as lambda rate: optax.adam(rate, b2=0.99)"
+        )
 
 
 def _buckets(name: str, given: Arrays | Sequence[Arrays]) -> list[dict[str, np.ndarray]]:

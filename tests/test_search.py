@@ -238,7 +238,14 @@ def test_a_score_and_an_arm_from_outside_the_package(found):
         ({"levels": [0.5, 0.2]}, "increase"),
         ({"levels": [1.5]}, r"\[0, 1\)"),
         ({"arms": ("reinit",)}, "ticket"),
-        ({"score": "none"}, "criterion"),
+        ({"score": "none"}, "^score='none'"),
+        ({"draws": 0}, "^draws=0"),
+        ({"seeds": 2.0}, "in a row"),
+        ({"seeds": "0:2"}, "in a row"),
+        ({"levels": [50, 80]}, r"0\.5 is 50%"),
+        ({"training": {"epochs": 3}}, "training is of type dict"),
+        ({"examples": {"x": X}}, "examples is of type dict"),
+        ({"prunable": lambda path: True}, "takes 1 positional .*; see prunable"),
         ({"rewind": 99}, "no point of training"),
         ({"prunable": lambda path, leaf: False}, "no parameter is prunable"),
     ],
@@ -249,6 +256,12 @@ def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
         search(**options)
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_seeds_and_levels_are_read_as_they_are_written():
+    tiny = lth.Training(epochs=1, batch_size=32)
+    one = search(seeds=np.int64(2), levels=0.5, arms="ticket", training=tiny)
+    assert sorted(one.tickets) == [(0, 0.5), (1, 0.5)]
 
 
 def test_a_network_whose_score_is_no_number_has_statistics_and_no_verdict():
