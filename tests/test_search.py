@@ -258,6 +258,15 @@ def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_notebook_shows_which_tickets_there_are(found):
+    assert repr(found.tickets[1, 0.5]) == (
+        "Ticket(task='task', dataset='arrays', seed=1, target_sparsity=0.5)"
+    )
+    for key in ((0, 50), 0):
+        with pytest.raises(KeyError, match=r"expected \(seed, sparsity\), one of \(0, 0.5\)"):
+            found.tickets[key]
+
+
 def test_seeds_and_levels_are_read_as_they_are_written():
     tiny = lth.Training(epochs=1, batch_size=32)
     one = search(seeds=np.int64(2), levels=0.5, arms="ticket", training=tiny)
