@@ -6,8 +6,9 @@ Packs records and curves, which repeat themselves, so that a clone is small. Of 
 holds records: summaries, comparisons, figures and pages, with the
 level and the margin of its flags.txt; then the page of claims, which follows from the summaries,
 and in README and docs what stands between a mark such as `<!-- where: DIRECTORY -->` and
-`<!-- end -->`: `where`, or with `, in short` before the `-->`; `answer`, the table and the verdict
-of a run with one configuration; `arms`, the scores of several; `methods`, `transfer`, `inference`.
+`<!-- end -->`: `where`, or with `, in short` before the `-->`; `answer` and `short_answer`, the
+table and the verdict of a run with one configuration; `arms`, the scores of several; `methods`,
+`transfer`, `inference`.
 `tests/test_recorded_answers.py` compares what is there with what this would write.
 """
 
@@ -83,6 +84,15 @@ def answer(directory: Path) -> list[str]:
     return ["```", *table.split("\n"), "```", "", f"*{sentences(summary)[0]}*"]
 
 
+def short_answer(directory: Path) -> list[str]:
+    """The table without its caption, and in which levels the ticket is better."""
+    from lth_flax.analysis.terminal import terminal_table
+
+    summary = summary_of(directory)
+    table, _, _ = terminal_table(summary).partition("\n\n")
+    return ["```", *table.split("\n"), "", summary["headline"]["story"], "```"]
+
+
 def arms(directory: Path) -> list[str]:
     """Test accuracy of every arm at every level: a table for each configuration."""
     from lth_flax.analysis.terminal import accuracy_rows
@@ -136,8 +146,8 @@ def transfer(directory: Path) -> list[str]:
 
 
 ANSWERS = {
-    "where": where, "answer": answer, "arms": arms, "methods": methods, "transfer": transfer,
-    "inference": inference,
+    "where": where, "answer": answer, "short_answer": short_answer, "arms": arms,
+    "methods": methods, "transfer": transfer, "inference": inference,
 }  # fmt: skip
 
 

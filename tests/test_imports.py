@@ -76,12 +76,16 @@ ALLOWED = {
     "language_tasks": {
         "config", "ignored", "types", "data", "models", "pruning", "training", "tasks",
     },
+    "text_tickets": {
+        "config", "data", "errors", "identity", "records", "runs", "settings", "text_tasks",
+        "tickets",
+    },
     "linearized": {"types", "models", "pruning", "training", "tasks"},
     "experiments": {
         "jax_import", "settings", "config", "cli", "cores", "errors", "types", "files",
         "randomness", "identity", "flagfile", "records", "data", "pruning", "training", "tickets",
-        "analysis", "arms", "runs", "search", "text_tasks", "language_tasks", "tasks", "ignored",
-        "interrupt", "streams",
+        "analysis", "arms", "runs", "search", "text_tasks", "text_tickets", "language_tasks",
+        "tasks", "ignored", "interrupt", "streams",
     },
     "benchmarks": {
         "jax_import", "config", "cores", "errors", "types", "files", "randomness", "records",

@@ -78,7 +78,8 @@ def own_rates(
 ) -> list[OwnRates]:
     """Arms compared each at its own learning rate, for every combination of the other factors.
 
-    Nothing where one rate was run (`varying` has none).
+    Nothing where one rate was run (`varying` has none), or where no rate can be chosen by
+    validation scores at the last epoch. A seed that lacks one of them is left out and named.
     """
     if "learning_rate" not in varying:
         return []
@@ -91,12 +92,11 @@ def own_rates(
         rates = sorted({rate_of(row) for row in rows})
         arms = {row.arm for row in rows}
         controls = sorted(arms - {"dense", options.treatment}, key=arm_order)
-        test, validation = (where(rows, split=split) for split in ("test", "validation"))
-        chosen = {row.row_id for row in test} <= {row.row_id for row in validation}
-        if len(rates) < 2 or options.treatment not in arms or not controls or not chosen:
+        chooses = where(rows, split="validation", checkpoint="last")
+        if len(rates) < 2 or options.treatment not in arms or not controls or not chooses:
             continue
         values = _values(family[0])
-        note = unfinished(test, curves, options.margin_points)
+        note = unfinished(where(rows, split="test"), curves, options.margin_points)
         result.append(
             OwnRates(
                 name=name_of(values, others),

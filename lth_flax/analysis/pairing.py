@@ -218,8 +218,8 @@ def pair(
     rates, levels = (sorted(set.intersection(*({cell[axis] for cell in arm} for arm in both)))
                      for axis in (2, 3))  # fmt: skip
     runs = [0, *sorted({run for _, run, _, _ in cells if run})]
-    chooses = chooses if len(rates) > 1 else {}
-    needed = {"": cells} | ({"validation score of ": chooses} if chooses else {})
+    several = len(rates) > 1
+    needed = {"": cells} | ({"validation score of ": chooses} if several else {})
     seeds, dropped = [], []
     for seed in sorted({seed for seed, *_ in cells}):
         of_seed = itertools.product(needed, levels, rates, runs)
@@ -247,7 +247,7 @@ def pair(
         tuple(seeds),
         tuple(rates),
         scores(cells),
-        scores(chooses) if chooses else None,
+        scores(chooses) if several else None,
         row_ids.reshape(shape),
         tuple(dropped),
         metric,

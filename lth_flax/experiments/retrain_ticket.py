@@ -23,7 +23,14 @@ from lth_flax.config import Config
 from lth_flax.data.sources import load_source
 from lth_flax.data.text import Vocabulary
 from lth_flax.errors import UserError
-from lth_flax.experiments.saved_ticket import (
+from lth_flax.runs.choices import seed_block
+from lth_flax.runs.devices import configure_jax
+from lth_flax.runs.plan import Part, tell
+from lth_flax.runs.results import Entry
+from lth_flax.runs.run import Run
+from lth_flax.runs.workdir import directory_of
+from lth_flax.text_tasks import prepare_data, text_setups
+from lth_flax.text_tickets import (
     check_metadata,
     check_vectors,
     configuration_of,
@@ -34,13 +41,6 @@ from lth_flax.experiments.saved_ticket import (
     with_classes,
     with_settings,
 )
-from lth_flax.runs.choices import seed_block
-from lth_flax.runs.devices import configure_jax
-from lth_flax.runs.plan import Part, tell
-from lth_flax.runs.results import Entry
-from lth_flax.runs.run import Run
-from lth_flax.runs.workdir import directory_of
-from lth_flax.text_tasks import prepare_data, text_setups
 from lth_flax.tickets import load_ticket
 from lth_flax.tickets.metadata import METADATA_FILE, read_metadata
 from lth_flax.training.table import Replicate, Start

@@ -158,7 +158,7 @@ class BiLSTMClassifier(nn.Module):
         padded = self.readout == "last_position"
         if padded:
             lengths = jnp.full_like(lengths, time)
-        real = lstm.real_steps(time, lengths).T
+        real = lstm.real_steps(time, lengths)
         tokens = checked_tokens(tokens, vocabulary_size=self.vocabulary_size, real=real)
         embed = nn.Embed(
             self.vocabulary_size,
@@ -169,7 +169,7 @@ class BiLSTMClassifier(nn.Module):
         # Held over time. Names decide the draws: renaming one changes every recorded run.
         held: Any = {"broadcast_dims": (0,), "deterministic": deterministic}
         dropout = nn.Dropout(self.embedding_dropout, name="embedding_dropout", **held)
-        states = dropout(embed(tokens.T))
+        states = dropout(embed(tokens))
         widths = self.widths
         for layer in range(self.num_layers):
             if layer > 0 and self.dropout_between_layers:

@@ -62,13 +62,11 @@ class LSTMLanguageModel(nn.Module):
                 f"a tied output reads states with the word vectors: embedding_size="
                 f"{self.embedding_size} and hidden_size={self.hidden_size} must be equal"
             )
-        real = jnp.ones(jnp.shape(tokens), bool)
+        real = jnp.ones(jnp.shape(tokens)[::-1], bool)
         tokens = checked_tokens(tokens, vocabulary_size=self.vocabulary_size, real=real)
         embed = nn.Embed(self.vocabulary_size, self.embedding_size, name="embedding")
         held: Any = {"broadcast_dims": (0,), "deterministic": deterministic}
-        inputs = nn.Dropout(self.embedding_dropout, name="embedding_dropout", **held)(
-            embed(tokens.T)
-        )
+        inputs = nn.Dropout(self.embedding_dropout, name="embedding_dropout", **held)(embed(tokens))
         after = []
         for layer, state in enumerate(states):
             params = _Layer(self.hidden_size, name=f"lstm_{layer}")(inputs.shape[-1])

@@ -224,19 +224,11 @@ def predict_steps(
 
     A memory is empty before the first of them.
     """
-    memory = recipe.empty(indices.shape[-1])
-    shapes, _ = jax.eval_shape(lambda: recipe.predict(params, gather(examples, indices[0]), memory))
-    empty = jax.tree_util.tree_map(
-        lambda s: jnp.zeros((indices.shape[0], *s.shape), s.dtype), shapes
-    )
 
-    def body(index, carry):
-        outputs, memory = carry
-        one, memory = recipe.predict(params, gather(examples, indices[index]), memory)
-        put = jax.tree_util.tree_map(lambda all_, new: all_.at[index].set(new), outputs, one)
-        return put, memory
+    def predict(batch: Batch, memory: Any) -> tuple[Any, Any]:
+        return recipe.predict(params, batch, memory)
 
-    return jax.lax.fori_loop(0, steps, body, (empty, memory))[0]
+    return _over_batches(predict, recipe.empty(indices.shape[-1]), indices, examples, steps)
 
 
 def predict_levels(
@@ -249,10 +241,41 @@ def predict_levels(
 ) -> Any:
     """`predict_steps` of one network under several masks: arrays [levels, most_steps, batch].
 
-    `masks` is a mask tree whose leaves have a leading axis, the levels.
+    `masks` is a mask tree whose leaves have a leading axis, the levels. All of them see a batch
+    before the next is read.
     """
+    levels = jax.tree_util.tree_leaves(masks)[0].shape[0]
+    memory = jax.tree_util.tree_map(
+        lambda leaf: jnp.broadcast_to(leaf, (levels, *leaf.shape)), recipe.empty(indices.shape[-1])
+    )
 
-    def one(mask: Mask) -> Any:
-        return predict_steps(recipe, apply_mask(params, mask), indices, examples, steps)
+    def predict(batch: Batch, memory: Any) -> tuple[Any, Any]:
+        def under(level: tuple[Mask, Any]) -> tuple[Any, Any]:
+            mask, before = level
+            return recipe.predict(apply_mask(params, mask), batch, before)
 
-    return jax.lax.map(one, masks)
+        return jax.lax.map(under, (masks, memory))
+
+    outputs = _over_batches(predict, memory, indices, examples, steps)
+    return jax.tree_util.tree_map(lambda leaf: jnp.swapaxes(leaf, 0, 1), outputs)
+
+
+def _over_batches(
+    predict: Callable[[Batch, Any], tuple[Any, Any]],
+    memory: Any,
+    indices: Int[Array, "most_steps batch"],
+    examples: Batch,
+    steps: Int[Array, ""],
+) -> Any:
+    shapes, _ = jax.eval_shape(lambda: predict(gather(examples, indices[0]), memory))
+    empty = jax.tree_util.tree_map(
+        lambda s: jnp.zeros((indices.shape[0], *s.shape), s.dtype), shapes
+    )
+
+    def body(index, carry):
+        outputs, memory = carry
+        one, memory = predict(gather(examples, indices[index]), memory)
+        put = jax.tree_util.tree_map(lambda all_, new: all_.at[index].set(new), outputs, one)
+        return put, memory
+
+    return jax.lax.fori_loop(0, steps, body, (empty, memory))[0]

@@ -176,11 +176,12 @@ def test_arms_are_compared_at_each_rate_and_each_at_its_own():
     assert found["headline"]["where"] == "at its own learning rate"
 
 
-def test_a_seed_that_lacks_a_score_to_choose_by_is_left_out_and_named():
+@pytest.mark.parametrize("at_best", [False, True])
+def test_a_seed_that_lacks_a_score_to_choose_by_is_left_out_and_named(at_best):
     made = rates_grid()
     gone = next(r for r in made if r.split == "validation" and r.arm == "reinit" and r.seed == 3)
-    # Of the row itself there is another score, at the best epoch.
-    rest = [*(r for r in made if r is not gone), replace(gone, checkpoint="best")]
+    # Of the row itself there may be another score, at the best epoch.
+    rest = [r for r in made if r is not gone] + [replace(gone, checkpoint="best")] * at_best
     (own,) = summarize(rest)["own_rates"]
     comparison = own["comparisons"]["reinit"]
     assert comparison["seeds"] == [0, 1, 2, 4, 5, 6, 7]
@@ -207,9 +208,12 @@ def test_the_interval_at_own_rates_leaves_a_seed_out_with_the_choice():
     assert gap["error"] == pytest.approx(np.sqrt(7 / 8 * np.sum((without - np.mean(without)) ** 2)))
 
 
-def test_without_validation_there_is_nothing_to_choose_by():
-    some = [r for r in rates_grid() if r.split == "test"]
-    found = summarize(some)
+@pytest.mark.parametrize("at_best", [False, True])
+def test_without_validation_there_is_nothing_to_choose_by(at_best):
+    made = rates_grid()
+    # Of the best epoch they are no use: the last one is compared.
+    others = [replace(r, checkpoint="best") for r in made if r.split == "validation"] * at_best
+    found = summarize([*(r for r in made if r.split == "test"), *others])
     assert (found["own_rates"], found["chosen_rates"]) == ([], None)
     assert len(found["configurations"]) == 2
 

@@ -13,12 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lth_flax import cli
+from lth_flax import cli, text_tickets
 from lth_flax.config import Config
 from lth_flax.data import synthetic
 from lth_flax.data.sources import Source
 from lth_flax.errors import UserError
-from lth_flax.experiments import saved_ticket
 from lth_flax.records import read_curves, read_records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -294,11 +293,11 @@ def config_of(*arguments):
 
 
 def test_the_ticket_gives_what_flags_do_not():
-    config = saved_ticket.with_settings(config_of("--epochs=7"), SAYS)
+    config = text_tickets.with_settings(config_of("--epochs=7"), SAYS)
     assert (config.epochs, config.batch_size, config.clip_norm) == ((7,), 50, 0.5)
     assert (config.hidden_size, config.synthetic_size, config.seeds) == (5, SIZE, "1:2")
     # What is given counts, also where it is the default.
-    config = saved_ticket.with_settings(config_of("--clip_norm=1.0"), SAYS)
+    config = text_tickets.with_settings(config_of("--clip_norm=1.0"), SAYS)
     assert config.clip_norm == 1.0
 
 
@@ -320,13 +319,13 @@ def test_the_ticket_gives_what_flags_do_not():
 )
 def test_flags_that_contradict_the_ticket_are_refused(flag, match):
     with pytest.raises(UserError, match=match):
-        saved_ticket.with_settings(config_of(flag), SAYS)
+        text_tickets.with_settings(config_of(flag), SAYS)
 
 
 def test_a_ticket_of_another_task_is_one_line():
     for task in ("language_model", "mine", ["text_classification"]):
         with pytest.raises(UserError, match="expected one of text classification") as error:
-            saved_ticket.check_metadata(config_of(), {**SAYS, "task": task})
+            text_tickets.check_metadata(config_of(), {**SAYS, "task": task})
         assert "\n" not in str(error.value)
 
 
@@ -334,9 +333,9 @@ def test_classes_without_a_label_are_not_asked_of_the_data():
     found = copy.deepcopy(SAYS)
     found["class_names"].append("unused_0")
     found["settings"]["unused_classes"] = 1
-    config = saved_ticket.with_settings(config_of(), found)
+    config = text_tickets.with_settings(config_of(), found)
     assert config.unused_classes == 1
-    assert saved_ticket.used_classes(config, found) == ["negative", "positive"]
+    assert text_tickets.used_classes(config, found) == ["negative", "positive"]
 
 
 VALUES = st.recursive(
@@ -367,8 +366,8 @@ def test_any_metadata_is_used_or_refused_in_one_line(data, ticket_json):
         del holder[name]
     config = config_of()
     try:
-        saved_ticket.check_metadata(config, found)
-        config = saved_ticket.with_settings(config, found)
+        text_tickets.check_metadata(config, found)
+        config = text_tickets.with_settings(config, found)
     except UserError:
         return
     # Whatever was taken over could have been given on the command line.
@@ -394,7 +393,7 @@ def source_with(*class_names: str) -> Source:
     ],
 )
 def test_classes_match_by_name_or_as_numbers(theirs, labels):
-    matched = saved_ticket.with_classes(source_with(*theirs), ["negative", "positive"])
+    matched = text_tickets.with_classes(source_with(*theirs), ["negative", "positive"])
     assert matched.labels.tolist() == labels
     assert matched.class_names == ("negative", "positive")
     assert matched.fingerprint == "0" * 64
@@ -412,4 +411,4 @@ def test_classes_match_by_name_or_as_numbers(theirs, labels):
 )
 def test_classes_of_another_task_are_refused(theirs):
     with pytest.raises(UserError, match="expected a data set of the same task"):
-        saved_ticket.with_classes(source_with(*theirs), ["negative", "positive"])
+        text_tickets.with_classes(source_with(*theirs), ["negative", "positive"])

@@ -1,4 +1,4 @@
-"""What a saved ticket says, held against the flags and the data that it is trained with again."""
+"""Tickets of text classification, trained again: what they say, held against flags and data."""
 
 import dataclasses
 import hashlib
