@@ -5,6 +5,8 @@ below the dense network of the same seed. Crater sparsity: the same, with half
 of (dense minus majority class) in place of 1 point. Both are interpolated
 linearly in sparsity between the two levels around the crossing.
 
+Of a metric in other units than points (a perplexity) there is neither.
+
 A curve that never breaks is censored: its value is the last level tested, to
 be read as ">=". Where any is, there is no mean and no interval, but a median
 and how many broke.
@@ -152,7 +154,8 @@ def _crossings(
     curves: dict[tuple[str, int, int], dict[float, float]] = {}
     for record in records:
         # Of an arm that is at level 0 alone (a dense control) there is no curve.
-        if record.arm not in flat and record.seed in dense:
+        points = record.metric.unit == "points"
+        if points and record.arm not in flat and record.seed in dense:
             run = (record.arm, record.seed, record.draw)
             drop = score(dense[record.seed]) - score(record)
             curves.setdefault(run, {0.0: 0.0})[record.target_sparsity] = drop

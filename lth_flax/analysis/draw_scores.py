@@ -67,9 +67,10 @@ def accuracy_figure(
         panels, handles = _grid_arms(summary) if summary["factors"] else _arms(summary)
         levels = {p.level for p in points_of(panels)} | ({0.0} if panels[0].dense else set())
         scale = SparsityScale(sorted(levels), [x for _, curve, _ in theirs for x, _ in curve])
-        majority = summary["configurations"][0]["majority_accuracy"]
+        of_accuracy = summary["metric"]["unit"] == "points"
+        majority = summary["configurations"][0]["majority_accuracy"] if of_accuracy else None
         whole, near = _limits(panels, majority, [y for _, curve, _ in theirs for _, y in curve])
-        if summary["metric"]["unit"] == "points":  # intervals of few seeds leave what is possible
+        if of_accuracy:  # intervals of few seeds leave what is possible
             whole = (max(whole[0], 0.0), min(whole[1], 100.0))
         if majority is not None:
             shown = majority >= whole[0]
@@ -107,7 +108,10 @@ def gap_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
             handle(text, {"color": GREY, "markeredgecolor": GREY, **_MARKS[way]}, linestyle="")
             for way, text in words.items()
         ]
-        label = f"{plain(treatment).capitalize()} minus control\n(points)"
+        metric = summary["metric"]
+        pair = [plain(treatment), "control"]  # a gap says how much better
+        first, second = pair if metric["higher_is_better"] else pair[::-1]
+        label = f"{first.capitalize()} minus {second}\n({metric['unit']})"
         return _around_zero(summary, panels, handles, label, width_mm)
 
 
@@ -126,7 +130,7 @@ def retraining_figure(summary: Summary, width_mm: float = PAGE_MM) -> Figure:
             for kind, title in kinds.items() for one in summary["configurations"]
         )  # fmt: skip
         handles = [handle(factor_value(first, v), look) for v, look in looks.items() if first]
-        label = "Gain (points of\nthe test score)"
+        label = f"Difference in\nthe test score ({summary['metric']['unit']})"
         return _around_zero(summary, panels, handles, label, width_mm)
 
 
@@ -224,10 +228,11 @@ def _around_zero(
     for axes in figure.axes:
         axes.axhspan(-margin, margin, color="#F0E442", alpha=0.4, linewidth=0, zorder=0)
         axes.axhline(0, color="black", linewidth=0.7, zorder=1)
-    handles.append(Patch(color="#F0E442", alpha=0.4, label=f"±{margin:g} points"))
+    unit = summary["metric"]["unit"]
+    handles.append(Patch(color="#F0E442", alpha=0.4, label=f"±{margin:g} {unit}"))
     note = interval_note(summary, cut)
     if squeezed:
-        note += f"\nthe scale is linear up to ±{linear:g} points and logarithmic beyond"
+        note += f"\nthe scale is linear up to ±{linear:g} {unit} and logarithmic beyond"
     return finish(figure, width_mm, height, handles, note)
 
 
@@ -244,8 +249,9 @@ def _gaps(summary: Summary) -> list[Panel]:
     """A panel for each control."""
     one = summary["configurations"][0]
     styles = arm_styles(one["arms"])
+    minus = "minus " * summary["metric"]["higher_is_better"]
     return _grouped(
-        (f"minus {arm_name(control)}", {**styles[control], "linestyle": "-"}, _of_levels(found))
+        (f"{minus}{arm_name(control)}", {**styles[control], "linestyle": "-"}, _of_levels(found))
         for control, found in scored(one)["comparisons"].items() if found["levels"]
     )  # fmt: skip
 

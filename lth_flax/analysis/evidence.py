@@ -142,7 +142,7 @@ class Bound:
     def __str__(self) -> str:
         text = said(self.estimate, "%")
         if self.censored:
-            text = f"at least {text}, {self.censored} of {self.estimate.n_seeds} never reached it"
+            text += f" or later, {self.censored} of {self.estimate.n_seeds} never reached it"
         return text
 
 

@@ -18,9 +18,8 @@ from lth_flax.analysis.plot_style import (
     style,
     what_ran,
 )
-from lth_flax.analysis.statistics import holm
 from lth_flax.analysis.tables import at_own_rates, cells_of, scores_by_seed
-from lth_flax.analysis.terminal import Summary, aligned, scored
+from lth_flax.analysis.terminal import Summary, adjusted_for_methods, aligned, scored
 from lth_flax.analysis.words import level_name, score_label
 from lth_flax.files import write_text_atomic
 from lth_flax.records import Record, csv_text
@@ -51,7 +50,7 @@ def lines_of(summary: Summary, records: Sequence[Record]) -> list[Line]:
     one = summary["configurations"][0]
     found = (summary["own_rates"] or [scored(one)])[0]["comparisons"]
     tested = {name: test["primary"] for name, test in found.items() if test["primary"] is not None}
-    adjusted = dict(zip(tested, holm([test["p"] for test in tested.values()]), strict=True))
+    adjusted = adjusted_for_methods(summary)
     lines = []
     rows_of = cells_of(at_own_rates(records, one["primary_checkpoint"]))
     for (arm, level), rows in rows_of.items():

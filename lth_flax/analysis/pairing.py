@@ -8,7 +8,7 @@ every run's curve, and exact on piecewise linear curves whatever the grid.
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -23,7 +23,7 @@ from lth_flax.analysis.permutation import (
 from lth_flax.analysis.statistics import Design, Estimate, estimate
 from lth_flax.analysis.words import level_name
 from lth_flax.errors import UserError
-from lth_flax.predictions import Predictions
+from lth_flax.predictions import Predictions, labels_name
 from lth_flax.records import Metric, Record, where
 
 PRIMARY_SPARSITY = (0.5, 0.96)
@@ -94,6 +94,7 @@ class Pairs:
     row_ids: np.ndarray
     dropped: tuple[str, ...] = ()
     metric: Metric = Metric()
+    dataset: str = ""
 
     @property
     def draws(self) -> int:
@@ -163,19 +164,25 @@ class Pairs:
     ) -> float:
         """Variance over shared texts of the seed-mean gap, by their number; 0 where unknown.
 
-        With two classes the labels are not needed: a text's gap is, up to its sign, that of
-        the predicted classes, and the mean over texts is known.
+        With two classes labels are not needed: a text's gap is, up to its sign, that of the
+        predicted classes, and the mean over texts is known. With more, without labels, it is 0.
         """
         if design.kind != "shared test set" or not predictions or not self.seeds:
             return 0.0
         total: np.ndarray | float = 0.0
+        labels_of = cache(lambda seed: predictions.get(labels_name(self.dataset, seed)))
         for level in np.flatnonzero(weights):
             for run in range(self.draws + 1):
                 rate = self.chosen[min(run, 1)][level]
                 factor = weights[level] * (1 if run == 0 else -1 / self.draws)
-                for row in self.row_ids[:, run, rate, level]:
+                for seed, row in zip(self.seeds, self.row_ids[:, run, rate, level], strict=True):
                     classes = predictions.get(row)
-                    if classes is None or len(classes) != design.texts or classes.max() > 1:
+                    if classes is None or len(classes) != design.texts:
+                        return 0.0
+                    labels = labels_of(seed)
+                    if labels is not None and len(labels) == design.texts:
+                        classes = classes == labels
+                    elif classes.max() > 1:
                         return 0.0
                     total = total + factor * classes.astype(float)
         per_text = 100 * np.asarray(total) / len(self.seeds)
@@ -251,4 +258,5 @@ def pair(
         row_ids.reshape(shape),
         tuple(dropped),
         metric,
+        next((record.dataset for record in cells.values()), ""),
     )

@@ -250,7 +250,7 @@ def idle_arms(records: Sequence[Record], arms: Sequence[str]) -> str:
         if arm in arms and level > 0 and not any(map(learned, rows))
     ]
     text = "; ".join(
-        f"no {arm} learned anything at {', '.join(level for _, level in levels)}"
+        f"{arm} learned nothing at {', '.join(level for _, level in levels)}"
         for arm, levels in grouped(idle, lambda one: one[0]).items()
     )
     return text[:1].upper() + text[1:]

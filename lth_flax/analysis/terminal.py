@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lth_flax.analysis.statistics import reach
+from lth_flax.analysis.statistics import holm, reach
 from lth_flax.analysis.words import CHECKPOINTS, count, level_name, plain
+from lth_flax.records import arm_order
 
 _WIDTH = 100
 
@@ -64,6 +65,27 @@ def verdict_sentence(summary: Summary) -> str:
     unfinished = [one["unfinished"] for one in summary["configurations"] if one["unfinished"]]
     said = f"No verdict: it needs tickets and a control, and the arms here are {', '.join(arms)}"
     return ". ".join([said, *unfinished[:1]]) + "."
+
+
+def adjusted_for_methods(summary: Summary) -> dict[str, float]:
+    """p of the treatment against each other method, adjusted for their number (Holm)."""
+    found = (summary["own_rates"] or [scored(summary["configurations"][0])])[0]["comparisons"]
+    p = {name: one["primary"]["p"] for name, one in found.items() if one["primary"]}
+    return dict(zip(p, holm(list(p.values())), strict=True))
+
+
+def main_finding(summary: Summary) -> str:
+    """The verdict in a few words; of many methods, which differ when adjusted for their number."""
+    headline = summary["headline"]
+    if headline and summary["experiment"] == "compare_methods":
+        adjusted, options = adjusted_for_methods(summary), summary["options"]
+        differ = [plain(name) for name, p in adjusted.items() if p <= options["alpha"]]
+        return (
+            f"of {count(len(adjusted), 'method')}, {', '.join(differ) or 'none'} shown to differ "
+            f"from {plain(options['treatment'])} (adjusted for their number)"
+        )
+    where = f"{headline['where']}: " if headline and headline["where"] else ""
+    return where + headline["verdict"] if headline else "–"
 
 
 def terminal_table(summary: Summary, configuration: Configuration | None = None) -> str:
@@ -145,7 +167,7 @@ def accuracy_rows(summary: Summary, one: Configuration) -> Rows:
 def overview_rows(summary: Summary) -> Rows:
     """Of a grid: header, then one row for each configuration."""
     ones = [(one["name"], scored(one)) for one in summary["configurations"]]
-    arms = sorted({arm for _, found in ones for arm in found["breakdown"]["arms"]})
+    arms = sorted({a for _, found in ones for a in found["breakdown"]["arms"]}, key=arm_order)
     kinds = [(arm, kind) for arm in arms for kind in ("breakdown", "crater")]
     controls = sorted({control for _, found in ones for control in found["comparisons"]})
     treatment = summary["options"]["treatment"]
@@ -181,9 +203,10 @@ def crossing_text(crossings: Mapping[str, Any] | None) -> str:
 def retraining_rows(configuration: Configuration) -> Rows:
     """Per level what retraining gains."""
     kinds = {
-        "gain": "retrained − pruned",
+        "gain": "gain: retrained − pruned",
         "over_dense": "retrained − dense",
         "over_dense_retrained": "retrained − dense retrained",
+        "gain_over_dense_gain": "gain − dense gain",
     }
     rows = [["sparsity", *kinds.values()]]
     for level in scored(configuration)["retraining"]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from lth_flax.analysis.pairing import Pairs
 from lth_flax.analysis.result import Comparison, LevelGap, Options, Primary, Verdict
 from lth_flax.analysis.statistics import Design, reach
-from lth_flax.analysis.words import count, level_name
+from lth_flax.analysis.words import count, in_points, level_name
 from lth_flax.records import Metric
 
 
@@ -82,12 +82,15 @@ def decide(
         reason = _why_unknown(pairs, primary, comparison, options)
     if kind in ("treatment", "control", "unknown") and (better or worse):
         word = "better" if better else "worse"
-        reason += f"; adjusted over levels, the {name} is {word} at {_names(better or worse)}"
+        subject = "the ticket" if name == "ticket" else name
+        reason += f"; adjusted over levels, {subject} is {word} at {_names(better or worse)}"
     inside = _names([level for level in levels if level.in_range])
+    low, high = map(level_name, comparison.range)
+    over = f"over {low} to {high} sparsity (measured at {inside})"
     sentence = (
         f"{verdict[0].upper()}{verdict[1:]}: {minus} is "
-        f"{_numbers(primary, design, options, metric)} over {level_name(comparison.range[0])} to "
-        f"{level_name(comparison.range[1])} sparsity (measured at {inside}), with {seeds} and "
+        f"{_numbers(primary, design, options, metric)} "
+        f"{over if low != high else f'at {low} sparsity'}, with {seeds} and "
         f"{count(pairs.draws, 'control draw')} each{_own_rates(pairs)}; {reason}"
     )
     return Verdict(verdict, kind, ". ".join([sentence, *notes]) + ".", story, reason)
@@ -128,16 +131,17 @@ def _why_unknown(pairs: Pairs, primary: Primary, comparison: Comparison, options
             f"{primary.smallest_p:.2g}; {' or '.join(filter(None, ways))} would)"
         )
     else:
-        reason = f"no difference at p = {options.alpha:g}"
+        reason = f"no difference shown at p = {options.alpha:g}"
         if close is not None and close.smallest_margin_points is not None:
             reason += (
                 f", nor equivalence within ±{close.margin_points:g} {unit} at every level (the "
                 f"smallest margin that would pass is ±{close.smallest_margin_points:.3g})"
             )
     if needed and needed > len(pairs.seeds):
+        margin = options.margin_points
+        gap = in_points(margin) if unit == "points" else f"{margin:g} {unit}"
         reason += (
-            f"; with the spread seen here, a gap of {options.margin_points:g} {unit} needs about "
-            f"{needed} seeds (80% power)"
+            f"; with the spread seen here, a gap of {gap} needs about {needed} seeds (80% power)"
         )
     return reason
 
@@ -150,7 +154,7 @@ def _story(name: str, levels: Sequence[LevelGap]) -> str:
     groups = [
         (f"{name} better at {{}}", [one for one in tested if one.direction == "better"]),
         ("worse at {}", [one for one in tested if one.direction == "worse"]),
-        ("no sign of a difference at {}", [one for one in tested if one.direction is None]),
+        ("no difference shown at {}", [one for one in tested if one.direction is None]),
     ]
     parts = [text.format(_names(some)) for text, some in groups if some]
     if not groups[0][1] and groups[1][1]:

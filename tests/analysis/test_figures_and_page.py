@@ -550,3 +550,28 @@ def test_hostile_text_is_escaped():
     assert checked.text.getvalue().count("alert('x')") > 10
     for figure in figures_of(found).values():
         assert b"<script" not in figure_bytes(figure, "svg")
+
+
+def test_a_metric_where_lower_is_better_has_its_own_words():
+    rows = [
+        dataclasses.replace(
+            row, primary="perplexity", higher_is_better=False, majority_accuracy=None,
+            metrics={"perplexity": 200 - 100 * row.accuracy},
+        )
+        for row in plausible_run(seeds=3, levels=4)
+    ]  # fmt: skip
+    lower = summarize(rows)
+    assert not any(lower["configurations"][0]["checkpoints"]["last"]["breakdown"]["arms"].values())
+    assert "breakdown" not in figures_of(lower)
+    assert "most frequent class" not in texts(accuracy_figure(lower))
+    drawn = texts(gap_figure(lower))
+    assert "Control minus ticket\n(perplexity)" in drawn
+    assert "points" not in drawn.replace("points: seeds", "")
+    page = report_html(lower, {}, {}, {})
+    for words in ("reinit minus ticket", "gap (perplexity)", "Perplexity at every sparsity"):
+        assert words in page
+    for words in ("gap (points)", "ticket minus reinit", "Where accuracy breaks"):
+        assert words not in page
+    alone = report_html(summarize([row for row in rows if row.arm == "dense"]), {}, {}, {})
+    assert "% test" not in alone
+    assert "test perplexity</strong>" in alone

@@ -8,6 +8,7 @@ from lth_flax.analysis.methods import lines_of, methods_figure, table, write_met
 from lth_flax.analysis.plot_style import arm_styles
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.summary import summarize
+from lth_flax.analysis.terminal import main_finding
 from lth_flax.runs.methods import WAYS
 
 LEVELS = (0.8, 0.9)
@@ -126,3 +127,16 @@ def test_every_method_has_a_colour_of_its_own():
     arms = ["ticket", "random", "dense", "dense_equal_cost", "random_equal_cost", *WAYS]
     styles = arm_styles(arms)
     assert len({styles[arm]["color"] for arm in arms}) == len(set(arms))
+
+
+def test_the_main_finding_is_adjusted_for_the_number_of_methods(found):
+    summary, lines = found
+    adjusted = {line.method: line.p_adjusted for line in lines if line.p_adjusted is not None}
+    differ = [name for name in adjusted if adjusted[name] <= 0.05]
+    assert "snip" in differ
+    assert "rigl" not in differ
+    of_methods = {**summary, "experiment": "compare_methods"}
+    assert main_finding(of_methods).startswith(f"of {len(adjusted)} methods, ")
+    assert "snip" in main_finding(of_methods)
+    assert "rigl" not in main_finding(of_methods)
+    assert main_finding(summary).endswith(summary["headline"]["verdict"])

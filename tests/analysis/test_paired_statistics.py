@@ -14,6 +14,7 @@ from lth_flax.analysis import statistics as sta
 from lth_flax.analysis.compare import design_of
 from lth_flax.analysis.pairing import pair
 from lth_flax.errors import UserError
+from lth_flax.predictions import labels_name
 
 LEVELS = [0.3, 0.5, 0.9, 0.98]
 
@@ -140,6 +141,26 @@ def test_variance_over_texts_needs_no_labels_of_two_classes():
     expected = np.var(by_seed, ddof=1) / seeds + np.var(per_text) / texts
     assert found.error == pytest.approx(math.sqrt(expected))
     assert found.error > pairs.gap(weights, 0.95, design).error  # unknown without predictions
+
+
+def test_variance_over_texts_of_three_classes_is_that_of_what_is_right():
+    rng = np.random.default_rng(1)
+    seeds, texts = 4, 300
+    labels = rng.integers(3, size=texts)
+    predictions = {labels_name("imdb_reviews", seed): labels for seed in range(seeds)}
+    right = np.zeros((seeds, 2, texts))
+    for seed, run in np.ndindex(seeds, 2):
+        hit = rng.random(texts) < 0.6 + 0.1 * (run == 0) + 0.1 * (labels == 1)
+        right[seed, run] = hit
+        name = f"{('ticket', 'reinit')[run]}/level=0.5/seed={seed}/draw=0/last"
+        predictions[name] = np.where(hit, labels, (labels + 1) % 3).astype(np.uint8)
+    rows = from_array(right.mean(axis=-1)[:, :, None], [0.5])
+    pairs = pair([dataclasses.replace(row, dataset="imdb_reviews") for row in rows])
+    design, weights = sta.Design("shared test set", texts=texts), np.ones(1)
+    found = pairs.gap(weights, 0.95, design, predictions)
+    gaps = 100 * (right[:, 0] - right[:, 1])
+    expected = np.var(gaps.mean(axis=1), ddof=1) / seeds + np.var(gaps.mean(axis=0)) / texts
+    assert found.error == pytest.approx(math.sqrt(expected))
 
 
 def test_one_seed_and_equal_gaps():

@@ -45,7 +45,12 @@ NOISE = [0.1, -0.1, 0.1, -0.1, 0.0, 0.1, -0.1]
         ([-one for one in SEVEN], "control better", "control", "-2.43 points"),
         (SMALL, "ticket better", "treatment", "every level also tests as within ±0.5 points"),
         (NOISE, "equivalent within ±0.5 points", "equivalent", "at every level of the range"),
-        ([3, -3, 3, -3, 1, 2], "cannot tell with 6 seeds", "unknown", "no difference at p = 0.05"),
+        (
+            [3, -3, 3, -3, 1, 2],
+            "cannot tell with 6 seeds",
+            "unknown",
+            "no difference shown at p = 0.05",
+        ),
         ([3, 3, 3, 3, 3], "cannot tell with 5 seeds", "unknown", "6 seeds or 2 control draws each"),
         ([5], "cannot tell with 1 seed", "unknown", "no interval from one seed"),
     ],
@@ -66,7 +71,7 @@ def test_it_depends_on_sparsity_where_both_directions_are_shown():
     assert found.verdict == "depends on sparsity"
     assert "better at 96% and worse at 50%" in found.sentence
     assert found.story == (
-        "Ticket better at 96%, worse at 50%, no sign of a difference at 40% and 80% "
+        "Ticket better at 96%, worse at 50%, no difference shown at 40% and 80% "
         "(adjusted over 4 levels)."
     )
     # The mean alone would have said that the ticket is better.
@@ -94,7 +99,7 @@ def test_levels_shown_are_named_also_where_the_mean_is_not():
     found = decide(gaps([3, -3, 3, -3, 2, -2, 0], levels=LEVELS, tilt=[-20, 0, 0, 0])).verdict
     assert found.kind == "unknown"
     assert "adjusted over levels, the ticket is worse at 40%" in found.sentence
-    assert found.story.startswith("Ticket worse at 40%, no sign of a difference at 50%, 80%")
+    assert found.story.startswith("Ticket worse at 40%, no difference shown at 50%, 80%")
 
 
 def test_equivalence_is_asked_of_every_level_and_of_the_interpolated_ends():
@@ -183,7 +188,7 @@ def test_networks_that_learned_nothing_are_no_evidence(idle, words):
 
 def test_an_arm_that_learned_nothing_is_named():
     found = compared(learned_rows(("reinit",)), "reinit", Options()).verdict
-    assert "No reinit learned anything at 50%." in found.sentence
+    assert "Reinit learned nothing at 50%." in found.sentence
     other = compared(learned_rows(("shuffled",)), "reinit", Options()).verdict
     assert "learned" not in other.sentence
 
@@ -218,3 +223,9 @@ def test_a_command_that_cannot_reach_alpha_says_so(draws, seeds, words):
     assert all(word in line for word in words)
     assert bool(line) == bool(words)
     assert "reinit" not in line or "reinit" in " ".join(words)
+
+
+def test_one_level_is_no_range_and_one_point_is_singular():
+    found = decide(gaps([3, -3, 3, -3, 1, 2]), margin_points=1.0).verdict
+    assert " at 80% sparsity, with 6 seeds" in found.sentence
+    assert "a gap of 1 point needs about" in found.sentence
