@@ -26,6 +26,8 @@ class SavedTickets(Mapping[tuple[int, float], Ticket]):
                 self._paths[int(level.parent.name[5:]), float(level.name[6:])] = level
 
     def __getitem__(self, key: tuple[int, float]) -> Ticket:
+        if key not in self._paths:
+            raise _absent(key, self)
         return load_ticket(self._paths[key])
 
     def __iter__(self) -> Iterator[tuple[int, float]]:
@@ -33,6 +35,17 @@ class SavedTickets(Mapping[tuple[int, float], Ticket]):
 
     def __len__(self) -> int:
         return len(self._paths)
+
+
+class HeldTickets(dict[tuple[int, float], Ticket]):
+    """The same in memory."""
+
+    def __missing__(self, key: Any) -> Ticket:
+        raise _absent(key, self)
+
+
+def _absent(key: Any, there: Mapping[tuple[int, float], Ticket]) -> KeyError:
+    return KeyError(f"{key}: expected (seed, sparsity), one of {', '.join(map(str, there))}")
 
 
 class Result:
@@ -46,7 +59,7 @@ class Result:
     def __init__(self, run: Run) -> None:
         self.summary: dict[str, Any] = run.finish()
         self.records: Sequence[Record] = run.records
-        self.tickets: Mapping[tuple[int, float], Ticket] = run.tickets
+        self.tickets: Mapping[tuple[int, float], Ticket] = HeldTickets(run.tickets)
         if run.directory is not None:
             self.tickets = SavedTickets(run.directory / "tickets")
         self._page = {"settings": run.setup.config.shown(), "provenance": run.provenance}

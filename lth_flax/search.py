@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.arms import FRESH, MATCHED, check_arms
@@ -34,8 +35,12 @@ from lth_flax.runs.results import Method
 from lth_flax.runs.run import Run
 from lth_flax.runs.setup import build
 from lth_flax.runs.tables import Search
+from lth_flax.task_check import check_task
 from lth_flax.tasks import Examples, Task, Training
 from lth_flax.training.host import prepare_cpu
+
+ARGUMENTS = {"criterion": "score", "reinit_draws": "draws"}
+"""What `find_tickets` calls a setting that a flag has another name for."""
 
 
 def find_tickets(
@@ -94,11 +99,15 @@ def find_tickets(
     Raises:
       UserError: a value that cannot be, or a `work_dir` that holds something else.
     """
-    block = range(seeds) if isinstance(seeds, int) else seeds
-    if not len(block) or list(block) != list(range(block[0], block[0] + len(block))):
-        raise UserError(
-            f"seeds={seeds!r}: expected how many, or which, in a row, such as range(100, 108)"
-        )
+    for name, value, kind in (
+        ("task", task, Task), ("examples", examples, Examples), ("training", training, Training),
+    ):  # fmt: skip
+        if not isinstance(value, kind):
+            raise UserError(
+                f"{name} is of type {type(value).__name__}: expected an lth.{kind.__name__}, "
+                f"see help(lth.{kind.__name__})"
+            )
+    block = _block(seeds)
     known = [field.name for field in fields(MaskSearch)]
     if unknown := set(settings).difference(known):
         raise UserError(
@@ -109,27 +118,32 @@ def find_tickets(
         **{name: getattr(training, name) for name in training.__dataclass_fields__},
         **({} if prunable is None else {"prunable": prunable}),
     }
-    config = Config(
-        seeds=f"{block[0]}:{block[-1] + 1}",
-        dataset=examples.name,
-        levels=tuple(levels),
-        arms=tuple(arms),  # type: ignore[arg-type]
-        reinit_draws=draws,
-        schedule=schedule or "iterative",
-        scope=scope,
-        mask_from=str(mask_from),
-        method=method,  # type: ignore[arg-type]
-        given=frozenset({"schedule"} if schedule else ()),
-        criterion=score,  # type: ignore[arg-type]
-        structure=structure or (),  # type: ignore[arg-type]
-        unit_norm=unit_norm,
-        rewind_epoch=str(rewind),
-        margin=margin,
-        alpha=alpha,
-        **settings,
-    )
+    try:
+        config = Config(
+            seeds=f"{block[0]}:{block[-1] + 1}",
+            dataset=examples.name,
+            levels=levels,  # type: ignore[arg-type]
+            arms=arms,  # type: ignore[arg-type]
+            reinit_draws=draws,
+            schedule=schedule or "iterative",
+            scope=scope,
+            mask_from=str(mask_from),
+            method=method,  # type: ignore[arg-type]
+            given=frozenset({"schedule"} if schedule else ()),
+            criterion=score,  # type: ignore[arg-type]
+            structure=structure or (),  # type: ignore[arg-type]
+            unit_norm=unit_norm,
+            rewind_epoch=str(rewind),
+            margin=margin,
+            alpha=alpha,
+            **settings,
+        )
+    except UserError as error:
+        flag, equals, rest = str(error).partition("=")
+        raise UserError(f"{ARGUMENTS.get(flag, flag)}{equals}{rest}") from None
     refuse_ignored(config)
     prepare_cpu(cores_here())
+    check_task(task, examples, seed=block[0], batch_size=training.batch_size)
     if not task.settings:
         task = replace(task, settings={"task": task.name or "task", "version": task.version or ""})
     directory = None if work_dir is None else Path(work_dir)
@@ -137,6 +151,19 @@ def find_tickets(
         config, lambda num_layers: task, examples, directory=directory, say=lambda line: None
     )
     return Result(run)
+
+
+def _block(seeds: int | Sequence[int]) -> Sequence[int]:
+    """The seeds, in a row."""
+    try:
+        block = range(seeds) if isinstance(seeds, int | np.integer) else list(seeds)
+        if block and list(block) == list(range(block[0], block[0] + len(block))):
+            return block
+    except TypeError:  # no whole numbers, or nothing to go through
+        pass
+    raise UserError(
+        f"seeds={seeds!r}: expected how many, or which, in a row, such as range(100, 108)"
+    )
 
 
 def search(
@@ -194,6 +221,8 @@ def search(
             alpha=config.alpha,
             say=say,
         )
+    if any(arm.name in FRESH for arm in arms):
+        first.check_fresh()
     run = Run.open(
         first, method, directory=directory, rows=per_shape * len(shapes), steps=sum(steps), say=say
     )

@@ -84,7 +84,7 @@ class Setting:
             return self._one(value)
         if isinstance(value, str):
             value = (value,) if self.repeated else value.split(",") if value else ()
-        elif not isinstance(value, Iterable):
+        elif not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
             value = (value,)
         values = tuple(self._one(one) for one in value)
         if self.grid and (not values or len(set(values)) < len(values)):
@@ -140,7 +140,7 @@ class Setting:
     def expected(self) -> str:
         """What a value has to be, in words."""
         if self.names:
-            more = ", or module:function" if self.open else ""
+            more = ", or module:function (in Python a function)" if self.open else ""
             more += f", or {self.other}" if self.other else ""
             return f"{self.of} {', '.join(self.names)}{more}"
         if self.kind is bool:

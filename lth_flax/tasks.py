@@ -95,6 +95,14 @@ class Task:
     about: Mapping[str, Any] = field(default_factory=dict)
     sentences: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("init", "loss", "evaluate", "metrics", "carry"):
+            given = getattr(self, name)
+            if not callable(given) and not (given is None and name in ("metrics", "carry")):
+                raise UserError(
+                    f"Task({name}=...) is a {type(given).__name__}: expected a function"
+                )
+
     @property
     def functions(self) -> list[Callable[..., Any]]:
         """What the task is made of: its results depend on their source."""
@@ -113,11 +121,18 @@ class Task:
                 for name, values in outputs.items()
             }
         else:
-            found = {name: float(value) for name, value in self.metrics(outputs, examples).items()}
+            given = self.metrics(outputs, examples)
+            if not isinstance(given, Mapping) or any(map(_is_no_number, given.values())):
+                raise UserError(
+                    "the task's metrics returned something else than a dict of numbers: expected "
+                    f"such as {{{self.primary!r}: 0.5}}"
+                )
+            found = {name: float(value) for name, value in given.items()}
         if self.primary not in found:
             raise UserError(
                 f"the task's primary metric {self.primary!r} is none of its metrics "
-                f"({', '.join(found)}): expected evaluate or metrics to return it"
+                f"({', '.join(found)}): expected evaluate or metrics to return it, or primary= to "
+                "name one of these, with higher_is_better=False where lower is better"
             )
         return found
 
@@ -150,6 +165,11 @@ class Training:
             value = getattr(self, name)
             if name == "optimizer" and callable(value):
                 continue
+            if name == "optimizer" and hasattr(value, "update"):
+                raise UserError(
+                    "Training(optimizer=...) is an optimizer itself: expected a function of the "
+                    "learning rate that returns one, such as lambda rate: optax.adam(rate, b2=0.99)"
+                )
             try:
                 value = known[name].read(value)
             except ValueError as error:
@@ -320,6 +340,10 @@ class Examples:
             for name, found in shapes.items()
             if len(found) == 1
         }
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, str) or np.ndim(value) != 0
 
 
 def _buckets(name: str, given: Arrays | Sequence[Arrays]) -> list[dict[str, np.ndarray]]:

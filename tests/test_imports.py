@@ -63,10 +63,11 @@ ALLOWED = {
         "arms", "matching", "pruning", "training", "tickets", "analysis", "data.batches",
         "data.sources", "data.stretches", "streams",
     },
+    "task_check": {"errors", "randomness", "tasks", "training"},
     "result": {"errors", "records", "tickets", "analysis", "runs"},
     "search": {
         "analysis", "config", "cores", "errors", "ignored", "types", "arms", "pruning", "training",
-        "runs", "tasks", "result",
+        "runs", "task_check", "tasks", "result",
     },
     "text_tasks": {
         "config", "errors", "ignored", "types", "identity", "data", "models", "pruning", "training",

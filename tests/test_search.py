@@ -289,7 +289,14 @@ def test_a_command_line_names_them(given):
         ({"levels": [0.5, 0.2]}, "increase"),
         ({"levels": [1.5]}, r"\[0, 1\)"),
         ({"arms": ("reinit",)}, "ticket"),
-        ({"score": "none"}, "criterion"),
+        ({"score": "none"}, "^score='none'"),
+        ({"draws": 0}, "^draws=0"),
+        ({"seeds": 2.0}, "in a row"),
+        ({"seeds": "0:2"}, "in a row"),
+        ({"levels": [50, 80]}, r"0\.5 is 50%"),
+        ({"training": {"epochs": 3}}, "training is of type dict"),
+        ({"examples": {"x": X}}, "examples is of type dict"),
+        ({"prunable": lambda path: True}, "takes 1 positional .*; see prunable"),
         ({"rewind": 99}, "no point of training"),
         ({"prunable": lambda path, leaf: False}, "no parameter is prunable"),
     ],
@@ -308,12 +315,44 @@ def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
         (optax.contrib.momo, "missing 1 required keyword-only argument: 'value'"),
         (lambda rate: optax.lookahead(optax.adam(rate), 2, 0.5), "^lookahead has two sets"),
         (lambda rate: rate, "expected a function learning_rate -> optax transformation"),
+        (lambda rate: None, "expected a function learning_rate -> optax transformation"),
+        (lambda: optax.adam(1e-3), "takes 0 positional arguments"),
     ],
 )
 def test_an_optimizer_that_asks_for_more_than_gradients_is_one_line(optimizer, words):
     with pytest.raises(UserError, match=words) as refused:
         search(training=dataclasses.replace(TRAINING, optimizer=optimizer))
     assert "\n" not in str(refused.value)
+
+
+def test_a_notebook_shows_which_tickets_there_are(found):
+    assert repr(found.tickets[1, 0.5]) == (
+        "Ticket(task='task', dataset='arrays', seed=1, target_sparsity=0.5)"
+    )
+    for key in ((0, 50), 0):
+        with pytest.raises(KeyError, match=r"expected \(seed, sparsity\), one of \(0, 0.5\)"):
+            found.tickets[key]
+
+
+def test_seeds_and_levels_are_read_as_they_are_written():
+    tiny = lth.Training(epochs=1, batch_size=32)
+    one = search(seeds=np.int64(2), levels=0.5, arms="ticket", training=tiny)
+    assert sorted(one.tickets) == [(0, 0.5), (1, 0.5)]
+
+
+def test_a_network_whose_score_is_no_number_has_statistics_and_no_verdict():
+    def evaluate(params, batch):  # of some networks, as where training diverges
+        diverged = params["out"]["kernel"][0, 0] > 0
+        return {"error": jnp.where(diverged, jnp.nan, cross_entropy(params, batch))}
+
+    task = lth.Task(init, mlp().loss, evaluate, primary="error", higher_is_better=False)
+    result = search(task, seeds=3, draws=2, training=lth.Training(epochs=1, batch_size=32))
+    scores = [r.score for r in result.records if r.arm != "dense" and r.split == "test"]
+    assert 0 < np.isnan(scores).sum() < len(scores)
+    assert "error of a network that is compared is no finite number" in result.verdict
+    assert "better:" not in result.verdict
+    assert "–" in result.table()
+    assert "<html" in result._repr_html_()
 
 
 @pytest.mark.slow

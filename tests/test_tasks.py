@@ -1,6 +1,7 @@
 """Examples, Task and Training: values that are checked when they are made."""
 
 import numpy as np
+import optax
 import pytest
 
 from lth_flax.errors import UserError
@@ -108,7 +109,7 @@ def test_arrays_that_do_not_fit_are_one_line(make, words):
 def test_training_has_the_bounds_of_the_flags():
     training = Training(epochs=3, batch_size=8, learning_rate=1)
     assert (training.epochs, training.learning_rate, training.optimizer) == (3, 1.0, "adam")
-    assert Training(1, 2, optimizer=lambda rate: rate).optimizer(5) == 5
+    assert Training(1, 2, optimizer=optax.sgd).optimizer is optax.sgd
     for wrong in ({"epochs": 0}, {"batch_size": 0}, {"optimizer": "none"}, {"epochs": (1, 2)},
                   {"learning_rate": float("nan")}, {"lr_schedule": "stairs"}):  # fmt: skip
         with pytest.raises(UserError, match=next(iter(wrong))):

@@ -307,11 +307,20 @@ class Result:
 
 def to_json(result: Result) -> dict[str, Any]:
     """The plain dict of `summary.json`, lists in place of tuples."""
-    found: dict[str, Any] = json.loads(json.dumps(asdict(result), allow_nan=False))
+    found: dict[str, Any] = _nulls(json.loads(json.dumps(asdict(result))))
     for one in found["configurations"]:
         if not one["diagnostics"]:  # of older records: their summaries are without
             del one["diagnostics"]
     return found
+
+
+def _nulls(value: Any) -> Any:
+    """The value with null for what is no number: the score of a network that diverged."""
+    if isinstance(value, dict):
+        return {name: _nulls(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_nulls(one) for one in value]
+    return finite(value) if isinstance(value, float) else value
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:

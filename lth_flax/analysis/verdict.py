@@ -49,6 +49,12 @@ def decide(
         return Verdict(unknown, "unknown", f"{said}.", story, reason)
 
     metric = pairs.metric
+    if primary.gap.mean is None:
+        reason = (
+            f"the {metric.name.replace('_', ' ')} of a network that is compared is no finite "
+            "number; look for NaN in the data, or train with a smaller learning rate"
+        )
+        return Verdict(unknown, "unknown", f"{unknown.capitalize()}: {reason}.", "", reason)
     within = f"within ±{options.margin_points:g} {metric.unit}"
     minus = f"{name} minus {other}" if metric.higher_is_better else f"{other} minus {name}"
     if nothing_learned:
@@ -109,7 +115,7 @@ def _numbers(primary: Primary, design: Design, options: Options, metric: Metric)
 def _of_test(metric: Metric) -> str:
     if metric.unit == "points":
         return f"of test {metric.name.replace('_', ' ')}"
-    return "on test" if metric.higher_is_better else "on test, where lower is better"
+    return f"on test, where {'higher' if metric.higher_is_better else 'lower'} is better"
 
 
 def _why_unknown(pairs: Pairs, primary: Primary, comparison: Comparison, options: Options) -> str:

@@ -38,7 +38,7 @@ def from_sparsities(sparsities: Sequence[float]) -> tuple[Level, ...]:
         raise ValueError("levels must name at least one sparsity, such as 0.5,0.8")
     for value in values:
         if not 0 <= value < 1:
-            raise ValueError(f"levels must be in [0, 1), found {value}")
+            raise ValueError(f"levels must be in [0, 1), found {value} (0.5 is 50%)")
     for before, after in zip(values, values[1:], strict=False):
         if after <= before:
             raise ValueError(f"levels must increase, found {after} after {before}")

@@ -96,6 +96,20 @@ class Setup:
         params = self.initialize(seed, draw)
         return Start(params, self.full_mask(params))
 
+    def check_fresh(self) -> None:
+        """A control that starts from the ticket's own weights would be the ticket again.
+
+        Raises:
+          UserError: init draws the same weights for every key.
+        """
+        drawn = self.initialize(self.seeds[0]), self.initialize(self.seeds[0], 0)
+        one, other = map(jax.tree_util.tree_leaves, drawn)
+        if all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one, other, strict=True)):
+            raise UserError(
+                "the task's init returned the same weights for two keys, so that fresh weights "
+                "would be the ticket's own: expected it to draw them from its key with jax.random"
+            )
+
     def family(self, seed: int) -> Family:
         """What the arms of a seed share."""
         params = self.initialize(seed)
@@ -134,8 +148,8 @@ class Setup:
         """The mask of the dense network, of what `prunable` names."""
         try:
             return full_mask(params, self.config.function("prunable"))
-        except ValueError as error:
-            raise UserError(f"{error}; see prunable") from None
+        except Exception as error:  # whatever someone's function raises
+            raise UserError(f"{error}; see prunable, (path, leaf) -> bool") from error
 
 
 def build(

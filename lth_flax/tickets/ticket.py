@@ -65,6 +65,11 @@ class Ticket:
     metadata: Mapping[str, Any]
     rewind_params: Params | None = None
 
+    def __repr__(self) -> str:
+        named = ("task", "dataset", "seed", "target_sparsity")
+        held = (f"{name}={self.metadata[name]!r}" for name in named if name in self.metadata)
+        return f"Ticket({', '.join(held)})"  # its weights would fill a notebook
+
     @property
     def model(self) -> BiLSTMClassifier:
         """The network of a ticket of text classification.
