@@ -65,7 +65,7 @@ def check_task(task: Task, examples: Examples, *, seed: int, batch_size: int) ->
             f"the task's evaluate returned {_words(outputs)}: expected a dict of arrays with one "
             f'number per example, such as {{"correct": float32[{batch_size}]}}'
         )
-    _check_metrics(task, examples.of(seed, "validation"), outputs)
+    _check_metrics(task, examples, seed, outputs)
 
 
 def _traced(name: str, function: Callable[..., Any], *arguments: Any, given: str) -> Any:
@@ -78,17 +78,18 @@ def _traced(name: str, function: Callable[..., Any], *arguments: Any, given: str
         raise UserError(f"the task's {name} fails: {_first_line(error)}; {given}") from error
 
 
-def _check_metrics(task: Task, examples: Mapping[str, np.ndarray], outputs: Any) -> None:
+def _check_metrics(task: Task, examples: Examples, seed: int, outputs: Any) -> None:
     """Of outputs that are all zero, whose numbers mean nothing: only names and kinds do."""
-    (count,) = {len(array) for array in examples.values()}
+    count = sum(map(len, examples.draw(seed)["validation"]))
+    known = examples.of(seed, "validation")
     zeros = {name: np.zeros((count, *one.shape[1:]), one.dtype) for name, one in outputs.items()}
     try:
         with np.errstate(all="ignore"):
-            task.measure(zeros, examples)
+            task.measure(zeros, known)
     except (AttributeError, KeyError, NameError, TypeError) as error:
         raise UserError(
             f"the task's metrics fails: {_first_line(error)}; it is given outputs with "
-            f"{_words(zeros)} and examples with {_words(examples)}"
+            f"{_words(zeros)} and examples with {_words(known)}"
         ) from error
     except UserError:
         raise

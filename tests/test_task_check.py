@@ -53,6 +53,20 @@ def test_a_mistake_is_one_line(task, words):
     assert "\n" not in str(refused.value)
 
 
+def test_buckets_may_share_no_array(monkeypatch):
+    monkeypatch.undo()
+    task = lth.Task(
+        lambda key: {"kernel": jax.random.normal(key, (1, 8))},
+        lambda p, b, k: mean(jnp.mean((b["x"] - p["kernel"].mean()) ** 2, axis=1), b),
+        lambda p, b: {"mse": jnp.mean((b["x"] - p["kernel"].mean()) ** 2, axis=1)},
+        primary="mse",
+        higher_is_better=False,
+    )
+    examples = lth.Examples.split([{"x": X[:100, :3]}, {"x": X[100:, :5]}])
+    result = search(task, examples, seeds=1, levels=[0.5], training=lth.Training(1, 20))
+    assert result.tickets
+
+
 def test_labels_of_another_kind_are_one_line():
     given = lth.Examples.split({"x": X, "labels": LABELS.astype(np.float32)})
     with pytest.raises(UserError, match=r"loss fails.*labels float32\[32\]"):
