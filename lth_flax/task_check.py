@@ -20,9 +20,16 @@ def check_task(task: Task, examples: Examples, *, seed: int, batch_size: int) ->
     """Traces the functions of a task on the shapes of a batch; no network is computed.
 
     Raises:
-      UserError: one of them fails, or returns something else than training needs. A loss that
+      UserError: a task with a memory, and examples that are no streams, or the other way round;
+        or a function fails, or returns something else than training needs. A loss that
         counts what only fills up a batch is a warning.
     """
+    if (task.carry is None) == examples.are_streams:
+        raise UserError(
+            "Examples.streams go with a task that has a memory, and only they do: "
+            + ("give Task(carry=...) too, or other examples" if task.carry is None
+               else "Task(carry=...) needs batches that follow each other; give Examples.streams")
+        )  # fmt: skip
     one = key(seed, "initialization")
     _, params = _traced("init", task.init, one, given="it draws with jax.random from a key")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):

@@ -169,15 +169,8 @@ def build(
       then_constant: whether the learning rate is constant after the last epoch.
 
     Raises:
-      UserError: a task with a memory, and examples that are no streams, or the other way round;
-        or an optimizer of one's own that cannot take a step here.
+      UserError: an optimizer of one's own cannot take a step here.
     """
-    if (task.carry is None) == examples.are_streams:
-        raise UserError(
-            "Examples.streams go with a task that has a memory, and only they do: "
-            + ("give Task(carry=...) too, or other examples" if task.carry is None
-               else "Task(carry=...) needs batches that follow each other; give Examples.streams")
-        )  # fmt: skip
     workload = make_workload(examples, seeds, epochs=epochs, batch_size=config.batch_size)
     total = epochs * batch_count(workload.members[seeds[0]]["train"], config.batch_size)
     optimizer = chosen_optimizer(config)
