@@ -11,3 +11,9 @@ class UserError(ValueError):
 
 class Planned(Exception):
     """`--plan` was answered, and there is nothing else to do: the command ends with status 0."""
+
+
+def first_line(error: Exception) -> str:
+    """What someone else's function raised, in one line: "KeyError: 'x'"."""
+    lines = str(error).strip().splitlines()
+    return ": ".join([type(error).__name__, *lines[:1]])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lth_flax.errors import UserError
+from lth_flax.errors import UserError, first_line
 from lth_flax.randomness import key
 from lth_flax.tasks import Examples, Task
 from lth_flax.training.steps import Recipe
@@ -82,7 +82,7 @@ def _traced(name: str, function: Callable[..., Any], *arguments: Any, given: str
     except UserError:
         raise
     except Exception as error:  # whatever someone's function raises
-        raise UserError(f"the task's {name} fails: {_first_line(error)}; {given}") from error
+        raise UserError(f"the task's {name} fails: {first_line(error)}; {given}") from error
 
 
 def _check_metrics(task: Task, examples: Examples, seed: int, outputs: Any) -> None:
@@ -95,7 +95,7 @@ def _check_metrics(task: Task, examples: Examples, seed: int, outputs: Any) -> N
             task.measure(zeros, known)
     except (AttributeError, KeyError, NameError, TypeError) as error:
         raise UserError(
-            f"the task's metrics fails: {_first_line(error)}; it is given outputs with "
+            f"the task's metrics fails: {first_line(error)}; it is given outputs with "
             f"{_words(zeros)} and examples with {_words(known)}"
         ) from error
     except UserError:
@@ -112,10 +112,6 @@ def _reads_weight(jaxpr: Any, arguments: Any) -> bool:
 
 def _is_float(value: Any) -> bool:
     return getattr(value, "shape", None) == () and jnp.issubdtype(value.dtype, jnp.floating)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
 
 
 def _words(value: Any) -> str:

@@ -309,6 +309,10 @@ def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def unsaid(rate):
+    raise ValueError
+
+
 @pytest.mark.parametrize(
     ("optimizer", "words"),
     [
@@ -317,6 +321,7 @@ def test_what_cannot_be_is_one_line(options, words, tmp_path, monkeypatch):
         (lambda rate: rate, "expected a function learning_rate -> optax transformation"),
         (lambda rate: None, "expected a function learning_rate -> optax transformation"),
         (lambda: optax.adam(1e-3), "takes 0 positional arguments"),
+        (unsaid, r"cannot take a step here \(ValueError\)"),
     ],
 )
 def test_an_optimizer_that_asks_for_more_than_gradients_is_one_line(optimizer, words):

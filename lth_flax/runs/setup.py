@@ -12,7 +12,7 @@ import numpy as np
 from lth_flax.arms import Family
 from lth_flax.config import Config
 from lth_flax.data.batches import SPLITS, batch_count, evaluation_batch_size
-from lth_flax.errors import UserError
+from lth_flax.errors import UserError, first_line
 from lth_flax.numerics import pinned
 from lth_flax.pruning.masks import full_mask
 from lth_flax.pruning.units import chosen_groups
@@ -148,8 +148,10 @@ class Setup:
         """The mask of the dense network, of what `prunable` names."""
         try:
             return full_mask(params, self.config.function("prunable"))
+        except ValueError as error:
+            raise UserError(f"{error}; see prunable") from None
         except Exception as error:  # whatever someone's function raises
-            raise UserError(f"{error}; see prunable, (path, leaf) -> bool") from error
+            raise UserError(f"{first_line(error)}; see prunable, (path, leaf) -> bool") from error
 
 
 def build(
@@ -294,7 +296,7 @@ def _check_step(name: str, optimizer: Optimizer, task: Task) -> None:
         raise
     except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
-            f"the optimizer {name} cannot take a step here ({str(error).splitlines()[0]}): "
+            f"the optimizer {name} cannot take a step here ({first_line(error)}): "
             "expected a function learning_rate -> optax transformation whose update takes "
             "gradients, state and parameters alone"
         ) from None
