@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS = ROOT / "experiments"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PAPER = {"tweets_prune_after": 1, "paper_figure3": 3, "imdb_post_prune": 4}
+PAPER = {"tweets_prune_after": 1, "paper_figure1": 1, "paper_figure3": 3, "imdb_post_prune": 4}
 """Where the paper's own curves are drawn beside ours, and of which of its figures."""
 
 
