@@ -8,7 +8,7 @@ level and the margin of its flags.txt; then the page of claims, which follows fr
 and in README and docs what stands between a mark such as `<!-- where: DIRECTORY -->` and
 `<!-- end -->`: `where`, or with `, in short` before the `-->`; `answer` and `short_answer`, the
 table and the verdict of a run with one configuration; `arms`, the scores of several; `methods`,
-`transfer`, `inference`.
+`transfer`, `inference`, `stability`.
 `tests/test_recorded_answers.py` compares what is there with what this would write.
 """
 
@@ -145,9 +145,17 @@ def transfer(directory: Path) -> list[str]:
     return ["```", *table(lines_of(read_block(directory).records)).split("\n"), "```"]
 
 
+def stability(directory: Path) -> list[str]:
+    from lth_flax.analysis.stability import read_lines, sentences
+
+    lines = read_lines(directory / "connectivity.csv")
+    points = dict.fromkeys(line[:2] for line in lines)
+    return ["```", *(one for point in points for one in sentences(lines, *point)), "```"]
+
+
 ANSWERS = {
     "where": where, "answer": answer, "short_answer": short_answer, "arms": arms,
-    "methods": methods, "transfer": transfer, "inference": inference,
+    "methods": methods, "transfer": transfer, "inference": inference, "stability": stability,
 }  # fmt: skip
 
 
