@@ -43,6 +43,8 @@ from lth_flax.analysis.words import (
 )
 
 _MAJORITY: dict[str, Any] = {"color": "black", "linewidth": 0.9, "linestyle": (0, (1, 2))}
+_WHOLE = {"retrained": "dense_retrained"}
+"""The network without pruning that an arm's line begins at, where that is not "dense"."""
 _MARKS: dict[str | None, dict[str, Any]] = {
     "better": {"marker": "^", "markersize": 5.0},
     "worse": {"marker": "v", "markersize": 5.0},
@@ -184,7 +186,7 @@ def _grid_arms(summary: Summary) -> tuple[list[Panel], list[Line2D]]:
     named = len(arms) > 1 or not rest
     panels = _grouped(
         ("\n".join([arm_name(arm)] * (named and bool(arms)) + [factor_values(one["factors"], rest)])
-         .strip(), looks[one["factors"][first]], _curve(one, "dense", arm))
+         .strip(), looks[one["factors"][first]], _curve(one, _WHOLE.get(arm, "dense"), arm))
         for one in ones for arm in arms or ["dense"]
     )  # fmt: skip
     return panels, [handle(factor_value(first, value), look) for value, look in looks.items()]
@@ -193,14 +195,20 @@ def _grid_arms(summary: Summary) -> tuple[list[Panel], list[Line2D]]:
 def _limits(
     panels: Sequence[Panel], majority: float | None, theirs: Sequence[float]
 ) -> tuple[Limits, Limits | None]:
-    """Of the whole, and of what stays near dense where that is less than half of it."""
+    """Of the whole, and of what stays near its own dense network where that is less than half."""
     found = points_of(panels)
     dense = [p.mean for p in found if p.level == 0] or [max((p.mean for p in found), default=0.0)]
     best, low = max(dense), min((p.mean for p in found), default=0.0)
     chance = min(low, best) if majority is None else min(majority, best)
     near = majority is not None and low - majority < 0.3 * (best - low) + 1
     whole = limits_of(found, [*theirs, majority] if near and majority is not None else theirs)
-    held = [p for p in found if p.mean >= best - 0.25 * (best - chance)]
+    held = []
+    for panel in panels:
+        for series in panel.series:
+            points = [*filter(None, [panel.dense]), *series.points]
+            own = next((p.mean for p in points if p.level == 0), best)
+            if own >= (best + chance) / 2:  # a network that learned nothing has nothing to lose
+                held += [p for p in points if p.mean >= own - 0.25 * (best - chance)]
     inner = limits_of(held)
     enlarge = best - chance > 2 and 2 * (inner[1] - inner[0]) < whole[1] - whole[0]
     return whole, inner if enlarge else None

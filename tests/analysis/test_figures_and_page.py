@@ -260,6 +260,36 @@ def test_what_stays_near_dense_is_enlarged_beside_a_crater():
     assert len(shallow.axes) == 1
 
 
+def rates_apart():
+    """Dense networks of 80 and 70%, each trained on for 2 points more, that crater at 95%; a third
+    rate learned nothing: always the most frequent class, 55%."""
+    return summarize([
+        record(arm=arm, seed=seed, target_sparsity=x, row_id=f"{arm}{seed}{x}{rate}",
+               settings={"num_layers": 2, "learning_rate": rate, "epochs": 5},
+               accuracy=dense if dense == 0.55 else
+               (0.55 if x == 0.95 else dense + 0.02 * arm.endswith("retrained")) + 0.001 * seed)
+        for rate, dense in ((0.001, 0.8), (0.0001, 0.7), (0.01, 0.55)) for seed in range(3)
+        for arm, levels in (("dense", [0.0]), ("dense_retrained", [0.0]),
+                            ("pruned", [0.5, 0.95]), ("retrained", [0.5, 0.95]))
+        for x in levels
+    ])  # fmt: skip
+
+
+def test_each_rate_stays_near_its_own_dense_network():
+    *_, near = accuracy_figure(rates_apart()).axes
+    assert near.get_title(loc="left").startswith("enlarged")
+    low, high = near.get_ylim()
+    assert 55 < low < 70 < 82.2 < high
+
+
+def test_what_is_trained_on_begins_at_the_dense_network_that_is():
+    for axes in accuracy_figure(rates_apart()).axes:
+        if axes.get_title(loc="left").startswith("pruned"):
+            more = 2 * ("trained on" in axes.get_title(loc="left"))
+            starts = sorted(y for marker in "os" for x, y in points_drawn(axes, marker) if x == 0)
+            np.testing.assert_allclose(starts, [70.1 + more, 80.1 + more])
+
+
 def test_an_interval_that_is_cut_ends_in_an_arrow_and_the_caption_says_so(retrained):
     figure = accuracy_figure(retrained)
     wide = max(
