@@ -388,7 +388,10 @@ class Run:
 
 
 def _table_name(entries: Sequence[Entry]) -> str:
+    """Of a table in progress: dense, 50.0% or 7 levels, and whose if not the tickets'."""
     levels = sorted({entry.target_sparsity for entry in entries})
+    arm, *others = {entry.arm for entry in entries}
     if levels == [0.0]:
         return entries[0].arm
-    return f"{levels[0]:.1%}" if len(levels) == 1 else f"{len(levels)} levels"
+    name = f"{levels[0]:.1%}" if len(levels) == 1 else f"{len(levels)} levels"
+    return name if others or arm == "ticket" else f"{arm}, {name}"

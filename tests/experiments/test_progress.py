@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lth_flax.runs import progress
+from lth_flax.runs import progress, run
 from lth_flax.runs.progress import QUIET_SECONDS, Progress
+from lth_flax.runs.results import Entry
 
 
 @pytest.fixture
@@ -45,6 +46,20 @@ def test_a_log_has_a_line_for_a_table_and_no_silence_within(clock, capsys):
         "95.0%: 10 of 10 replicates after 21.0 min",
     ]
     assert captured.err == ""
+
+
+@pytest.mark.parametrize(
+    ("arms", "levels", "name"),
+    [
+        ("dense", [0.0], "dense"),
+        ("ticket", [0.5], "50.0%"),
+        ("ticket reinit", [0.5, 0.9], "2 levels"),
+        ("snip", [0.5, 0.9], "snip, 2 levels"),
+    ],
+)
+def test_a_table_is_named_by_its_levels_and_whose_they_are(arms, levels, name):
+    entries = [Entry(arm, None, target_sparsity=x) for arm in arms.split() for x in levels]
+    assert run._table_name(entries) == name
 
 
 def test_a_terminal_has_a_bar_and_no_lines(clock, capsys, monkeypatch):
