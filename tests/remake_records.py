@@ -3,7 +3,7 @@
   python tests/remake_records.py [DIRECTORY...]
 
 Packs records and curves, which repeat themselves, so that a clone is small. Of every directory that
-holds records: summaries, comparisons, figures and pages, with the
+holds records: summaries, comparisons, tables of methods and transfers, figures and pages, with the
 level and the margin of its flags.txt; then the page of claims, which follows from the summaries,
 and in README and docs what stands between a mark such as `<!-- where: DIRECTORY -->` and
 `<!-- end -->`: `where`, or with `, in short` before the `-->`; `answer` and `short_answer`, the
@@ -107,12 +107,10 @@ def arms(directory: Path) -> list[str]:
 
 
 def methods(directory: Path) -> list[str]:
-    from lth_flax.analysis.blocks import read_block
-    from lth_flax.analysis.methods import lines_of, table
+    from lth_flax.analysis.methods import table
 
-    summary = summary_of(directory)
-    lines = lines_of(summary, read_block(directory).records)
-    return ["```", *table(lines, summary["options"]["treatment"]).split("\n"), "```"]
+    treatment = summary_of(directory)["options"]["treatment"]
+    return ["```", *table(compared_methods(directory), treatment).split("\n"), "```"]
 
 
 def inference(directory: Path) -> list[str]:
@@ -139,10 +137,26 @@ def inference(directory: Path) -> list[str]:
 
 
 def transfer(directory: Path) -> list[str]:
-    from lth_flax.analysis.blocks import read_block
-    from lth_flax.analysis.transfer import lines_of, table
+    from lth_flax.analysis.transfer import table
 
-    return ["```", *table(lines_of(read_block(directory).records)).split("\n"), "```"]
+    return ["```", *table(transfers(directory)).split("\n"), "```"]
+
+
+def transfers(directory: Path) -> list:
+    """The lines of transfer.csv."""
+    from lth_flax.analysis.blocks import read_block
+    from lth_flax.analysis.result import Options
+    from lth_flax.analysis.transfer import lines_of
+
+    return lines_of(read_block(directory).records, Options(**summary_of(directory)["options"]))
+
+
+def compared_methods(directory: Path) -> list:
+    """The lines of methods.csv."""
+    from lth_flax.analysis.blocks import read_block
+    from lth_flax.analysis.methods import lines_of
+
+    return lines_of(summary_of(directory), read_block(directory).records)
 
 
 def stability(directory: Path) -> list[str]:
@@ -159,6 +173,10 @@ ANSWERS = {
 }  # fmt: skip
 
 
+TABLES = {"methods.csv": compared_methods, "transfer.csv": transfers}
+"""Files that some runs have besides, and their lines."""
+
+
 def leave_what_is_shown(directory: Path) -> None:
     """Takes away the figures that no page shows: the report has them all."""
     shown = "".join(page.read_text(encoding="utf-8") for page in PAGES)
@@ -173,6 +191,8 @@ def main(names: Sequence[str]) -> int:
     from lth_flax.analysis import claims, report
     from lth_flax.analysis.blocks import read_block
     from lth_flax.analysis.methods import write_methods
+    from lth_flax.analysis.result import Options
+    from lth_flax.analysis.transfer import write_transfer
 
     for directory in map(EXPERIMENTS.joinpath, names) if names else recorded():
         pack(directory)
@@ -184,6 +204,9 @@ def main(names: Sequence[str]) -> int:
             return status
         if (directory / "methods.csv").exists():
             write_methods(directory, summary_of(directory), read_block(directory).records)
+        if (directory / "transfer.csv").exists():
+            asked = Options(**summary_of(directory)["options"])
+            write_transfer(directory, read_block(directory).records, asked)
         leave_what_is_shown(directory)
     for page in PAGES:
         page.write_text(with_answers(page.read_text(encoding="utf-8")), encoding="utf-8")

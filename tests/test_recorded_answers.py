@@ -1,14 +1,16 @@
 """What is recorded under experiments/ is what the code says of its records now."""
 
+import csv
 import json
 import math
 
 import pytest
-from remake_records import EXPERIMENTS, PAGES, options, recorded, with_answers
+from remake_records import EXPERIMENTS, PAGES, TABLES, options, recorded, with_answers
 
 from lth_flax.analysis import report
 from lth_flax.analysis.claims import claims_page, judge
 from lth_flax.analysis.evidence import Evidence
+from lth_flax.records import csv_text
 
 REMAKE = "if that is meant, make all of them again with: python tests/remake_records.py"
 
@@ -46,6 +48,29 @@ def test_the_records_give_the_recorded_answers(directory, tmp_path, monkeypatch,
     assert now
     found = list(differences(answers(directory), now))
     assert not found, f"{directory.name}: {'; '.join(found[:5])}; {REMAKE}"
+
+
+def cells(text):
+    """The rows of a table, numbers as such."""
+
+    def value(cell):
+        try:
+            return float(cell)
+        except ValueError:
+            return cell
+
+    return [list(map(value, row)) for row in csv.reader(text.splitlines())]
+
+
+@pytest.mark.parametrize(
+    "file",
+    [file for name in TABLES for file in sorted(EXPERIMENTS.glob(f"*/{name}"))],
+    ids=lambda file: f"{file.parent.name}/{file.name}",
+)
+def test_the_records_give_the_recorded_tables(file):
+    lines = TABLES[file.name](file.parent)
+    there, now = cells(file.read_text(encoding="utf-8")), cells(csv_text(lines[0]._fields, lines))
+    assert not list(differences(there, now)), REMAKE
 
 
 def test_the_page_of_claims_follows_from_the_recorded_answers():
