@@ -434,6 +434,46 @@ def reviews():
 
 
 @finding
+def one_shot_on_reviews():
+    gpu = "where_tickets_win_imdb"
+    iterative, oneshot = f"{gpu}_iterative", f"{gpu}_oneshot"
+    both = {row.seed for row in networks(iterative)} & {row.seed for row in networks(oneshot)}
+
+    def scores(name, level, rate):
+        arm = "ticket" if level else "dense"
+        return {row.seed: row.score for row in some(name, arm, level, rate) if row.seed in both}
+
+    def behind(level, rate):
+        one, other = scores(iterative, level, rate), scores(oneshot, level, rate)
+        return np.mean([one[seed] - other[seed] for seed in both])
+
+    for level, (least, most) in {
+        0.2: (-0.5, 0.5), 0.4: (-0.5, 0.5), 0.5: (-0.5, 0.5), 0.8: (-0.5, 0.5), 0.9: (0.5, 1.5),
+        0.95: (1.5, 3.5), 0.97: (20, 40),
+    }.items():  # fmt: skip
+        assert all(least < behind(level, rate) < most for rate in (0.001, 0.003))
+    for level in (0.9, 0.95, 0.97):
+        lost = some(oneshot, "ticket", level, 0.009)
+        assert all(predicts_one_class(row) and not row.density["head/kernel"] for row in lost)
+        kept = [row.density["head/kernel"] for row in some(iterative, "ticket", level, 0.009)]
+        assert 0.05 < min(kept) <= max(kept) < 0.15
+    apart = [
+        abs(scores(gpu, level, rate)[seed] - scores(iterative, level, rate)[seed])
+        for level in (0.0, 0.2, 0.4, 0.5, 0.8, 0.9, 0.95, 0.97) for rate in (0.001, 0.003, 0.009)
+        for seed in both
+    ]  # fmt: skip
+    return f"""
+    {len(both)} seeds of both are recorded so far, where Q1 asks for 8, so this is not tested. At
+    the two smaller rates one-shot tickets are within half a point of iterative ones up to 80%,
+    about a point behind at 90%, two to three at 95% and more than twenty at 97%; at 0.009 none of
+    them learns from 90% on. That was looked at in the masks: those of 0.009 leave no weight of the
+    last layer, of which iterative ones keep about a tenth (`density` in the records). Dense
+    networks and iterative tickets of these seeds differ between the GPU and the CPU by
+    {np.mean(apart):.1f} points on average, a single one by up to {max(apart):.1f}.
+    """
+
+
+@finding
 def rewinding():
     at = (0.5, 0.8, 0.9, 0.95, 0.97)
     shares = [float(setting(f"tweets_rewinding_{share}", "rewind_epoch").rstrip("%"))
