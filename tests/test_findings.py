@@ -463,8 +463,8 @@ def one_shot_on_reviews():
         for seed in both
     ]  # fmt: skip
     return f"""
-    {len(both)} seeds of both are recorded so far, where Q1 asks for 8, so this is not tested. At
-    the two smaller rates one-shot tickets are within half a point of iterative ones up to 80%,
+    {len(both)} seeds of both are recorded so far, {seeds(oneshot)} of one-shot, where Q1 asks for
+    8, so this is not tested. At the two smaller rates one-shot tickets are within half a point of iterative ones up to 80%,
     about a point behind at 90%, two to three at 95% and more than twenty at 97%; at 0.009 none of
     them learns from 90% on. That was looked at in the masks: those of 0.009 leave no weight of the
     last layer, of which iterative ones keep about a tenth (`density` in the records). Dense
