@@ -173,8 +173,9 @@ def machines():
     for file in sorted(EXPERIMENTS.glob("*/provenance.json")):
         given = json.loads(file.read_text(encoding="utf-8"))
         versions = given["identity"]["versions"] if "identity" in given else given["versions"]
-        if "machine" not in given:  # of `connectivity`, which says so beside its lines
-            assert given["revision"].startswith("43de2a4")
+        if "machine" not in given:  # of `connectivity`, in whose identity they are
+            assert versions["jax"] == "0.10.2"
+            on["cpu"].append(file.parent.name)
             continue
         machine = given["machine"]
         on[machine["backend"]].append(file.parent.name)
@@ -310,8 +311,9 @@ def where_fresh_weights_learn():
     On reviews the ticket is then nowhere shown to be worse, and better by less than a point
     where it is
 
-    (at hidden 128 at all of them), and better only where fresh weights fall a point or two
-    short of dense, at rate 0.002: at 90% one-shot or rewound, and at 97% with hidden 64
+    (at hidden 128, each arm at its own rate, at all of them), and better only where fresh weights
+    fall a point or two short of dense, at rate 0.002: at 90% one-shot or rewound, and at 97% with
+    hidden 64
     """
 
 
@@ -464,7 +466,8 @@ def one_shot_on_reviews():
     ]  # fmt: skip
     return f"""
     {len(both)} seeds of both are recorded so far, {seeds(oneshot)} of one-shot, where Q1 asks for
-    8, so this is not tested. At the two smaller rates one-shot tickets are within half a point of iterative ones up to 80%,
+    8, so this is not tested. At the two smaller rates one-shot tickets are within half a point of
+    iterative ones up to 80%,
     about a point behind at 90%, two to three at 95% and more than twenty at 97%; at 0.009 none of
     them learns from 90% on. That was looked at in the masks: those of 0.009 leave no weight of the
     last layer, of which iterative ones keep about a tenth (`density` in the records). Dense
@@ -523,7 +526,7 @@ def ways_to_a_mask():
     assert all(1.5 < one < 3.5 for one in behind("synflow", 0.8, 0.9, 0.95, 0.98))
     tested = {method: float(one["p_adjusted"])
               for (method, _), one in found.items() if one["p_adjusted"]}  # fmt: skip
-    assert min(tested.values()) > 0.05
+    assert min(tested.values()) == tested["synflow"] == pytest.approx(len(tested) * 2 / 2**8)
     steps = {method: float(one["steps"]) for (method, level), one in found.items() if level == 0.98}
     fifth = [method for method in steps if steps[method] < 0.26 * steps["ticket"]]
     assert len(fifth) > len(steps) / 2
@@ -534,7 +537,9 @@ def ways_to_a_mask():
     assert row.diagnostics["dead_units/lstm_0/backward"] == 1.0
     assert row.diagnostics["dead_units/lstm_1/forward"] == 1.0
     return f"""
-    Adjusted for {WORDS[len(tested)]} tests no difference from the ticket is shown.
+    Adjusted for {WORDS[len(tested)]} tests no difference from the ticket is shown, nor could it be:
+    with 8 seeds and one draw no p is below {2 / 2**8:.4f}, and none of {WORDS[len(tested)]},
+    adjusted, below {len(tested) * 2 / 2**8:.3f}, which is where SynFlow stands.
 
     By their means, at 95 and 98% ticket, gradual, GraSP, SNIP and RigL are within about a point
     of dense, SET and a random mask trained as long as the ticket's whole search to 95%;
@@ -572,7 +577,9 @@ def before_training():
     assert abs(score_of["snip"] - dense) < 0.05
     assert abs(score_of["grasp"] - dense) < POINT
     for found in (narrow, wide):
-        assert all(float(one["p_adjusted"]) > 0.05 for one in found.values() if one["p_adjusted"])
+        adjusted = [float(one["p_adjusted"]) for one in found.values() if one["p_adjusted"]]
+        assert len(adjusted) == 7
+        assert min(adjusted) == pytest.approx(7 * 2 / 2**8)
     ahead = {name for (name, _), one in narrow.items() if one["p"] and float(one["p"]) < 0.05}
     assert ahead == {"snip", "grasp", "synflow", "dense_equal_cost", "random_equal_cost"}
     best = max((float(one["score"]), name) for (name, level), one in wide.items() if level)
@@ -587,13 +594,13 @@ def before_training():
           for row in networks(name) if row.arm != "dense"}  # fmt: skip
     assert 2 < at["jacobian"] - floor < 6
     assert min(at[arm] for arm in ("snip", "synflow", "grasp", "random_equal_cost")) > floor + 10
-    return """
+    return f"""
     By their means SNIP is there as good as dense and GraSP within a point. Both, SynFlow, and
     more training are ahead of random masks unadjusted; adjusted for seven tests no difference
-    is shown.
+    is shown, nor could it be (none is below {7 * 2 / 2**8:.3f}).
 
     There the mean of random masks at 95% is the highest of all. GraSP, SNIP and SynFlow are
-    behind them unadjusted; adjusted for seven tests no difference is shown, as at hidden 16,
+    behind them unadjusted; adjusted for seven tests none could be shown, as at hidden 16,
     where the order was the other way round.
 
     at the smallest, 0.001, random masks and initial magnitudes stay at the most frequent class
@@ -662,7 +669,9 @@ def other_places():
         one["verdict"] == "ticket better" for one in lines if ", adam at" in one["target"]
     )
     assert any(one["verdict"] == "ticket better" for one in lines if ", sgd at" in one["target"])
-    for one in transfers("tweets_elastic"):
+    elastic = transfers("tweets_elastic")
+    assert sum(one["control"] == "random" for one in elastic) == 7
+    for one in elastic:
         if one["control"] in ("native", "random"):
             assert float(one["p_adjusted"]) > 0.05
             assert one["verdict"] != "ticket better"
@@ -675,7 +684,8 @@ def other_places():
     Here: those of Adam hold under SGD to 90%, where fresh weights learn nothing; under Adam no
     ticket, of either, is ahead
 
-    Here: no difference from them is shown, nor any gain over random masks
+    Here: no difference from them is shown, nor, as seven tests on 8 seeds cannot, any gain over
+    random masks
     """
 
 
@@ -724,21 +734,27 @@ def stability():
 @finding
 def figure_3():
     name, theirs = "paper_figure3", paper_curves(3)
-
-    at = [(level, score(name, "ticket", level)) for level in (0.5, 0.6, 0.7, 0.8, 0.9, 0.96)]
-    steps = [(one[1] - other[1], one[0], other[0])
-             for one, other in zip(at[:-1], at[1:], strict=True)]  # fmt: skip
-    assert max(steps)[1:] == (0.9, 0.96)
-    lost = [score(name, "reinit", one) - score(name, "reinit", other)
-            for one, other in ((0.7, 0.8), (0.8, 0.9))]  # fmt: skip
-    assert lost[0] < POINT < 5 * POINT < lost[1]
-    fresh, ticket = (dict(theirs[arm]) for arm in ("randomly initialized", "winning ticket"))
-    assert fresh[0.45] - fresh[0.5] > 1 > fresh[0.25] - fresh[0.45]
-    assert ticket[0.45] - ticket[0.8] < 1.5 < ticket[0.8] - ticket[0.85]
+    (one,) = configurations(name)
+    breaks = {arm: 100 * np.mean([run["sparsity"] for run in found["runs"]])
+              for arm, found in one["breakdown"]["arms"].items()}  # fmt: skip
+    for arm, last, end in (("reinit", 0.8, 0.9), ("ticket", 0.9, 0.96)):
+        at = [(x, score(name, arm, x)) for x in (0.5, 0.6, 0.7, 0.8, 0.9, 0.96)]
+        lost = {(x, y): before - after
+                for (x, before), (y, after) in zip(at[:-1], at[1:], strict=True)}  # fmt: skip
+        assert lost[last, end] > 0.5 * sum(lost.values())
+    whole = dict(theirs["unpruned"])
+    below = {arm: {x: whole[x] - y for x, y in theirs[arm]}
+             for arm in ("randomly initialized", "winning ticket")}  # fmt: skip
+    fresh, ticket = below.values()
+    assert max(x for x, lost in fresh.items() if lost < 0.95) == 0.45
+    assert max(x for x, lost in ticket.items() if lost < 0.95) == 0.8
+    assert fresh[0.8] - fresh[0.7] > 0.5 * fresh[0.9]
+    assert ticket[0.9] - ticket[0.8] > 0.5 * ticket[0.9]
     return f"""
-    in the same order on {seeds(name)} seeds, and later: the mask on fresh weights falls between
-    80 and 90%, where the paper's falls from 50% on, and the ticket between 90 and 96%, where
-    the paper's falls after 80%.
+    in the same order on {seeds(name)} seeds, and later. By a loss of one point the mask on fresh
+    weights breaks at {breaks["reinit"]:.0f}% (the paper's at 50%) and the ticket at
+    {breaks["ticket"]:.0f}% (the paper's after 80%); most is lost between 80 and 90% and between 90
+    and 96% (the paper: between 70 and 80%, and 80 and 90%).
     """
 
 
@@ -782,6 +798,35 @@ def figure_4():
 
 
 @finding
+def not_finished():
+    at = {one["factors"]["learning_rate"]: one["unfinished"]
+          for one in summary("imdb_post_prune")["configurations"]}  # fmt: skip
+    rise = re.search(r"rose by ([\d.]+) points over the last 1 of 2", at[min(at)])
+    scores = {
+        arm: [np.mean([p.validation_score for p in curves("language_model_imdb")
+                       if p.arm == arm and p.epoch == epoch]) for epoch in (2, 3)]
+        for arm in ("dense", "ticket", "reinit")
+    }  # fmt: skip
+    assert all(last < before for before, last in scores.values())
+    return f"""
+    (after two epochs, at the smallest rate, validation accuracy rose by {rise[1]} points in the
+    last)
+
+    All networks still improve when training ends.
+    """
+
+
+@finding
+def at_own_rates():
+    (own,) = summary("where_tickets_win_tweets")["own_rates"]
+    primary = own["comparisons"]["reinit"]["primary"]
+    return f"""
+    at own rates the test is for the control ({primary["gap"]["mean"]:.2f} points,
+    p = {primary["p"]:.4f}).
+    """
+
+
+@finding
 def figure_1():
     name = "paper_figure1"
     dense = {shape(row): row for row in some(name, "dense")}
@@ -790,6 +835,7 @@ def figure_1():
     one = [row for row in last if predicts_one_class(row)]
     rarer = [row for row in one if row.predicted_shares[0] > 0.5]
     right = np.mean([1 - row.majority_accuracy for row in rarer])
+    (theirs,) = (y for curve in paper_curves(1).values() for _, y in curve if y < 50)
     for part in summary(name)["configurations"]:
         of = part["factors"]
         for level in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
@@ -803,7 +849,7 @@ def figure_1():
     after, {seeds(name)} seeds): at every depth and rate the mean stays within a point of dense
     up to 60%. {len(able)} of the {len(dense)} networks learned; at 98%, {len(one)} of them
     predict one class, {len(rarer)} of these the rarer one, which is right for
-    {100 * right:.1f}% of the texts: the paper's "low 30s" (C2).
+    {100 * right:.1f}% of the texts (C2; the one such point of the paper reads {theirs:.1f}%).
 
     That was looked at in two networks (2 layers, 0.001): at 95% {WORDS[left]} weights of the
     layer's {weights} are left

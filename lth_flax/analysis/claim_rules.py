@@ -50,19 +50,26 @@ def craters_past(run: Run, *, level: float, networks: int, learned: float) -> Fi
 
     networks: needed per depth; those count whose dense balanced accuracy is `learned`% or more.
     """
-    bounds = {}
+    bounds, few = {}, []
     for depth, rows in run.at_best_rates().items():
         able = {r.seed for r in rows if r.arm == "dense" and balanced(r) >= learned}
         found = by_seed(craters(rows, balanced).get("pruned", {}))
         found = {seed: one for seed, one in found.items() if seed in able}
-        need(len(found), networks, f"networks of {depth} layers that learned")
+        if len(found) < networks:
+            few.append(f"{len(found)} of {depth} layers")
         bounds[depth] = Bound.of(found, run.design)
+    effect = "crater sparsity " + ", ".join(f"{one} with {d} layers" for d, one in bounds.items())
+    if few:
+        raise TooFew(
+            f"{networks} networks that learned are needed per depth, each at the rate that its "
+            f"validation accuracy chose, and {', '.join(few)} are here; {effect}"
+        )
     return Finding(
         verdict_of(
             all(one.at_least(level) for one in bounds.values()),
             any(one.below(level) for one in bounds.values()),
         ),
-        "crater sparsity " + ", ".join(f"{one} with {d} layers" for d, one in bounds.items()),
+        effect,
         min(one.estimate.n_seeds for one in bounds.values()),
     )
 
@@ -148,9 +155,10 @@ def holding_is_not_winning(pruned: Run, tickets: Run) -> Finding:
         close = equivalence([gap], 0.5, ALPHA / tested)
         alike = close is not None and close.passes
         fails |= held.below(1) and (alike or p_worse <= ALPHA / 2)
+        within = ", equivalent within 0.5 points" if alike else ""
         effects.append(
-            f"{depth} layers at 50%: pruned alone {said(held)} below dense; trained again, ticket "
-            f"minus reinit {said(gap)}{', equivalent within 0.5 points' if alike else ''}"
+            f"{depth} layers at 50%: pruned alone {said(held)} below dense; trained again (in "
+            f"`{tickets.name}`), ticket minus reinit {said(gap)}{within}"
         )
     if not effects:
         if most:
@@ -242,7 +250,10 @@ def iterative_over_oneshot(iterative: Run, oneshot: Run) -> Finding:
     found = compared(rows, "oneshot", options)
     need(len(found.seeds), 8, "seeds")
     assert found.verdict is not None
-    return Finding(REPORTED, f"{found.verdict.sentence} {found.verdict.story}", len(found.seeds))
+    rates = {row.settings["learning_rate"] for row in rows}
+    alone = f"At learning rate {rates.pop():g} alone. " if len(rates) == 1 else ""
+    said_of = f"{alone}{found.verdict.sentence} {found.verdict.story}"
+    return Finding(REPORTED, said_of, len(found.seeds))
 
 
 # Retraining.
@@ -298,7 +309,7 @@ def slowest_gains(run: Run) -> Finding:
     if not crossed:
         raise TooFew("no network of the lowest learning rate learned")
     crater = float(np.median([one.sparsity for one in crossed.values()]))
-    unbroken = any(one.censored for one in crossed.values())
+    unbroken = sum(one.censored for one in crossed.values())
     pairs: list[tuple[float, Sequence[Estimate]]] = [
         (level, [estimate(kinds[k], design=design) for k in ("gain", "gain_over_dense_gain")])
         for level, kinds in gains(rows).items()
@@ -307,12 +318,15 @@ def slowest_gains(run: Run) -> Finding:
     need(len(pairs), 1, "levels below the crater")
     least = min(one.n_seeds for _, both in pairs for one in both)
     need(least, 5, "seeds")
+    at = f"crater at {level_name(crater)}"
+    if unbroken:
+        at += f" (median; {unbroken} of {len(crossed)} never cratered)"
     misses = sum(any(one.above(10) or one.below(5) for one in both) for _, both in pairs)
     return Finding(
         verdict_of(
             all(one.within(4, 11) for _, both in pairs for one in both), 2 * misses > len(pairs)
         ),
-        f"rate {float(group[0].settings['learning_rate']):g}, crater at {level_name(crater)}: gain "
+        f"rate {float(group[0].settings['learning_rate']):g}, {at}: gain "
         + ", ".join(
             f"{said(gain)} at {level_name(level)}, {said(left)} without the dense network's"
             for level, (gain, left) in pairs

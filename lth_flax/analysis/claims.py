@@ -119,12 +119,19 @@ def claims_page(directory: Path, judged: Sequence[Judged]) -> str:
             first_seed=FIRST_SEED,
             not_recorded=NOT_RECORDED,
             runs=runs,
+            unfinished={name: _unfinished(summary) for name, summary in runs},
         )
     except (jinja2.UndefinedError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"a summary.json below {directory} does not say what the page needs ({error}): make it "
             "again with python -m lth_flax.analysis.report"
         ) from None
+
+
+def _unfinished(summary: dict[str, Any]) -> list[str]:
+    """What is said of dense networks that had not finished training, once each."""
+    said = (one.get("unfinished") for one in summary["configurations"])
+    return list(dict.fromkeys(filter(None, said)))
 
 
 def _found(directory: Path, names: Sequence[str]) -> tuple[str, str | None, bool]:

@@ -142,7 +142,8 @@ class Bound:
     def __str__(self) -> str:
         text = said(self.estimate, "%")
         if self.censored:
-            text += f" or later, {self.censored} of {self.estimate.n_seeds} never reached it"
+            seeds = self.estimate.n_seeds
+            text += f" or later: in {self.censored} of {seeds} seeds a network never did"
         return text
 
 

@@ -455,7 +455,8 @@ def test_q1_reports_iterative_minus_oneshot():
     worse = run_of(tickets(flat(0.0)))
     found = rules.iterative_over_oneshot(better, worse)
     assert found.verdict == "reported"
-    assert found.effect.startswith("Iterative better: iterative minus oneshot is +2.")
+    start = "At learning rate 0.001 alone. Iterative better: iterative minus oneshot is +2."
+    assert found.effect.startswith(start)
     assert unknown(rules.iterative_over_oneshot, better, run_of(tickets(flat(), layers=4)))
     few = run_of(tickets(flat(), seeds=7))
     assert unknown(rules.iterative_over_oneshot, better, few)
