@@ -102,6 +102,12 @@ def test_c1_needs_eight_networks_that_learned():
     assert verdict(C4A, run_of(pruned(crater_at(0.7), seeds=5))) == "holds"
 
 
+def test_c1_says_what_every_depth_does_where_one_has_too_few():
+    deep = pruned(crater_at(0.8), layers=4)
+    with pytest.raises(TooFew, match=r"and 7 of 2 layers are here; .*94\.0%.*80\.0%.*4 layers"):
+        C1(run_of(pruned(crater_at(0.94), seeds=7), deep))
+
+
 def test_each_depth_stands_at_the_rate_of_its_best_validation():
     """The other rate would refute: it is better on test, and worse on validation."""
     chosen = pruned(crater_at(0.94), validation=0.7)
