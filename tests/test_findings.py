@@ -77,10 +77,14 @@ def summary(name):
 
 
 @cache
-def networks(name):
-    """The scores on test at the end of training, one for each network."""
+def at_the_end(name, split):
+    """The scores at the end of training, one for each network."""
     rows = read_records(as_stored(EXPERIMENTS / name / "records.csv"))
-    return [row for row in rows if (row.checkpoint, row.split) == ("last", "test")]
+    return [row for row in rows if (row.checkpoint, row.split) == ("last", split)]
+
+
+def networks(name):
+    return at_the_end(name, "test")
 
 
 @cache
@@ -143,12 +147,10 @@ def shape(row):
 
 
 def scored_on_validation(name, arm, level):
-    """The scores at the end of training: by rate, by seed."""
+    """By rate, by seed."""
     found = {}
-    for row in read_records(as_stored(EXPERIMENTS / name / "records.csv")):
-        if (row.checkpoint, row.split, row.arm, row.target_sparsity) == (
-            "last", "validation", arm, level
-        ):  # fmt: skip
+    for row in at_the_end(name, "validation"):
+        if (row.arm, row.target_sparsity) == (arm, level):
             found.setdefault(row.settings["learning_rate"], {})[row.seed] = row.score
     return found
 
