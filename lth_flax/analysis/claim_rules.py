@@ -1,7 +1,7 @@
 """One rule for each sub-claim of the paper, as fixed before the second edition's records.
 
 A rule takes one run for each name of its claim and returns a finding; `TooFew` is "cannot
-tell". Intervals are 95% over seeds, of the run's design. Where several learning rates were run,
+tell". Intervals are 95% of the run's design. Where several learning rates were run,
 each depth stands at the one that its dense networks' validation accuracy chose, and in C6 each
 arm and level at its own.
 """
@@ -27,9 +27,10 @@ from lth_flax.analysis.evidence import (
 from lth_flax.analysis.grid import slope
 from lth_flax.analysis.pairing import Pairs, pair
 from lth_flax.analysis.result import Options
-from lth_flax.analysis.retraining import gains, minus
-from lth_flax.analysis.statistics import Estimate, equivalence, estimate
-from lth_flax.analysis.tables import at_own_rates, cells_of, predicts_one_class, scores_by_seed
+from lth_flax.analysis.retraining import gains
+from lth_flax.analysis.seed_scores import SeedScores, mean_of
+from lth_flax.analysis.statistics import Estimate, equivalence
+from lth_flax.analysis.tables import at_own_rates, cells_of, predicts_one_class
 from lth_flax.analysis.words import level_name
 from lth_flax.records import Record, grouped, where
 
@@ -91,8 +92,8 @@ def six_over_two(run: Run) -> Finding:
     depths = run.at_best_rates()
     if not {2, 6} <= depths.keys():
         raise TooFew("networks of 2 and 6 layers are needed")
-    dense = {depth: scores_by_seed(where(depths[depth], arm="dense")) for depth in (2, 6)}
-    found = estimate(minus(dense[6], dense[2]), design=run.design)
+    two, six = (run.scores(where(depths[depth], arm="dense")) for depth in (2, 6))
+    found = (six - two).estimate(design=run.design)
     need(found.n_seeds, 8, "seeds")
     verdict = verdict_of(found.above(0), found.below(0))
     return Finding(verdict, f"six minus two layers: {said(found)}", found.n_seeds)
@@ -110,8 +111,10 @@ def no_resistance(run: Run) -> Finding:
     )
     if any(one.censored for depth in found.values() for one in depth.values()):
         raise TooFew(f"a slope needs every network to break; {effect}")
-    matrix = np.array([[100 * found[depth][seed].sparsity for depth in found] for seed in seeds])
-    per = slope(matrix, seeds, list(found), "num_layers", 0.95, run.design)
+    points: dict[float, SeedScores] = {
+        d: SeedScores({s: 100 * of[s].sparsity for s in seeds}) for d, of in found.items()
+    }
+    per = slope(points, "num_layers", 0.95, run.design)
     if per is None or per.interval is None:
         raise TooFew("no slope")
     verdict = verdict_of(per.interval[1] <= 1, per.interval[0] > 0)
@@ -142,9 +145,11 @@ def holding_is_not_winning(pruned: Run, tickets: Run) -> Finding:
         ]
         if not some:
             continue
-        cells = {cell: scores_by_seed(rows) for cell, rows in cells_of(rows).items()}
-        drop = minus(cells.get(("dense", 0.0), {}), cells.get(("pruned", level), {}))
-        held = estimate(drop, design=pruned.design)
+        cells = cells_of(rows)
+        dense, held_on = (
+            pruned.scores(cells.get(c, [])) for c in (("dense", 0.0), ("pruned", level))
+        )
+        held = (dense - held_on).estimate(design=pruned.design)
         pairs = pair([row for group in some for row in group])
         n = min(held.n_seeds, len(pairs.seeds))
         most = max(most, n)
@@ -265,23 +270,22 @@ BANDS: dict[str, Callable[[float], bool]] = {
 }
 
 
-def _band(run: Run, band: str, kind: str) -> dict[float, dict[int, float]]:
-    """Gains by level and seed, in a band of levels."""
+def _band(run: Run, band: str, kind: str) -> dict[float, SeedScores]:
+    """Gains by level, in a band of levels."""
     (rows, *_) = run.at_best_rates().values()
-    found = {level: kinds[kind] for level, kinds in gains(rows).items() if BANDS[band](level)}
+    by_level = gains(rows, run.predictions)
+    found = {level: kinds[kind] for level, kinds in by_level.items() if BANDS[band](level)}
     need(len(found), 3, f"levels {band}")
-    for values in found.values():
-        need(len(values), 5, "seeds")
+    for gain in found.values():
+        need(len(gain.by_seed), 5, "seeds")
     return found
 
 
 def helps(run: Run, *, band: str) -> Finding:
     """C8a and C8b: retraining gains more than the dense network does, over a band of levels."""
     found = _band(run, band, "gain_over_dense_gain")
-    seeds = sorted(set.intersection(*map(set, found.values())))
-    means = {s: float(np.mean([values[s] for values in found.values()])) for s in seeds}
-    need(len(means), 5, "seeds")
-    gain = estimate(means, design=run.design)
+    gain = mean_of(list(found.values())).estimate(design=run.design)
+    need(gain.n_seeds, 5, "seeds")
     close = equivalence([gain], 0.5, ALPHA)
     fails = gain.below(0) or (close is not None and close.passes)
     effect = f"gain less the dense network's, {band}: {said(gain)} over {len(found)} levels"
@@ -291,7 +295,7 @@ def helps(run: Run, *, band: str) -> Finding:
 def often_hurts(run: Run) -> Finding:
     """C8c: the gain is below 0 at half of the levels from 40 to 60%, or more."""
     found = _band(run, "from 40 to 60%", "gain")
-    some = {level: estimate(values, design=run.design) for level, values in found.items()}
+    some = {level: gain.estimate(design=run.design) for level, gain in found.items()}
     hurts = sum(one.below(0) for one in some.values())
     helped = sum(one.above(0) for one in some.values())
     return Finding(
@@ -311,8 +315,8 @@ def slowest_gains(run: Run) -> Finding:
     crater = float(np.median([one.sparsity for one in crossed.values()]))
     unbroken = sum(one.censored for one in crossed.values())
     pairs: list[tuple[float, Sequence[Estimate]]] = [
-        (level, [estimate(kinds[k], design=design) for k in ("gain", "gain_over_dense_gain")])
-        for level, kinds in gains(rows).items()
+        (level, [kinds[k].estimate(design=design) for k in ("gain", "gain_over_dense_gain")])
+        for level, kinds in gains(rows, run.predictions).items()
         if 0 < level < crater or (unbroken and 0 < level <= crater)
     ]
     need(len(pairs), 1, "levels below the crater")
@@ -342,13 +346,13 @@ def cost_of_cutting(short: Run, long: Run) -> Finding:
     """C10: the same network on the first (or last) 32 and the first (or last) 400 tokens."""
     same_but(short, long, "max_length")
     scores = [
-        scores_by_seed(row for group in run.groups for row in where(scored(group), arm="dense"))
+        run.scores(row for group in run.groups for row in where(scored(group), arm="dense"))
         for run in (short, long)
     ]
-    lost = estimate(minus(scores[1], scores[0]), design=long.design)
+    lost = (scores[1] - scores[0]).estimate(design=long.design)
     need(lost.n_seeds, 3, "seeds")
     settings = [run.groups[0][0].settings for run in (short, long)]
-    means = [float(np.mean(list(one.values()))) for one in scores]
+    means = [float(np.mean(list(one.by_seed.values()))) for one in scores]
     effect = ", ".join(
         f"{mean:.1f}% on the {'first' if one['keep'] == 'start' else 'last'} {one['max_length']}"
         for mean, one in zip(means, settings, strict=True)

@@ -4,15 +4,18 @@ Only seeds that nobody had seen when the rules were fixed count as evidence.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from lth_flax.analysis.blocks import read_block
 from lth_flax.analysis.breakdown import Crossing
 from lth_flax.analysis.compare import design_of
 from lth_flax.analysis.grid import best_rates
 from lth_flax.analysis.merge import differing, split_groups
+from lth_flax.analysis.seed_scores import SeedScores
 from lth_flax.analysis.statistics import Design, Estimate, estimate
 from lth_flax.parts import records_file
 from lth_flax.predictions import Predictions
@@ -20,8 +23,6 @@ from lth_flax.records import Record, where
 
 FIRST_SEED = 100
 """Seeds from here on were unseen when the rules were fixed."""
-
-BySeed = dict[int, float]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Run:
     @property
     def design(self) -> Design:
         return design_of(self.groups[0])
+
+    def scores(self, rows: Iterable[Record]) -> SeedScores:
+        """The scores of rows of one arm and level."""
+        return SeedScores.of(rows, self.predictions)
 
     def at_best_rates(self) -> dict[int, list[Record]]:
         """By depth the test rows where dense networks have the best validation accuracy."""
@@ -140,11 +145,13 @@ class Bound:
         return not self.censored and self.estimate.below(level)
 
     def __str__(self) -> str:
-        text = said(self.estimate, "%")
-        if self.censored:
-            seeds = self.estimate.n_seeds
-            text += f" or later: in {self.censored} of {seeds} seeds a network never did"
-        return text
+        if not self.censored:
+            return said(self.estimate, "%")
+        values = [value for _, value in self.estimate.by_seed]
+        return (
+            f"{100 * np.median(values):.1f}% or later (the median; in {self.censored} of "
+            f"{len(values)} seeds a network never did)"
+        )
 
 
 def said(over_seeds: Estimate, unit: str = "points") -> str:

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
 
 from lth_flax.analysis.compare import compared, design_of
 from lth_flax.analysis.learning import unfinished
 from lth_flax.analysis.merge import FACTORS, Values, values_of
-from lth_flax.analysis.pairing import rate_of
+from lth_flax.analysis.pairing import pair, rate_of
 from lth_flax.analysis.permutation import factor_permutation
 from lth_flax.analysis.result import (
     ChosenRates,
@@ -23,16 +22,15 @@ from lth_flax.analysis.result import (
     Options,
     OwnRates,
 )
-from lth_flax.analysis.statistics import Design, Estimate, estimate, holm, mean_by_seed
-from lth_flax.analysis.tables import scores_by_seed
+from lth_flax.analysis.seed_scores import BySeed, SeedScores, mean_of, scores_by_seed, weighted
+from lth_flax.analysis.statistics import Design, Estimate, holm, mean_by_seed
 from lth_flax.predictions import Predictions
 from lth_flax.records import CurvePoint, Record, arm_order, grouped, where
 
 Group = Sequence[Record]
 """The records of one configuration."""
 
-BySeed = dict[int, float]
-Outcomes = dict[str, tuple[BySeed, bool]]
+Outcomes = dict[str, tuple[SeedScores, bool]]
 """By name, an outcome by seed, and whether some of its values are only bounds."""
 
 WORDS = {"num_layers": "depth", "learning_rate": "learning rate", "epochs": "epochs"}
@@ -53,7 +51,7 @@ def best_rates(groups: Sequence[Group]) -> dict[float, Group]:
     """
     found: dict[float, tuple[float, Group]] = {}
     for group in sorted(groups, key=_values):
-        scores = _dense(group, "validation").values()
+        scores = scores_by_seed(_dense(group, "validation")).values()
         mean = round(float(np.mean(list(scores))), 9) if scores else -1.0
         depth = _values(group)[0]
         if scores and (depth not in found or mean > found[depth][0]):
@@ -65,8 +63,8 @@ def _values(group: Group) -> Values:
     return values_of(group[0]) or (0.0,)
 
 
-def _dense(group: Group, split: str) -> BySeed:
-    return scores_by_seed(where(group, arm="dense", split=split, checkpoint="last"))
+def _dense(group: Group, split: str, checkpoint: str = "last") -> list[Record]:
+    return where(group, arm="dense", split=split, checkpoint=checkpoint)
 
 
 def own_rates(
@@ -136,6 +134,7 @@ def factor_tests(
     configurations: Sequence[Configuration],
     varying: Mapping[str, Sequence[float]],
     options: Options,
+    predictions: Predictions | None = None,
 ) -> tuple[list[FactorTest], ChosenRates | None]:
     """Every factor on every outcome, and depth at the rate that validation chose.
 
@@ -146,8 +145,8 @@ def factor_tests(
         return [], None
     design = design_of(groups[0])
     tables = {
-        tuple(one.factors[name] for name in FACTORS): _outcomes(one, options.treatment)
-        for one in configurations
+        tuple(one.factors[name] for name in FACTORS): _outcomes(one, group, options, predictions)
+        for one, group in zip(configurations, groups, strict=True)
     }
     first, *others = tables.values()
     tests = [
@@ -158,7 +157,10 @@ def factor_tests(
     ]  # fmt: skip
     at_best = best_rates(groups)
     if "num_layers" in varying and len(varying) > 1 and len(at_best) > 1:
-        by_depth = {depth: _dense(group, "test") for depth, group in at_best.items()}
+        by_depth = {
+            depth: SeedScores.of(_dense(group, "test"), predictions)
+            for depth, group in at_best.items()
+        }
         name = "dense accuracy at the rate chosen on validation"
         last = _test(by_depth, "num_layers", name, options, design)
     else:
@@ -174,72 +176,64 @@ def factor_tests(
     return adjusted[:-1], ChosenRates(chosen, adjusted[-1])
 
 
-def _outcomes(one: Configuration, treatment: str) -> Outcomes:
+def _outcomes(
+    one: Configuration, group: Group, options: Options, predictions: Predictions | None
+) -> Outcomes:
     """What a factor may move, by seed; sparsities in points, so that all read alike."""
-    found = one.checkpoints[one.primary_checkpoint]
+    checkpoint, treatment = one.primary_checkpoint, options.treatment
+    found = one.checkpoints[checkpoint]
     outcomes: Outcomes = {}
-    dense = next((cell for cell in found.table if cell.arm == "dense"), None)
-    if dense is not None:
-        outcomes["dense accuracy"] = (dict(dense.score.by_seed), False)
+    if dense := _dense(group, "test", checkpoint):
+        outcomes["dense accuracy"] = (SeedScores.of(dense, predictions), False)
     for kind, table in (("breakdown", found.breakdown), ("crater", found.crater)):
         for arm, crossings in table.arms.items():
             points = mean_by_seed((run["seed"], 100 * run["sparsity"]) for run in crossings.runs)
-            outcomes[f"{kind} sparsity of {arm}"] = (points, crossings.sparsity is None)
+            censored = crossings.sparsity is None
+            outcomes[f"{kind} sparsity of {arm}"] = (SeedScores(points), censored)
     for control, comparison in found.comparisons.items():
         if comparison.primary is not None:
-            gap = dict(comparison.primary.gap.by_seed)
+            pairs = pair(group, treatment, control, checkpoint=checkpoint)
+            counted = dict(comparison.primary.weights)
+            weights = np.array([counted.get(level, 0.0) for level in pairs.levels])
+            gap = pairs.scores(weights, predictions)
             outcomes[f"gap of {treatment} over {control}"] = (gap, False)
     return outcomes
 
 
 def _by_value(
     tables: Mapping[Values, Outcomes], factor: str, levels: Sequence[float], outcome: str
-) -> dict[float, BySeed]:
+) -> dict[float, SeedScores]:
     """The outcome by value of the factor and by seed, averaged over the other factors.
 
     Only those combinations of the others count that have every value of the
     factor, and only seeds that have an outcome in all of them.
     """
     index = FACTORS.index(factor)
-    blocks: dict[Values, dict[float, BySeed]] = {}
+    blocks: dict[Values, dict[float, SeedScores]] = {}
     for values, table in sorted(tables.items()):
         rest = values[:index] + values[index + 1 :]
         blocks.setdefault(rest, {})[values[index]] = table[outcome][0]
     whole = [block for block in blocks.values() if len(block) == len(levels)]
-    seeds = _shared([part for block in whole for part in block.values()])
-    return {
-        level: {seed: float(np.mean([block[level][seed] for block in whole])) for seed in seeds}
-        for level in levels
-    }
-
-
-def _shared(parts: Sequence[BySeed]) -> list[int]:
-    """The seeds that all have."""
-    return sorted(set.intersection(*map(set, parts))) if parts else []
+    return {level: mean_of([block[level] for block in whole]) for level in levels if whole}
 
 
 def slope(
-    outcomes: Float[np.ndarray, "seeds values"],
-    seeds: Sequence[int],
-    values: Sequence[float],
-    factor: str,
-    confidence: float,
-    design: Design,
+    by_value: Mapping[float, SeedScores], factor: str, confidence: float, design: Design
 ) -> Estimate | None:
     """Least squares per seed on the logarithm of the factor: per doubling, per tenfold for rates.
 
     None where a value has no logarithm.
     """
-    if min(values) <= 0:
+    if min(by_value) <= 0:
         return None
-    x = np.log(values) / np.log(10 if factor == "learning_rate" else 2)
+    x = np.log(list(by_value)) / np.log(10 if factor == "learning_rate" else 2)
     x = x - x.mean()
-    found = map(float, outcomes @ x / (x @ x))
-    return estimate(dict(zip(seeds, found, strict=True)), confidence, design)
+    steepness = weighted(list(zip(map(float, x / (x @ x)), by_value.values(), strict=True)))
+    return steepness.estimate(confidence, design)
 
 
 def _test(
-    by_value: Mapping[float, BySeed],
+    by_value: Mapping[float, SeedScores],
     factor: str,
     outcome: str,
     options: Options,
@@ -250,17 +244,18 @@ def _test(
 
     censored: some are only bounds, so that there is no slope.
     """
-    seeds, values = _shared(list(by_value.values())), list(by_value)
+    outcomes: list[BySeed] = [scores.by_seed for scores in by_value.values()]
+    seeds = sorted(set.intersection(*map(set, outcomes))) if outcomes else []
     if not seeds:
         return None
-    matrix = np.array([[by_value[value][seed] for value in values] for seed in seeds])
+    matrix = np.array([[of_value[seed] for of_value in outcomes] for seed in seeds])
     p, relabellings, exact = factor_permutation(matrix)
-    steepness = slope(matrix, seeds, values, factor, options.confidence, design)
+    steepness = slope(by_value, factor, options.confidence, design)
     return FactorTest(
         factor=factor,
         outcome=outcome,
         seeds=seeds,
-        values=[float(value) for value in values],
+        values=[float(value) for value in by_value],
         means=[float(mean) for mean in matrix.mean(axis=0)],
         p=p,
         p_adjusted=math.nan,

@@ -6,7 +6,7 @@ import numpy as np
 
 from lth_flax.analysis.result import LearningCurve, finite
 from lth_flax.analysis.statistics import estimate
-from lth_flax.records import CurvePoint, Record, arm_order, grouped, where
+from lth_flax.records import CurvePoint, Metric, Record, arm_order, grouped, where
 
 Runs = list[list[CurvePoint]]
 
@@ -45,26 +45,36 @@ def curves_of(records: Sequence[Record], points: Sequence[CurvePoint]) -> list[L
 def unfinished(records: Sequence[Record], points: Sequence[CurvePoint], margin: float) -> str:
     """Whether dense networks had not finished training, in words; nothing where they had.
 
-    So it is where validation accuracy still rose by more than `margin` points over the last
-    fifth of the epochs, on average and beyond the noise of seeds.
+    So it is where their validation score still improved by more than `margin` (points, or the
+    metric's unit) over the last fifth of the epochs, on average and beyond the noise of seeds.
     """
+    metric = next((row.metric for row in records), Metric())
     dense = _runs(where(records, arm="dense"), points).get(("dense", 0.0), [])
     gains: dict[int, float] = {}
     last = span = 0
     for run in dense:
-        accuracies = {p.epoch: p.validation_accuracy for p in run}
-        last = max(accuracies)
+        scores = {p.epoch: _score(p, metric) for p in run}
+        last = max(scores)
         span = max(1, round(last / 5))
-        before, after = accuracies.get(last - span), accuracies[last]
+        before, after = scores.get(last - span), scores[last]
         if before is not None and after is not None:
-            gains[run[0].seed] = 100 * (after - before)
+            gains[run[0].seed] = after - before if metric.higher_is_better else before - after
     found = estimate(gains)
     if found.mean is None or found.mean <= margin or not (found.interval is None or found.above(0)):
         return ""
+    moved = "rose" if metric.higher_is_better else "fell"
+    by = f"{found.mean:.1f} points" if metric.unit == "points" else f"{found.mean:.3g}"
     return (
-        f"Dense networks had not finished training: validation accuracy still rose by "
-        f"{found.mean:.1f} points over the last {span} of {last} epochs"
+        f"Dense networks had not finished training: validation {metric.name} still {moved} by "
+        f"{by} over the last {span} of {last} epochs"
     )
+
+
+def _score(point: CurvePoint, metric: Metric) -> float | None:
+    """In the unit of `Record.score`."""
+    if metric.unit != "points":
+        return point.validation_score
+    return None if point.validation_accuracy is None else 100 * point.validation_accuracy
 
 
 def _runs(records: Sequence[Record], points: Sequence[CurvePoint]) -> dict[tuple[str, float], Runs]:

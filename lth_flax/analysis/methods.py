@@ -18,7 +18,8 @@ from lth_flax.analysis.plot_style import (
     style,
     what_ran,
 )
-from lth_flax.analysis.tables import at_own_rates, cells_of, scores_by_seed
+from lth_flax.analysis.seed_scores import scores_by_seed
+from lth_flax.analysis.tables import at_own_rates, cells_of
 from lth_flax.analysis.terminal import Summary, adjusted_for_methods, aligned, scored
 from lth_flax.analysis.words import level_name, score_label
 from lth_flax.files import write_text_atomic

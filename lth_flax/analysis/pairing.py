@@ -8,7 +8,7 @@ every run's curve, and exact on piecewise linear curves whatever the grid.
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
@@ -20,7 +20,8 @@ from lth_flax.analysis.permutation import (
     relabel,
     split_means,
 )
-from lth_flax.analysis.statistics import Design, Estimate, estimate
+from lth_flax.analysis.seed_scores import Part, SeedScores
+from lth_flax.analysis.statistics import Design, Estimate
 from lth_flax.analysis.words import level_name
 from lth_flax.errors import UserError
 from lth_flax.predictions import Predictions, labels_name
@@ -139,6 +140,29 @@ class Pairs:
             means.append(rest.gaps.mean(axis=0))
         return np.array(means)
 
+    def scores(
+        self, weights: Float[np.ndarray, " levels"], predictions: Predictions | None = None
+    ) -> SeedScores:
+        """The weighted gap over levels, by seed."""
+        values = self.gaps @ weights
+        by_seed = dict(zip(self.seeds, map(float, values), strict=True))
+        if not predictions:
+            return SeedScores(by_seed)
+        signs = [1.0] + [-1 / self.draws] * self.draws
+        cells = [
+            (weights[level] * sign, (run, self.chosen[min(run, 1)][level], level))
+            for level in np.flatnonzero(weights)
+            for run, sign in enumerate(signs)
+        ]
+        parts = {
+            seed: [
+                Part(weight, row_ids[cell], labels_name(self.dataset, seed), predictions)
+                for weight, cell in cells
+            ]
+            for seed, row_ids in zip(self.seeds, self.row_ids, strict=True)
+        }
+        return SeedScores(by_seed, parts)
+
     def gap(
         self,
         weights: Float[np.ndarray, " levels"],
@@ -147,47 +171,8 @@ class Pairs:
         predictions: Predictions | None = None,
     ) -> Estimate:
         """The weighted mean gap over levels; its interval by jackknife over seeds."""
-        values = self.gaps @ weights
-        return estimate(
-            dict(zip(self.seeds, map(float, values), strict=True)),
-            confidence,
-            design,
-            text_variance=self._text_variance(weights, design, predictions),
-            jackknife=self._without_a_seed @ weights if len(self.seeds) > 1 else None,
-        )
-
-    def _text_variance(
-        self,
-        weights: Float[np.ndarray, " levels"],
-        design: Design,
-        predictions: Predictions | None,
-    ) -> float:
-        """Variance over shared texts of the seed-mean gap, by their number; 0 where unknown.
-
-        With two classes labels are not needed: a text's gap is, up to its sign, that of the
-        predicted classes, and the mean over texts is known. With more, without labels, it is 0.
-        """
-        if design.kind != "shared test set" or not predictions or not self.seeds:
-            return 0.0
-        total: np.ndarray | float = 0.0
-        labels_of = cache(lambda seed: predictions.get(labels_name(self.dataset, seed)))
-        for level in np.flatnonzero(weights):
-            for run in range(self.draws + 1):
-                rate = self.chosen[min(run, 1)][level]
-                factor = weights[level] * (1 if run == 0 else -1 / self.draws)
-                for seed, row in zip(self.seeds, self.row_ids[:, run, rate, level], strict=True):
-                    classes = predictions.get(row)
-                    if classes is None or len(classes) != design.texts:
-                        return 0.0
-                    labels = labels_of(seed)
-                    if labels is not None and len(labels) == design.texts:
-                        classes = classes == labels
-                    elif classes.max() > 1:
-                        return 0.0
-                    total = total + factor * classes.astype(float)
-        per_text = 100 * np.asarray(total) / len(self.seeds)
-        mean = float((self.gaps @ weights).mean())
-        return max(float(np.mean(per_text**2)) - mean**2, 0.0) / design.texts
+        left_out = self._without_a_seed @ weights if len(self.seeds) > 1 else None
+        return self.scores(weights, predictions).estimate(confidence, design, left_out)
 
 
 Cell = tuple[int, int, float, float]

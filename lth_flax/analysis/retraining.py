@@ -6,54 +6,59 @@ import numpy as np
 
 from lth_flax.analysis.permutation import permutation_test, relabel
 from lth_flax.analysis.result import Gain, Retraining
-from lth_flax.analysis.statistics import Design, estimate
-from lth_flax.analysis.tables import cells_of, scores_by_seed
+from lth_flax.analysis.seed_scores import SeedScores
+from lth_flax.analysis.statistics import Design
+from lth_flax.analysis.tables import cells_of
+from lth_flax.predictions import Predictions
 from lth_flax.records import Record
 
-BySeed = dict[int, float]
 MOST_FLIPPED = 18
 
 
-def minus(one: BySeed, other: BySeed) -> BySeed:
-    """Paired differences over the seeds that both have."""
-    return {seed: one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())}
-
-
-def gains(records: Sequence[Record]) -> dict[float, dict[str, BySeed]]:
+def gains(
+    records: Sequence[Record], predictions: Predictions | None = None
+) -> dict[float, dict[str, SeedScores]]:
     """By level and seed, in points: `gain` over the pruned network, `over_dense`,
     `over_dense_retrained`, and `gain_over_dense_gain`, the gain less that of the dense network.
 
     records: test rows of one checkpoint and configuration.
     """
-    scores = {cell: scores_by_seed(rows) for cell, rows in cells_of(records).items()}
+    scores = {c: SeedScores.of(rows, predictions) for c, rows in cells_of(records).items()}
 
-    def of(arm: str, level: float = 0.0) -> BySeed:
-        return scores.get((arm, level), {})
+    def of(arm: str, level: float = 0.0) -> SeedScores:
+        return scores.get((arm, level), SeedScores({}))
 
-    dense_gain = minus(of("dense_retrained"), of("dense"))
+    dense_gain = of("dense_retrained") - of("dense")
     return {
         level: {
-            "gain": (gain := minus(retrained, of("pruned", level))),
-            "over_dense": minus(retrained, of("dense")),
-            "over_dense_retrained": minus(retrained, of("dense_retrained")),
-            "gain_over_dense_gain": minus(gain, dense_gain),
+            "gain": (gain := retrained - of("pruned", level)),
+            "over_dense": retrained - of("dense"),
+            "over_dense_retrained": retrained - of("dense_retrained"),
+            "gain_over_dense_gain": gain - dense_gain,
         }
         for (arm, level), retrained in scores.items()
         if arm == "retrained"
     }
 
 
-def retraining(records: Sequence[Record], confidence: float, design: Design) -> list[Retraining]:
+def retraining(
+    records: Sequence[Record],
+    confidence: float,
+    design: Design,
+    predictions: Predictions | None = None,
+) -> list[Retraining]:
     """The gains with intervals, and the exact test that flips their signs within seeds."""
     return [
         Retraining(
             level,
             **{
-                name: Gain(estimate(values, confidence, design), sign_flip_p(list(values.values())))
-                for name, values in kinds.items()
+                name: Gain(
+                    gain.estimate(confidence, design), sign_flip_p(list(gain.by_seed.values()))
+                )
+                for name, gain in kinds.items()
             },
         )
-        for level, kinds in gains(records).items()
+        for level, kinds in gains(records, predictions).items()
     ]
 
 

@@ -65,7 +65,7 @@ def summarize(
         for group, name in zip(groups, names, strict=True)
     ]
     own_rates = grid.own_rates(groups, varying, options, curves, predictions)
-    tests, chosen = grid.factor_tests(groups, configurations, varying, options)
+    tests, chosen = grid.factor_tests(groups, configurations, varying, options, predictions)
     sizes = [len(values) for values in varying.values()]
     return to_json(
         Result(
@@ -121,7 +121,7 @@ def _configuration(
             breakdown=breakdown.crossing_table(broken, controls, options, design),
             crater=breakdown.crossing_table(breakdown.craters(rows), controls, options, design),
             collapsed=collapsed(rows),
-            retraining=retraining(rows, options.confidence, design),
+            retraining=retraining(rows, options.confidence, design, predictions),
         )
 
     values = values_of(records[0])

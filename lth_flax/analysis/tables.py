@@ -12,7 +12,8 @@ import numpy as np
 from lth_flax.analysis.breakdown import balanced, chance
 from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.result import Cell, Classes, finite
-from lth_flax.analysis.statistics import Design, estimate, mean_by_seed
+from lth_flax.analysis.seed_scores import scores_by_seed
+from lth_flax.analysis.statistics import Design, estimate
 from lth_flax.analysis.words import level_name
 from lth_flax.predictions import Predictions, labels_name
 from lth_flax.records import Record, arm_order, grouped, where
@@ -29,12 +30,6 @@ def cells_of(records: Iterable[Record]) -> Cells:
     cells = grouped(records, lambda record: (record.arm, round(record.target_sparsity, 9)))
     ordered = sorted(cells, key=lambda cell: (arm_order(cell[0]), cell[1]))
     return {cell: cells[cell] for cell in ordered}
-
-
-def scores_by_seed(rows: Iterable[Record]) -> dict[int, float]:
-    """Percent by seed, draws averaged."""
-    ordered = sorted(rows, key=lambda row: (row.seed, row.draw))
-    return mean_by_seed((row.seed, row.score) for row in ordered)
 
 
 def at_own_rates(records: Iterable[Record], checkpoint: str = "last") -> list[Record]:

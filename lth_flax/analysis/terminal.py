@@ -5,7 +5,7 @@ from typing import Any
 
 from lth_flax.analysis.statistics import holm, reach
 from lth_flax.analysis.words import CHECKPOINTS, count, level_name, plain
-from lth_flax.records import arm_order
+from lth_flax.records import arm_order, grouped
 
 _WIDTH = 100
 
@@ -235,21 +235,24 @@ def confidence_name(summary: Summary) -> str:
     return f"{100 * summary['options']['confidence']:g}%"
 
 
-def reach_sentence(draws: Mapping[str, int], seeds: int, alpha: float) -> str:
+def reach_sentence(draws: Mapping[str, int], seeds: int, alpha: float, tests: int = 1) -> str:
     """Which controls (with their draws) so few seeds cannot tell apart, and what would; or nothing.
+
+    tests: how many p-values are adjusted together.
 
     >>> reach_sentence({"reinit": 1}, 5, 0.05).split(":")[0]
     'note: 5 seeds with 1 draw of reinit cannot reach p = 0.05, at best 0.062'
     """
     parts = []
-    for control, number in draws.items():
-        found = reach(seeds, number, alpha)
+    adjusted = f" adjusted for {tests} tests" * (tests > 1)
+    for number, controls in grouped(draws, lambda control: draws[control]).items():
+        found = reach(seeds, number, alpha / tests)
         if not found.enough:
             ways = [f"{found.seeds} seeds"] if found.seeds else []
             ways += [f"{found.draws} draws each"] if found.draws else []
             parts.append(
-                f"{count(seeds, 'seed')} with {count(number, 'draw')} of {control} cannot reach "
-                f"p = {alpha:g}, at best {found.smallest_p:.2g}: "
+                f"{count(seeds, 'seed')} with {count(number, 'draw')} of {', '.join(controls)} "
+                f"cannot reach p = {alpha:g}{adjusted}, at best {min(1, tests * found.smallest_p):.2g}: "
                 f"{' or '.join(ways) or 'no number of either'} would"
             )
     return f"note: {'; '.join(parts)} (blocks that are merged count together)" if parts else ""

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from lth_flax import cli
 from lth_flax.analysis.result import Options
+from lth_flax.analysis.terminal import reach_sentence
 from lth_flax.analysis.transfer import origin, place, write_transfer
 from lth_flax.arms import MATCHED, Family
 from lth_flax.config import TransferConfig
@@ -88,13 +89,16 @@ def main(config: TransferConfig) -> None:
         )
     sources = [read_source(config, Path(folder)) for folder in config.tickets]
     configure_jax(sources[0].config)
+    draws, fewest = draws_of(arms), min(len(source.seeds) for source in sources)
     if config.plan:
         parts = (
             Part(setup, source.rows(arms), source.rows(arms) * setup.steps_per_replicate)
             for source in sources
             for setup, _, _ in [prepare(source, arms)]
         )
-        tell(parts, draws=draws_of(arms), alpha=config.alpha)
+        tell(parts, draws=draws, alpha=config.alpha, tests=len(sources))
+    if reach := reach_sentence(draws, fewest, config.alpha, len(sources)):
+        print(reach)
     for source in sources:
         run = train(source, arms)
     assert run.directory is not None

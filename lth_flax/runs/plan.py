@@ -56,12 +56,14 @@ def tell(
     draws: Mapping[str, int],
     alpha: float,
     arm: str = "ticket",
+    tests: int = 1,
     say: Callable[[str], None] = print,
 ) -> None:
     """Says rows, steps, hours, disk and the smallest p, and writes nothing.
 
     Args:
       draws: of every control that a test compares the arm with.
+      tests: how many p-values are adjusted together.
 
     Raises:
       Planned: always, at the end.
@@ -95,10 +97,12 @@ def tell(
     say(f"Time: about {seconds / 3600:.2g} hours on this machine, as busy as it is now")
     say(f"Disk: about {disk / 1e6:,.1f} MB in the end, {saving / 1e6:,.1f} MB more until then")
     for control, number in draws.items():
-        found = reach(seeds, number, alpha)
+        found = reach(seeds, number, alpha / tests)
+        least = min(1, tests * found.smallest_p)
+        adjusted = f", {least:.2g} adjusted for {tests} tests" * (tests > 1)
         say(
             f"Smallest p of {arm} against {control}, with {count(seeds, 'seed')} and "
-            f"{count(number, 'draw')}: {found.smallest_p:.2g} "
+            f"{count(number, 'draw')}: {found.smallest_p:.2g}{adjusted} "
             f"({'below' if found.enough else 'never below'} --alpha={alpha:g})"
         )
     say("Nothing was written; without --plan the same command runs it")

@@ -14,6 +14,7 @@ from lth_flax.analysis.merge import comparable, split_groups
 from lth_flax.analysis.permutation import FACTOR_EXACT_LIMIT, factor_permutation
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.retraining import sign_flip_p
+from lth_flax.analysis.seed_scores import SeedScores
 from lth_flax.analysis.statistics import SEEDS_ALONE, holm
 from lth_flax.analysis.summary import summarize
 
@@ -306,10 +307,9 @@ def test_many_relabellings_are_sampled_and_agree_with_what_is_known():
 
 
 def test_a_slope_is_per_doubling_or_per_tenfold():
-    line = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
-
     def per(values, factor):
-        return slope(line, (0, 1), values, factor, 0.95, SEEDS_ALONE)
+        scores = {v: SeedScores({0: y, 1: y}) for v, y in zip(values, (1.0, 2.0, 3.0), strict=True)}
+        return slope(scores, factor, 0.95, SEEDS_ALONE)
 
     assert per((2, 4, 8), "num_layers").mean == pytest.approx(1.0)
     assert per((0.001, 0.01, 0.1), "learning_rate").mean == pytest.approx(1.0)

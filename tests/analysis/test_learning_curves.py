@@ -1,5 +1,7 @@
 """Learning curves are means over runs, and unfinished training is named."""
 
+import dataclasses
+
 import pytest
 from analysis_fakes import dense, record
 
@@ -52,6 +54,24 @@ def test_training_that_still_rises_is_not_finished(accuracies, words):
     found = unfinished(rows, curves, 0.5)
     assert words in found
     assert bool(found) == bool(words)
+
+
+def test_a_language_model_that_still_falls_is_not_finished():
+    """Lower is better there, and accuracies are unknown."""
+    shape = {"primary": "perplexity", "higher_is_better": False, "metrics": {"perplexity": 90.0}}
+    rows = [dense(seed, **shape) for seed in range(3)]
+
+    def curves(scores):
+        return [
+            dataclasses.replace(p, validation_accuracy=None, validation_score=score + p.seed)
+            for row in rows
+            for p, score in zip(points(row, (None,) * 5), scores, strict=True)
+        ]
+
+    said = "validation perplexity still fell by 12 over the last 1 of 5 epochs"
+    assert said in unfinished(rows, curves((200, 150, 120, 112, 100)), 0.5)
+    assert unfinished(rows, curves((200, 150, 100, 99.9, 99.8)), 0.5) == ""
+    assert unfinished(rows, curves((100, 100, 100, 100, 112)), 0.5) == ""
 
 
 def test_noise_between_seeds_is_no_sign_of_unfinished_training():

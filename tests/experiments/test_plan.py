@@ -81,6 +81,15 @@ def test_the_run_is_as_planned(tmp_path, experiment, rows):
 
 
 @pytest.mark.slow
+def test_a_plan_counts_how_many_tests_are_adjusted_together(tmp_path):
+    out = run("compare_methods", "--plan", "--methods=ticket,snip,rigl", cwd=tmp_path)
+    # Against snip, rigl and the two controls of equal cost: four, of 2 / 2^3 each.
+    for arm in ("snip", "rigl", "dense_equal_cost", "random_equal_cost"):
+        assert numbers(out, f"Smallest p of ticket against {arm},") == [3, 1, 0.25, 1, 4, 0.05]
+    assert out.count("never below") == 4
+
+
+@pytest.mark.slow
 def test_a_sweep_says_its_tasks_and_stops(tmp_path):
     out = run("sweep", "--plan", "--grid=num_layers=1,2", "--seeds_per_task=2", cwd=tmp_path)
     assert out.startswith("4 tasks of up to 2 seeds (2 cells x 2 blocks)")
