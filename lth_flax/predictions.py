@@ -14,7 +14,8 @@ from lth_flax.files import atomic_file
 from lth_flax.records import MAX_FILE_BYTES
 
 Predictions = Mapping[str, np.ndarray]
-"""\"row id/checkpoint\" -> classes, in the order of the test split; and its labels, by seed."""
+"""\"row id/checkpoint\" -> classes; and labels, by seed. Both are in the order of the run's test
+split, which its length buckets decide: where texts are cut at another length it is another."""
 
 
 def labels_name(dataset: str, seed: int) -> str:

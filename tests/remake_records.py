@@ -148,7 +148,8 @@ def transfers(directory: Path) -> list:
     from lth_flax.analysis.result import Options
     from lth_flax.analysis.transfer import lines_of
 
-    return lines_of(read_block(directory).records, Options(**summary_of(directory)["options"]))
+    block, asked = read_block(directory), Options(**summary_of(directory)["options"])
+    return lines_of(block.records, asked, block.predictions)
 
 
 def compared_methods(directory: Path) -> list:
@@ -206,7 +207,7 @@ def main(names: Sequence[str]) -> int:
             write_methods(directory, summary_of(directory), read_block(directory).records)
         if (directory / "transfer.csv").exists():
             asked = Options(**summary_of(directory)["options"])
-            write_transfer(directory, read_block(directory).records, asked)
+            write_transfer(directory, asked)
         leave_what_is_shown(directory)
     for page in PAGES:
         page.write_text(with_answers(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -64,27 +64,34 @@ class SeedScores:
 
         With two classes labels are not needed where weights sum to 0: a text's difference is, up
         to its sign, that of the predicted classes, and the mean over texts is known. With more,
-        without labels, it is 0.
+        without labels, it is 0. A run orders texts by their length as it cuts them: what comes in
+        several orders cannot be paired by text, so their variances are added.
         """
         if design.kind != "shared test set" or not self.parts:
             return 0.0
-        total: np.ndarray | float = 0.0
-        known: dict[str, np.ndarray | None] = {}  # read from the file once for all rows of a seed
+        known: dict[tuple[int, str], tuple[np.ndarray | None, bytes]] = {}  # read once for a seed
+        totals: dict[bytes, np.ndarray] = {}
         for part in (part for seed in self.by_seed for part in self.parts[seed]):
             classes = part.predictions.get(part.name)
             if classes is None or len(classes) != design.texts:
                 return 0.0
-            if part.labels not in known:
-                known[part.labels] = part.predictions.get(part.labels)
-            labels = known[part.labels]
+            key = (id(part.predictions), part.labels)
+            if key not in known:
+                found = part.predictions.get(part.labels)
+                known[key] = (found, b"" if found is None else found.tobytes())
+            labels, order = known[key]
             if labels is not None and len(labels) == design.texts:
                 classes = classes == labels
             elif classes.max() > 1:
                 return 0.0
-            total = total + part.weight * classes.astype(float)
-        per_text = 100 * np.asarray(total) / len(self.by_seed)
-        mean = float(np.mean(list(self.by_seed.values())))
-        return max(float(np.mean(per_text**2)) - mean**2, 0.0) / design.texts
+            totals.setdefault(order, np.zeros(design.texts))
+            totals[order] += part.weight * classes
+        sums = [100 * total / len(self.by_seed) for total in totals.values()]
+        alone = len(sums) == 1  # then the mean is known without labels, too
+        means = [np.mean(list(self.by_seed.values()))] if alone else [one.mean() for one in sums]
+        pairs = zip(sums, means, strict=True)
+        variance = sum(max(float(np.mean(one**2) - mean**2), 0.0) for one, mean in pairs)
+        return variance / design.texts
 
 
 def weighted(terms: Sequence[tuple[float, SeedScores]]) -> SeedScores:

@@ -248,11 +248,12 @@ def reach_sentence(draws: Mapping[str, int], seeds: int, alpha: float, tests: in
     for number, controls in grouped(draws, lambda control: draws[control]).items():
         found = reach(seeds, number, alpha / tests)
         if not found.enough:
+            least = min(1, tests * found.smallest_p)
             ways = [f"{found.seeds} seeds"] if found.seeds else []
             ways += [f"{found.draws} draws each"] if found.draws else []
             parts.append(
                 f"{count(seeds, 'seed')} with {count(number, 'draw')} of {', '.join(controls)} "
-                f"cannot reach p = {alpha:g}{adjusted}, at best {min(1, tests * found.smallest_p):.2g}: "
+                f"cannot reach p = {alpha:g}{adjusted}, at best {least:.2g}: "
                 f"{' or '.join(ways) or 'no number of either'} would"
             )
     return f"note: {'; '.join(parts)} (blocks that are merged count together)" if parts else ""

@@ -12,6 +12,8 @@ from lth_flax.analysis.result import Comparison, Options
 from lth_flax.analysis.statistics import holm
 from lth_flax.analysis.terminal import aligned
 from lth_flax.files import write_text_atomic
+from lth_flax.parts import read_rows
+from lth_flax.predictions import Predictions
 from lth_flax.records import Record, csv_text, where
 
 NATIVE = "native"
@@ -52,7 +54,11 @@ def origin(source: str, digests: str) -> str:
     return f"tickets of {source} ({digests})"
 
 
-def lines_of(records: Sequence[Record], options: Options | None = None) -> list[Line]:
+def lines_of(
+    records: Sequence[Record],
+    options: Options | None = None,
+    predictions: Predictions | None = None,
+) -> list[Line]:
     """Every source at every target, against each control; tickets from elsewhere also against the
     target's own, of the same seeds, where these were trained too."""
     options = options or Options()
@@ -70,7 +76,8 @@ def lines_of(records: Sequence[Record], options: Options | None = None) -> list[
         for control in dict.fromkeys(row.arm for row in rows):
             if control in ("dense", options.treatment):
                 continue
-            lines.append(_line(source, target, compared(rows, control, options)))
+            comparison = compared(rows, control, options, predictions=predictions)
+            lines.append(_line(source, target, comparison))
     for control in {line.control for line in lines}:
         tested = {n: one.p for n, one in enumerate(lines) if one.control == control and one.p}
         for n, adjusted in zip(tested, holm(list(tested.values())), strict=True):
@@ -108,8 +115,9 @@ def _cell(line: Line | None) -> str:
     return f"{line.gap:+.2f}" + ("" if line.p_adjusted is None else f" ({line.p_adjusted:.2g})")
 
 
-def write_transfer(directory: Path, records: Sequence[Record], options: Options) -> str:
-    """Writes transfer.csv; the table for a terminal."""
-    lines = lines_of(records, options)
+def write_transfer(directory: Path, options: Options) -> str:
+    """Writes transfer.csv beside the records of a directory; the table for a terminal."""
+    rows = read_rows(directory)
+    lines = lines_of(rows.records, options, rows.predictions)
     write_text_atomic(directory / "transfer.csv", csv_text(Line._fields, lines))
     return table(lines)

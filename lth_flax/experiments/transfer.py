@@ -103,7 +103,7 @@ def main(config: TransferConfig) -> None:
         run = train(source, arms)
     assert run.directory is not None
     options = Options(margin_points=config.margin, alpha=config.alpha)
-    print("\n" + write_transfer(run.directory, run.records, options))
+    print("\n" + write_transfer(run.directory, options))
 
 
 def read_source(config: TransferConfig, folder: Path) -> Source:

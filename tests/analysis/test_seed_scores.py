@@ -107,6 +107,25 @@ def test_c10_pairs_texts_across_two_runs():
     assert f"{mean:+.2f} points ({mean - half:+.2f} to {mean + half:+.2f}, n = 6)" in found.effect
 
 
+def test_texts_in_another_order_are_not_paired():
+    """As where a run cuts them at another length: the variances are added then."""
+    made = [Networks(), Networks()]
+    right = [
+        one.add("dense", 0.0, share, max_length=length, keep="start")
+        for one, share, length in zip(made, (0.6, 0.9), (32, 400), strict=True)
+    ]
+    order = np.random.default_rng(1).permutation(TEXTS)
+    moved = {name: classes[order] for name, classes in made[1].predictions.items()}
+    made[1].predictions.update(moved)
+    gap, over_texts = right[1] - right[0], [100 * one.mean(axis=0) for one in right]
+    error = math.sqrt(
+        np.var(100 * gap.mean(axis=1), ddof=1) / SEEDS + sum(map(np.var, over_texts)) / TEXTS
+    )
+    assert error > error_of(gap)
+    low = 100 * gap.mean() - 2.5706 * error
+    assert f"({low:+.2f} to " in rules.cost_of_cutting(*(one.run for one in made)).effect
+
+
 def test_slopes_of_accuracy_and_of_gaps_hold_the_sampling_of_texts():
     made, depths = Networks(), (2, 4, 8)
     dense = [made.add("dense", 0.0, 0.8 - 0.01 * d, num_layers=d) for d in depths]

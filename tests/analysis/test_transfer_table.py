@@ -6,6 +6,7 @@ from analysis_fakes import dense, record
 
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.transfer import lines_of, origin, place, table, write_transfer
+from lth_flax.parts import Rows, write_rows
 
 SETTINGS = {"optimizer": "adam", "learning_rate": 0.002, "num_layers": 2, "epochs": 5}
 TWEETS, SGD = SETTINGS, {**SETTINGS, "optimizer": "sgd", "learning_rate": 0.1}
@@ -63,7 +64,8 @@ def test_every_source_at_every_target_against_every_control():
 
 
 def test_the_table_has_sources_below_and_targets_beside_each_other(tmp_path):
-    printed = write_transfer(tmp_path, RECORDS, Options())
+    write_rows(tmp_path, Rows(RECORDS))
+    printed = write_transfer(tmp_path, Options())
     assert printed == table(lines_of(RECORDS))
     first, *_, last = printed.split("\n\n")
     head, one, other = first.splitlines()
