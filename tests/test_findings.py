@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from remake_records import EXPERIMENTS, ROOT, recorded
 
+from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.paper import paper_curves
 from lth_flax.analysis.stability import read_lines
 from lth_flax.analysis.tables import learned, predicts_one_class
@@ -452,27 +453,40 @@ def one_shot_on_reviews():
         return np.mean([one[seed] - other[seed] for seed in both])
 
     for level, (least, most) in {
-        0.2: (-0.5, 0.5), 0.4: (-0.5, 0.5), 0.5: (-0.5, 0.5), 0.8: (-0.5, 0.5), 0.9: (0.5, 1.5),
-        0.95: (1.5, 3.5), 0.97: (20, 40),
+        0.2: (-0.5, 0.5), 0.4: (-0.5, 0.5), 0.5: (-0.5, 0.5), 0.8: (-0.5, 0.5), 0.9: (0.5, 0.7),
+        0.95: (2, 3.5), 0.97: (30, 40),
     }.items():  # fmt: skip
         assert all(least < behind(level, rate) < most for rate in (0.001, 0.003))
-    for level in (0.9, 0.95, 0.97):
-        lost = some(oneshot, "ticket", level, 0.009)
-        assert all(predicts_one_class(row) and not row.density["head/kernel"] for row in lost)
-        kept = [row.density["head/kernel"] for row in some(iterative, "ticket", level, 0.009)]
-        assert 0.05 < min(kept) <= max(kept) < 0.15
+    tickets = [row for row in networks(oneshot) if row.arm == "ticket"]
+    lost = [row for row in tickets if predicts_one_class(row)]
+    cut = [row for row in lost if not row.density["head/kernel"]]
+    assert cut == [row for row in tickets if not row.density["head/kernel"]]
+    two = [row for row in lost if row not in cut]
+    assert {(rate_of(row), row.target_sparsity) for row in two} == {(0.001, 0.97)}
+    assert [round(128 * row.density["head/kernel"]) for row in two] == [2, 3]
+    kernels = [f"lstm_{n}/{way}/input_kernel" for n in (0, 1) for way in ("forward", "backward")]
+    assert max(8192 * row.density[kernel] for row in two for kernel in kernels) < 11
+    at = {(rate_of(row), row.target_sparsity): 0 for row in tickets}
+    for row in lost:
+        at[rate_of(row), row.target_sparsity] += 1
+    assert [at[0.009, level] for level in (0.5, 0.8, 0.9, 0.95, 0.97)] == [0, 2, 6, 6, 6]
+    (last,) = [row for row in tickets if row.target_sparsity == 0.97 and row not in lost]
+    assert (rate_of(last), round(128 * last.density["head/kernel"])) == (0.003, 1)
+    kept = [row.density["head/kernel"] for row in networks(iterative) if row.arm == "ticket"]
     apart = [
         abs(scores(gpu, level, rate)[seed] - scores(iterative, level, rate)[seed])
         for level in (0.0, 0.2, 0.4, 0.5, 0.8, 0.9, 0.95, 0.97) for rate in (0.001, 0.003, 0.009)
         for seed in both
     ]  # fmt: skip
     return f"""
-    {len(both)} seeds of both are recorded so far, {seeds(oneshot)} of one-shot, where Q1 asks for
-    8, so this is not tested. At the two smaller rates one-shot tickets are within half a point of
-    iterative ones up to 80%,
-    about a point behind at 90%, two to three at 95% and more than twenty at 97%; at 0.009 none of
-    them learns from 90% on. That was looked at in the masks: those of 0.009 leave no weight of the
-    last layer, of which iterative ones keep about a tenth (`density` in the records). Dense
+    {len(both)} seeds of both are recorded so far, where Q1 asks for 8, so this is not tested. At
+    the two smaller rates one-shot tickets are within half a point of iterative ones up to 80%,
+    half a point behind at 90%, two to three and a half at 95% and more than thirty at 97%, where
+    one of {2 * len(both)} learns; at 0.009 two of six learn nothing at 80%, and none learns from
+    90% on. That was looked at in the masks: of the {len(lost)} one-shot tickets that learn nothing
+    {len(cut)} keep no weight of the last layer, and the other two (0.001, 97%) two and three there
+    and at most ten of the 8,192 of each input kernel; of those that keep none not one learns.
+    Iterative ones keep {min(kept):.0%} of that layer or more (`density` in the records). Dense
     networks and iterative tickets of these seeds differ between the GPU and the CPU by
     {np.mean(apart):.1f} points on average, a single one by up to {max(apart):.1f}.
     """
