@@ -28,10 +28,11 @@ from lth_flax.analysis.grid import slope
 from lth_flax.analysis.pairing import Pairs, pair
 from lth_flax.analysis.result import Options
 from lth_flax.analysis.retraining import gains
-from lth_flax.analysis.seed_scores import SeedScores, mean_of
+from lth_flax.analysis.seed_scores import SeedScores, mean_of, named
 from lth_flax.analysis.statistics import Estimate, equivalence
 from lth_flax.analysis.tables import at_own_rates, cells_of, predicts_one_class
 from lth_flax.analysis.words import level_name
+from lth_flax.predictions import labels_name
 from lth_flax.records import Record, grouped, where
 
 HOLDS, FAILS, UNKNOWN, REPORTED = "holds", "does not hold", "cannot tell", "reported"
@@ -246,13 +247,20 @@ def ticket_is_better(run: Run) -> Finding:
 def iterative_over_oneshot(iterative: Run, oneshot: Run) -> Finding:
     """Q1: the primary measure and every level, tickets of one schedule against the other's."""
     same_but(iterative, oneshot, "schedule")
-    rows: list[Record] = [
-        replace(row, arm=name)
-        for name, run in (("iterative", iterative), ("oneshot", oneshot))
-        for row in where(run.one_depth(), arm="ticket")
-    ]
+    rows: list[Record] = []
+    predictions = {}
+    for name, run in (("iterative", iterative), ("oneshot", oneshot)):
+        known = run.predictions or {}
+        for row in where(run.one_depth(), arm="ticket"):
+            own = replace(row, arm=name, row_id=f"{name}/{row.row_id}")
+            rows.append(own)
+            if named(row) in known:
+                predictions[named(own)] = known[named(row)]
+            labels = labels_name(row.dataset, row.seed)
+            if labels in known:
+                predictions[labels] = known[labels]
     options = Options(treatment="iterative")
-    found = compared(rows, "oneshot", options)
+    found = compared(rows, "oneshot", options, predictions=predictions)
     need(len(found.seeds), 8, "seeds")
     assert found.verdict is not None
     rates = {row.settings["learning_rate"] for row in rows}

@@ -33,7 +33,7 @@ def design_of(records: Sequence[Record]) -> Design:
         train = round(corpus * (1 - validation - share))
     if not drawn:
         # What single examples add to the mean of another metric than accuracy is not recorded.
-        of_accuracy = test.metric.unit == "points"
+        of_accuracy = test.metric.name == "accuracy"
         return Design("shared test set", texts=test.examples) if of_accuracy else Design()
     return Design("resplits", test.examples / train) if train else Design()
 

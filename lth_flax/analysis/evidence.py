@@ -148,9 +148,13 @@ class Bound:
         if not self.censored:
             return said(self.estimate, "%")
         values = [value for _, value in self.estimate.by_seed]
+        later = " or later" * (2 * self.censored >= len(values))  # then the median is a bound, too
+        low = (
+            self.estimate.interval and f"; the mean at least {100 * self.estimate.interval[0]:.1f}%"
+        )
         return (
-            f"{100 * np.median(values):.1f}% or later (the median; in {self.censored} of "
-            f"{len(values)} seeds a network never did)"
+            f"{100 * np.median(values):.1f}%{later} (the median; in {self.censored} of "
+            f"{len(values)} seeds a network never did{low or ''})"
         )
 
 

@@ -44,7 +44,7 @@ def name_of(values: Values, varying: Mapping[str, Sequence[float]]) -> str:
 
 
 def best_rates(groups: Sequence[Group]) -> dict[float, Group]:
-    """Per depth the configuration whose dense networks have the best validation accuracy.
+    """Per depth the configuration whose dense networks have the best validation score.
 
     The choice is by the mean over seeds; of equal ones the first in order of `FACTORS`.
     Depths without a validation score are left out.
@@ -52,7 +52,8 @@ def best_rates(groups: Sequence[Group]) -> dict[float, Group]:
     found: dict[float, tuple[float, Group]] = {}
     for group in sorted(groups, key=_values):
         scores = scores_by_seed(_dense(group, "validation")).values()
-        mean = round(float(np.mean(list(scores))), 9) if scores else -1.0
+        sign = 1 if group[0].higher_is_better else -1
+        mean = sign * round(float(np.mean(list(scores))), 9) if scores else -np.inf
         depth = _values(group)[0]
         if scores and (depth not in found or mean > found[depth][0]):
             found[depth] = (mean, group)

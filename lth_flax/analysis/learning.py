@@ -72,9 +72,9 @@ def unfinished(records: Sequence[Record], points: Sequence[CurvePoint], margin: 
 
 def _score(point: CurvePoint, metric: Metric) -> float | None:
     """In the unit of `Record.score`."""
-    if metric.unit != "points":
-        return point.validation_score
-    return None if point.validation_accuracy is None else 100 * point.validation_accuracy
+    of_first_edition = point.validation_score is None
+    found = point.validation_accuracy if of_first_edition else point.validation_score
+    return 100 * found if found is not None and metric.unit == "points" else found
 
 
 def _runs(records: Sequence[Record], points: Sequence[CurvePoint]) -> dict[tuple[str, float], Runs]:

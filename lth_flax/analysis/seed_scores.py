@@ -42,8 +42,8 @@ class SeedScores:
             return cls(by_seed)
         parts = {}
         for seed, draws in grouped(ordered, lambda row: row.seed).items():
-            names = [(f"{r.row_id}/{r.checkpoint}", labels_name(r.dataset, seed)) for r in draws]
-            parts[seed] = [Part(1 / len(draws), *of_draw, predictions) for of_draw in names]
+            labels, weight = labels_name(draws[0].dataset, seed), 1 / len(draws)
+            parts[seed] = [Part(weight, named(row), labels, predictions) for row in draws]
         return cls(by_seed, parts)
 
     def __sub__(self, other: "SeedScores") -> "SeedScores":
@@ -64,28 +64,30 @@ class SeedScores:
 
         With two classes labels are not needed where weights sum to 0: a text's difference is, up
         to its sign, that of the predicted classes, and the mean over texts is known. With more,
-        without labels, it is 0. A run orders texts by their length as it cuts them: what comes in
-        several orders cannot be paired by text, so their variances are added.
+        without labels, it is 0. A run orders texts by their length as it cuts them: two runs that
+        order them differently cannot be paired by text, so their variances are added.
         """
         if design.kind != "shared test set" or not self.parts:
             return 0.0
-        known: dict[tuple[int, str], tuple[np.ndarray | None, bytes]] = {}  # read once for a seed
+        parts = [part for seed in self.by_seed for part in self.parts[seed]]
+        labels_of: dict[int, np.ndarray | None] = {}  # the texts are shared: one seed's serve all
+        for part in parts:
+            if labels_of.get(id(part.predictions)) is None:
+                labels_of[id(part.predictions)] = part.predictions.get(part.labels)
         totals: dict[bytes, np.ndarray] = {}
-        for part in (part for seed in self.by_seed for part in self.parts[seed]):
-            classes = part.predictions.get(part.name)
+        for part in parts:
+            classes, labels = part.predictions.get(part.name), labels_of[id(part.predictions)]
             if classes is None or len(classes) != design.texts:
                 return 0.0
-            key = (id(part.predictions), part.labels)
-            if key not in known:
-                found = part.predictions.get(part.labels)
-                known[key] = (found, b"" if found is None else found.tobytes())
-            labels, order = known[key]
             if labels is not None and len(labels) == design.texts:
                 classes = classes == labels
-            elif classes.max() > 1:
+            elif len(labels_of) > 1 or classes.max() > 1:
                 return 0.0
+            order = b"" if labels is None else labels.tobytes()
             totals.setdefault(order, np.zeros(design.texts))
             totals[order] += part.weight * classes
+        if b"" in totals and abs(sum(part.weight for part in parts)) > 1e-9:
+            return 0.0
         sums = [100 * total / len(self.by_seed) for total in totals.values()]
         alone = len(sums) == 1  # then the mean is known without labels, too
         means = [np.mean(list(self.by_seed.values()))] if alone else [one.mean() for one in sums]
@@ -94,10 +96,15 @@ class SeedScores:
         return variance / design.texts
 
 
+def named(row: Record) -> str:
+    """What the predictions of a row are called."""
+    return f"{row.row_id}/{row.checkpoint}"
+
+
 def weighted(terms: Sequence[tuple[float, SeedScores]]) -> SeedScores:
-    """The weighted sum of scores, over the seeds that all of them have."""
+    """The weighted sum of one or more scores, over the seeds that all of them have."""
     seeds = sorted(set.intersection(*(set(scores.by_seed) for _, scores in terms)))
-    known = all(scores.parts or not scores.by_seed for _, scores in terms)
+    known = all(scores.parts for _, scores in terms)
     return SeedScores(
         {seed: sum(weight * scores.by_seed[seed] for weight, scores in terms) for seed in seeds},
         {
@@ -114,7 +121,7 @@ def weighted(terms: Sequence[tuple[float, SeedScores]]) -> SeedScores:
 
 
 def mean_of(many: Sequence[SeedScores]) -> SeedScores:
-    """Their mean, over the seeds that all of them have."""
+    """The mean of one or more, over the seeds that all of them have."""
     return weighted([(1 / len(many), scores) for scores in many])
 
 

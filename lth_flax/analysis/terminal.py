@@ -250,7 +250,8 @@ def reach_sentence(draws: Mapping[str, int], seeds: int, alpha: float, tests: in
         if not found.enough:
             least = min(1, tests * found.smallest_p)
             ways = [f"{found.seeds} seeds"] if found.seeds else []
-            ways += [f"{found.draws} draws each"] if found.draws else []
+            more_draws = found.draws and controls == ["reinit"]  # of no other control
+            ways += [f"{found.draws} draws each"] if more_draws else []
             parts.append(
                 f"{count(seeds, 'seed')} with {count(number, 'draw')} of {', '.join(controls)} "
                 f"cannot reach p = {alpha:g}{adjusted}, at best {least:.2g}: "

@@ -69,10 +69,10 @@ def tell(
       Planned: always, at the end.
     """
     rows = steps = seconds = disk = saving = 0.0
-    seeds = 0
+    seeds = 2**31
     for part in parts:
         setup = part.setup
-        seeds, epochs = len(setup.seeds), setup.trainer.workload.epochs
+        seeds, epochs = min(seeds, len(setup.seeds)), setup.trainer.workload.epochs
         params = setup.initialize(setup.seeds[0])
         cost = measure(setup, params)
         validation, test = (_count(setup, split) for split in ("validation", "test"))

@@ -10,6 +10,7 @@ import pytest
 from analysis_fakes import record
 
 from lth_flax.analysis import claim_rules as rules
+from lth_flax.analysis.breakdown import Crossing
 from lth_flax.analysis.claims import (
     CLAIMS,
     FIRST_EDITION,
@@ -18,8 +19,9 @@ from lth_flax.analysis.claims import (
     judge,
     main,
 )
-from lth_flax.analysis.evidence import FIRST_SEED, Evidence, Run, TooFew
+from lth_flax.analysis.evidence import FIRST_SEED, Bound, Evidence, Run, TooFew
 from lth_flax.analysis.merge import split_groups
+from lth_flax.analysis.statistics import SEEDS_ALONE
 from lth_flax.analysis.tables import at_own_rates
 from lth_flax.records import write_records
 
@@ -454,6 +456,21 @@ def test_c10_reports_what_the_cut_costs():
     assert "+16.00 points" in found.effect
     assert unknown(rules.cost_of_cutting, run(32, 0.72, seeds=2), run(400, 0.88))
     assert unknown(rules.cost_of_cutting, run(32, 0.72), run(400, 0.88, keep="end"))
+
+
+def test_a_bound_says_how_many_never_broke():
+    def bound(*sparsities):
+        crossings = {n: Crossing(s, s == 0.98) for n, s in enumerate(sparsities)}
+        return str(Bound.of(crossings, SEEDS_ALONE))
+
+    assert bound(0.5, 0.6) == "55.0% (-8.5 to 118.5, n = 2)"  # 12.706 times 5 around it
+    assert bound(0.98, 0.98, 0.98) == (
+        "98.0% or later (the median; in 3 of 3 seeds a network never did; the mean at least 98.0%)"
+    )
+    # A median of what broke is no bound.
+    assert bound(0.5, 0.6, 0.98).startswith(
+        "60.0% (the median; in 1 of 3 seeds a network never did;"
+    )
 
 
 def test_q1_reports_iterative_minus_oneshot():

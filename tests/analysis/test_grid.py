@@ -253,6 +253,17 @@ def test_records_of_different_things_are_no_grid(grid):
     assert summarize([*grid, *other])["factor_tests"] == []
 
 
+def test_the_best_rate_has_the_lowest_perplexity():
+    shape = {"primary": "perplexity", "higher_is_better": False}
+    made = [
+        replace(row, metrics={"perplexity": perplexity}, **shape)
+        for rate, perplexity in ((0.001, 90.0), (0.01, 300.0))
+        for row in rows(2, rate, 0, 0.8, (0.8, 0.7))
+    ]
+    ((depth, best),) = best_rates(split_groups(made)).items()
+    assert (depth, best[0].settings["learning_rate"]) == (2, 0.001)
+
+
 def test_gains_of_retraining_by_hand():
     made = []
     for seed in range(4):

@@ -74,6 +74,18 @@ def test_a_language_model_that_still_falls_is_not_finished():
     assert unfinished(rows, curves((100, 100, 100, 100, 112)), 0.5) == ""
 
 
+def test_a_balanced_accuracy_is_in_points_too():
+    shape = {"primary": "balanced_accuracy", "metrics": {"balanced_accuracy": 0.7}}
+    rows = [dense(seed, **shape) for seed in range(3)]
+    curves = [
+        dataclasses.replace(p, validation_accuracy=None, validation_score=score + 0.001 * p.seed)
+        for row in rows
+        for p, score in zip(points(row, (None,) * 5), (0.5, 0.6, 0.65, 0.7, 0.75), strict=True)
+    ]
+    said = "validation balanced_accuracy still rose by 5.0 points over the last 1 of 5 epochs"
+    assert said in unfinished(rows, curves, 0.5)
+
+
 def test_noise_between_seeds_is_no_sign_of_unfinished_training():
     rows = [dense(seed) for seed in range(4)]
     curves = [p for row in rows for p in points(row, (0.7, 0.7 + 0.03 * (-1) ** row.seed + 0.01))]

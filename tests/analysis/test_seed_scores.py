@@ -126,6 +126,44 @@ def test_texts_in_another_order_are_not_paired():
     assert f"({low:+.2f} to " in rules.cost_of_cutting(*(one.run for one in made)).effect
 
 
+def interval(contrast):
+    """As the page of claims says it, of 8 seeds."""
+    mean, half = 100 * contrast.mean(), 2.36462 * error_of(contrast)  # t of 7 degrees of freedom
+    return f"{mean:+.2f} points ({mean - half:+.2f} to {mean + half:+.2f}, n = 8)"
+
+
+def test_c3a_c8c_c9_and_q1_hold_the_sampling_of_texts(monkeypatch):
+    monkeypatch.setitem(globals(), "SEEDS", 8)
+    made = Networks()
+    two, six = (made.add("dense", 0.0, share, num_layers=n) for n, share in ((2, 0.7), (6, 0.9)))
+    assert interval(six - two) in rules.six_over_two(made.run).effect
+
+    made = Networks()
+    dense = made.add("dense", 0.0, 0.9)
+    longer = made.add("dense_retrained", 0.0, 0.92)
+    gains = {}
+    for level in (0.4, 0.5, 0.6):
+        before = made.add("pruned", level, 0.9 - 0.1 * level)
+        gains[level] = made.add("retrained", level, 0.9) - before
+    for level, gain in gains.items():
+        said = f"{interval(gain)} at {level:.0%}"
+        assert said in rules.often_hurts(made.run).effect
+        assert said in rules.slowest_gains(made.run).effect
+        left = f"{interval(gain - longer + dense)} without the dense network's"
+        assert left in rules.slowest_gains(made.run).effect
+
+    ways = Networks(), Networks()
+    right = [
+        one.add("ticket", 0.9, share, max_length=0)
+        for one, share in zip(ways, (0.9, 0.7), strict=True)
+    ]
+    gap = right[0] - right[1]
+    mean, half = 100 * gap.mean(), 2.36462 * error_of(gap)
+    effect = rules.iterative_over_oneshot(*(one.run for one in ways)).effect
+    assert f"{mean:+.2f} points" in effect
+    assert f"interval {mean - half:+.2f} to {mean + half:+.2f};" in effect
+
+
 def test_slopes_of_accuracy_and_of_gaps_hold_the_sampling_of_texts():
     made, depths = Networks(), (2, 4, 8)
     dense = [made.add("dense", 0.0, 0.8 - 0.01 * d, num_layers=d) for d in depths]
@@ -165,5 +203,12 @@ def test_texts_are_nothing_where_they_are_not_shared_or_not_known():
     assert SeedScores.of(tests).text_variance(shared) == 0
     assert scores.text_variance(design_of([record()])) == 0
     assert (scores - SeedScores.of(tests)).text_variance(shared) == 0
+    # Labels of one seed serve all; without any, a single accuracy has none, a difference has.
+    known, labels = scores.text_variance(shared), made.predictions
+    for seed in range(101, 100 + SEEDS):
+        del labels[labels_name("imdb_reviews", seed)]
+    assert scores.text_variance(shared) == pytest.approx(known)
+    del labels[labels_name("imdb_reviews", 100)]
+    assert scores.text_variance(shared) == 0
     made.predictions.pop(f"{tests[0].row_id}/last")
     assert scores.text_variance(shared) == 0

@@ -1,5 +1,7 @@
 """The table of where tickets come from and where they are trained, against gaps set by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from analysis_fakes import dense, record
@@ -61,6 +63,18 @@ def test_every_source_at_every_target_against_every_control():
     assert lines[HERE, HERE, "reinit"].p_adjusted == pytest.approx(3 * 2 / 2**8)
     assert lines[HERE, THERE, "native"].p_adjusted == pytest.approx(2 / 2**8)
     assert lines[HERE, THERE, "native"].verdict == "control better"
+
+
+def test_texts_that_seeds_share_are_in_its_intervals():
+    random = np.random.default_rng(0)
+    made, predictions = [], {}
+    for number, row in enumerate(RECORDS):
+        right, name = random.random(200) < row.accuracy, f"{number}/{row.row_id}"
+        shape = {"row_id": name, "examples": 200, "test_drawn": False}
+        made.append(replace(row, accuracy=right.mean(), **shape))
+        predictions[f"{name}/{row.checkpoint}"] = right.astype(np.uint8)
+    without, known = lines_of(made), lines_of(made, predictions=predictions)
+    assert all(one.low > other.low for one, other in zip(without, known, strict=True))
 
 
 def test_the_table_has_sources_below_and_targets_beside_each_other(tmp_path):
