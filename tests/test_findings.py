@@ -473,11 +473,16 @@ def one_shot_on_reviews():
     (last,) = [row for row in tickets if row.target_sparsity == 0.97 and row not in lost]
     assert (rate_of(last), round(128 * last.density["head/kernel"])) == (0.003, 1)
     kept = [row.density["head/kernel"] for row in networks(iterative) if row.arm == "ticket"]
-    apart = [
-        abs(scores(gpu, level, rate)[seed] - scores(iterative, level, rate)[seed])
+    apart = {
+        (seed, level, rate): scores(iterative, level, rate)[seed] - scores(gpu, level, rate)[seed]
         for level in (0.0, 0.2, 0.4, 0.5, 0.8, 0.9, 0.95, 0.97) for rate in (0.001, 0.003, 0.009)
         for seed in both
-    ]  # fmt: skip
+    }  # fmt: skip
+    sizes = {cell: abs(one) for cell, one in apart.items()}
+    furthest = max(sizes, key=sizes.get)
+    there = [apart[seed, *furthest[1:]] for seed in both]
+    assert furthest[1:] == (0.97, 0.001)
+    assert min(there) > 0
     return f"""
     {len(both)} seeds of both are recorded so far, where Q1 asks for 8, so this is not tested. At
     the two smaller rates one-shot tickets are within half a point of iterative ones up to 80%,
@@ -488,7 +493,9 @@ def one_shot_on_reviews():
     and at most ten of the 8,192 of each input kernel; of those that keep none not one learns.
     Iterative ones keep {min(kept):.0%} of that layer or more (`density` in the records). Dense
     networks and iterative tickets of these seeds differ between the GPU and the CPU by
-    {np.mean(apart):.1f} points on average, a single one by up to {max(apart):.1f}.
+    {np.mean(list(sizes.values())):.1f} points on average, a single one by up to
+    {max(sizes.values()):.1f}, at 0.001 and 97%: there those of the CPU are better in all six
+    seeds, by {np.mean(there):.1f} points on average.
     """
 
 
@@ -1097,6 +1104,10 @@ def many_machines():
 
 LOOKED_AT = """
 run again for seeds 100 and 101, none of the weights that survive to 80% and beyond
+
+That was looked at by training two of them once more on the CPU with the code of the other record:
+at that sparsity they reach 82.6 and 82.4% (on the GPU 81.1 and 82.5%, on the CPU 83.1 and 83.3%),
+so other code on the same machine moves them by 0.5 and 0.9 points
 
 lie 44 MB, which glibc would take from the system and give back with every call, 11,000 page faults
 each time. On one core a call of one step took 102 to 112 ms with them and 50 without.
