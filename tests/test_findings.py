@@ -446,7 +446,7 @@ def one_shot_on_reviews():
 
     def scores(name, level, rate):
         arm = "ticket" if level else "dense"
-        return {row.seed: row.score for row in some(name, arm, level, rate) if row.seed in both}
+        return {row.seed: row.score for row in some(name, arm, level, rate)}
 
     def behind(level, rate):
         one, other = scores(iterative, level, rate), scores(oneshot, level, rate)
@@ -476,26 +476,26 @@ def one_shot_on_reviews():
     apart = {
         (seed, level, rate): scores(iterative, level, rate)[seed] - scores(gpu, level, rate)[seed]
         for level in (0.0, 0.2, 0.4, 0.5, 0.8, 0.9, 0.95, 0.97) for rate in (0.001, 0.003, 0.009)
-        for seed in both
+        for seed in scores(iterative, level, rate)
     }  # fmt: skip
     sizes = {cell: abs(one) for cell, one in apart.items()}
     furthest = max(sizes, key=sizes.get)
-    there = [apart[seed, *furthest[1:]] for seed in both]
+    there = [one for cell, one in apart.items() if cell[1:] == furthest[1:]]
     assert furthest[1:] == (0.97, 0.001)
-    assert min(there) > 0
+    assert (sum(one > 0 for one in there), len(there)) == (7, 8)
     return f"""
-    {len(both)} seeds of both are recorded so far, where Q1 asks for 8, so this is not tested. At
-    the two smaller rates one-shot tickets are within half a point of iterative ones up to 80%,
-    half a point behind at 90%, two to three and a half at 95% and more than thirty at 97%, where
-    one of {2 * len(both)} learns; at 0.009 two of six learn nothing at 80%, and none learns from
-    90% on. That was looked at in the masks: of the {len(lost)} one-shot tickets that learn nothing
-    {len(cut)} keep no weight of the last layer, and the other two (0.001, 97%) two and three there
-    and at most ten of the 8,192 of each input kernel; of those that keep none not one learns.
-    Iterative ones keep {min(kept):.0%} of that layer or more (`density` in the records). Dense
-    networks and iterative tickets of these seeds differ between the GPU and the CPU by
-    {np.mean(list(sizes.values())):.1f} points on average, a single one by up to
-    {max(sizes.values()):.1f}, at 0.001 and 97%: there those of the CPU are better in all six
-    seeds, by {np.mean(there):.1f} points on average.
+    {len(both)} seeds of both are recorded so far, {len(there)} of iterative ones, where Q1 asks
+    for 8, so this is not tested. At the two smaller rates one-shot tickets are within half a point
+    of iterative ones up to 80%, half a point behind at 90%, two to three and a half at 95% and
+    more than thirty at 97%, where one of {2 * len(both)} learns; at 0.009 two of six learn nothing
+    at 80%, and none learns from 90% on. That was looked at in the masks: of the {len(lost)}
+    one-shot tickets that learn nothing {len(cut)} keep no weight of the last layer, and the other
+    two (0.001, 97%) two and three there and at most ten of the 8,192 of each input kernel; of
+    those that keep none not one learns. Iterative ones keep {min(kept):.0%} of that layer or more
+    (`density` in the records). Dense networks and iterative tickets differ between the GPU and the
+    CPU by {np.mean(list(sizes.values())):.1f} points on average, a single one by up to
+    {max(sizes.values()):.1f}, at 0.001 and 97%: there those of the CPU are better in seven of
+    eight seeds, by {np.mean(there):.1f} points on average.
     """
 
 
