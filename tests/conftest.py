@@ -8,6 +8,8 @@ Tiers, by mark (pyproject.toml says what each is):
 The sample changes with the day; `LTH_FLAX_TEST_SEED=...` takes that of another one.
 `LTH_FLAX_TEST_OPTIMIZED=1` compiles as users do, which takes half as long again;
 `LTH_FLAX_TEST_PROGRAMS=DIRECTORY` keeps what is compiled there for a next time.
+`LTH_FLAX_TEST_PLATFORMS=cuda,cpu python -m pytest tests/training/test_lowering.py` runs the test that
+needs a GPU; the others are meant for a CPU.
 """
 
 import datetime
@@ -24,7 +26,8 @@ import jax
 import pytest
 from jaxlib import xla_client
 
-jax.config.update("jax_platforms", "cpu")
+PLATFORMS = "LTH_FLAX_TEST_PLATFORMS"
+jax.config.update("jax_platforms", os.environ.get(PLATFORMS, "cpu"))
 jax.config.update("jax_num_cpu_devices", 2)
 
 ROOT = Path(__file__).resolve().parents[1]

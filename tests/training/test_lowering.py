@@ -131,8 +131,9 @@ def test_narrow_bits_are_another_draw_of_the_same_dropout():
 
 @pytest.mark.skipif(
     not any(device.platform in ("gpu", "cuda") for device in jax.devices()),
-    reason="needs a CUDA GPU",
+    reason="needs a CUDA GPU, and LTH_FLAX_TEST_PLATFORMS=cuda,cpu",
 )
+@jax.default_matmul_precision("highest")  # that of the experiments; else a GPU rounds to TF32
 def test_vmap_and_map_on_a_gpu_agree_with_the_cpu():
     answers = []
     gpu = [device for device in jax.devices() if device.platform in ("gpu", "cuda")][:1]
