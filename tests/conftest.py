@@ -8,8 +8,8 @@ Tiers, by mark (pyproject.toml says what each is):
 The sample changes with the day; `LTH_FLAX_TEST_SEED=...` takes that of another one.
 `LTH_FLAX_TEST_OPTIMIZED=1` compiles as users do, which takes half as long again;
 `LTH_FLAX_TEST_PROGRAMS=DIRECTORY` keeps what is compiled there for a next time.
-`LTH_FLAX_TEST_PLATFORMS=cuda,cpu python -m pytest tests/training/test_lowering.py` runs the test that
-needs a GPU; the others are meant for a CPU.
+`LTH_FLAX_TEST_PLATFORMS=cuda,cpu python -m pytest tests/training/test_lowering.py` runs the test
+that needs a GPU; the others are meant for a CPU.
 """
 
 import datetime

@@ -97,7 +97,9 @@ def _levels(summary: Summary, few: bool) -> tuple[dict[str, list[Line]], list[An
     }
     arms = [arm for arm in one["arms"] if any(c["arm"] == arm for c in curves)]
     handles = [
-        handle(arm_name(arm), styles[arm] | ({"marker": ""} if arm == "dense" else {}))
+        handle(
+            arm_name(arm, one["settings"]), styles[arm] | ({"marker": ""} if arm == "dense" else {})
+        )
         for arm in arms
     ]
     return columns or {"": dense}, handles

@@ -162,15 +162,12 @@ def _arms(summary: Summary) -> tuple[list[Panel], list[Line2D]]:
     for arm in one["arms"]:
         draws = max((c["draws"] for c in scored(one)["table"] if c["arm"] == arm), default=1)
         # Of each seed; longer, it would not fit into a column of 85 mm.
-        label = arm_name(arm) + f" ({count(draws, 'draw')})" * (draws > 1)
+        label = arm_name(arm, one["settings"]) + f" ({count(draws, 'draw')})" * (draws > 1)
         if arm == "dense":
             handles.append(handle(label, styles[arm], marker=""))
         elif points := _curve(one, arm):
             lines.append(("", styles[arm], points))
             handles.append(handle(label, styles[arm]))
-    if not lines:  # nothing was pruned: a point is more than a line with nothing beside it
-        look = {**styles["dense"], "marker": "o"}
-        return _grouped([("", look, dense)]), [handle(arm_name("dense"), look)]
     return _grouped(lines, dense[0] if dense else None), handles
 
 
@@ -185,8 +182,9 @@ def _grid_arms(summary: Summary) -> tuple[list[Panel], list[Line2D]]:
     arms = list(dict.fromkeys(pruned))
     named = len(arms) > 1 or not rest
     panels = _grouped(
-        ("\n".join([arm_name(arm)] * (named and bool(arms)) + [factor_values(one["factors"], rest)])
-         .strip(), looks[one["factors"][first]], _curve(one, _WHOLE.get(arm, "dense"), arm))
+        ("\n".join([arm_name(arm, one["settings"])] * (named and bool(arms))
+                   + [factor_values(one["factors"], rest)]).strip(),
+         looks[one["factors"][first]], _curve(one, _WHOLE.get(arm, "dense"), arm))
         for one in ones for arm in arms or ["dense"]
     )  # fmt: skip
     return panels, [handle(factor_value(first, value), look) for value, look in looks.items()]

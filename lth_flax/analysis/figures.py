@@ -49,7 +49,9 @@ def _figures(
 ) -> dict[str, Figure]:
     ones = summary["configurations"]
     at = [scored(one) for one in ones]
-    figures = {"accuracy": accuracy_figure(summary, paper, width_mm)}
+    figures = {}
+    if summary["factors"] or any(one["levels"] for one in ones):  # else a single point
+        figures["accuracy"] = accuracy_figure(summary, paper, width_mm)
     if any(gaps["levels"] for one in at for gaps in one["comparisons"].values()):
         figures["gap"] = gap_figure(summary, width_mm)
     if any(one["learning_curves"] for one in ones):

@@ -13,9 +13,9 @@ Runs = list[list[CurvePoint]]
 
 def curves_of(records: Sequence[Record], points: Sequence[CurvePoint]) -> list[LearningCurve]:
     """Means over the runs that these records name; scored records of one checkpoint."""
-    first = min((row.mask_steps for row in records if row.mask_steps), default=0)
-    dense_epochs = max((row.epoch for row in records if row.arm == "dense"), default=0)
-    per_epoch = first // dense_epochs if dense_epochs else 0
+    trained = {row.row_id: row.train_steps for row in records if row.arm == "dense"}
+    epochs_trained = max((p.epoch for p in points if trained.get(p.row_id)), default=0)
+    per_epoch = max(filter(None, trained.values())) // epochs_trained if epochs_trained else 0
     grouped = _runs(records, points)
     result = []
     for arm, level in sorted(grouped, key=lambda cell: (arm_order(cell[0]), cell[1])):

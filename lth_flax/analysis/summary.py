@@ -29,6 +29,7 @@ from lth_flax.analysis.tables import (
     diagnostics_table,
     diverged,
 )
+from lth_flax.analysis.words import factor_value, plain
 from lth_flax.errors import UserError
 from lth_flax.predictions import Predictions
 from lth_flax.records import CHECKPOINTS, RUN_COLUMNS, CurvePoint, Record, arm_order, where
@@ -58,6 +59,7 @@ def summarize(
         raise UserError("no record of the test split; nothing to analyze")
     metric = groups[0][0].metric
     one_grid = comparable(row for group in groups for row in group)
+    groups = sorted(groups, key=lambda group: values_of(group[0])) if one_grid else groups
     varying = factors(groups) if one_grid else {}
     names = _names(groups, varying)
     configurations = [
@@ -175,7 +177,9 @@ def _setting(record: Record, key: str, whole: bool) -> str:
     value = str(getattr(record, key, None) or record.settings.get(key, "absent"))
     if key == "mask_from" and not whole:  # without the digests of where the ticket was found
         return value.partition(" (")[0]
-    return f"{key} {value if key == 'mask_from' else value[:60]}"
+    if key in FACTORS and value != "absent":
+        return factor_value(key, float(value))
+    return f"{plain(key)} {value if key == 'mask_from' else value[:60]}"
 
 
 def _headline(

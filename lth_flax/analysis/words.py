@@ -6,6 +6,7 @@ from typing import Any
 ARMS = {
     "dense": "dense: nothing pruned",
     "ticket": "ticket: its own initial weights",
+    "rewound ticket": "ticket: its own weights, rewound",
     "reinit": "reinit: same mask, new random weights",
     "shuffled": "shuffled: own weights, mask shuffled in each matrix",
     "random": "random: own weights, random mask",
@@ -35,9 +36,15 @@ def factor_name(name: str) -> str:
     return FACTORS.get(name, plain(name))
 
 
-def arm_name(arm: str) -> str:
-    """The arm with what it is: "reinit: same mask, new random weights"."""
-    return ARMS.get(arm, plain(arm))
+def arm_name(arm: str, settings: Mapping[str, Any] | None = None) -> str:
+    """The arm with what it is: "reinit: same mask, new random weights".
+
+    >>> arm_name("ticket", {"rewind_epoch": "5%"})
+    'ticket: its own weights, rewound'
+    """
+    early = str((settings or {}).get("rewind_epoch", "0")).rstrip("%")
+    key = f"rewound {arm}" if early not in ("0", "0.0") else arm
+    return ARMS.get(key, ARMS.get(arm, plain(arm)))
 
 
 def dataset_name(name: str) -> str:

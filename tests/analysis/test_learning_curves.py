@@ -18,22 +18,22 @@ def points(row, accuracies):
 
 
 def test_curves_are_means_over_runs_in_steps_of_their_own():
-    rows = [dense(seed, epoch=2, mask_steps=0) for seed in (0, 1)]
-    rows += [record(seed=seed, mask_steps=40) for seed in (0, 1)]
+    rows = [dense(seed, epoch=2, train_steps=40) for seed in (0, 1)]
+    rows += [record(seed=seed, mask_steps=3) for seed in (0, 1)]
     curves = [p for n, row in enumerate(rows) for p in points(row, (0.5 + 0.1 * n, 0.8))]
     first, ticket = curves_of(rows, curves[::-1])
     assert (first.arm, ticket.arm, ticket.target_sparsity) == ("dense", "ticket", 0.5)
     assert first.validation_accuracy == pytest.approx([55, 80])
     assert ticket.validation_accuracy == pytest.approx([75, 80])
     assert first.train_loss == pytest.approx([1.0, 0.5])
-    # Two epochs of dense training, 40 steps, found the mask.
+    # Two epochs of dense training are 40 steps; what found the mask took three.
     assert (first.epochs, first.steps, first.n_runs) == ([1, 2], [20, 40], 2)
     # t(0.975, 1) = 12.706; the two runs lie 10 points apart.
     assert first.validation_accuracy_high[0] == pytest.approx(55 + 12.7062 * 5, abs=1e-3)
 
 
 def test_curves_of_other_configurations_are_not_mixed_in():
-    rows = [dense(0, mask_steps=0), dense(0, row_id="dense/seed=0/num_layers=4", mask_steps=0)]
+    rows = [dense(0), dense(0, row_id="dense/seed=0/num_layers=4")]
     curves = points(rows[0], (0.5,)) + points(rows[1], (0.9,))
     (found,) = curves_of(rows[:1], curves)
     assert found.validation_accuracy == [50.0]
