@@ -42,9 +42,19 @@ def arm_name(arm: str, settings: Mapping[str, Any] | None = None) -> str:
     >>> arm_name("ticket", {"rewind_epoch": "5%"})
     'ticket: its own weights, rewound'
     """
-    early = str((settings or {}).get("rewind_epoch", "0")).rstrip("%")
-    key = f"rewound {arm}" if early not in ("0", "0.0") else arm
+    key = f"rewound {arm}" if rewound(settings or {}) else arm
     return ARMS.get(key, ARMS.get(arm, plain(arm)))
+
+
+def rewound(settings: Mapping[str, Any]) -> bool:
+    """Whether tickets begin at a later point than the initialization."""
+    return str(settings.get("rewind_epoch", "0")).rstrip("%") not in ("0", "0.0")
+
+
+def of_run(meanings: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, str]:
+    """Explanations that speak of initial values, for a run whose tickets begin later."""
+    where = "values early in training" if rewound(settings) else "initial values"
+    return {name: text.replace("initial values", where) for name, text in meanings.items()}
 
 
 def dataset_name(name: str) -> str:

@@ -364,13 +364,19 @@ def test_configurations_stand_in_the_order_of_their_values():
 
 
 def test_a_ticket_that_is_rewound_is_called_so():
-    def legend(early):
+    def of(early):
         rows = [dataclasses.replace(row, settings={**row.settings, "rewind_epoch": early})
                 for row in plausible_run(seeds=2, levels=2)]  # fmt: skip
-        return texts(accuracy_figure(summarize(rows)))
+        found = summarize(rows)
+        return texts(accuracy_figure(found)), report_html(found, {}, {}, {})
 
-    assert "ticket: its own initial weights" in legend("0")
-    assert "ticket: its own weights, rewound" in legend("5%")
+    for early, label, meaning in (
+        ("0", "ticket: its own initial weights", "set back to its own initial values"),
+        ("5%", "ticket: its own weights, rewound", "set back to its own values early in training"),
+    ):
+        legend, page = of(early)
+        assert label in legend
+        assert meaning in page
 
 
 def test_learning_curves_are_drawn_per_arm_at_chosen_levels(summary):
