@@ -59,7 +59,7 @@ def summarize(
         raise UserError("no record of the test split; nothing to analyze")
     metric = groups[0][0].metric
     one_grid = comparable(row for group in groups for row in group)
-    groups = sorted(groups, key=lambda group: values_of(group[0])) if one_grid else groups
+    groups = sorted(groups, key=lambda group: values_of(group[0]) or ()) if one_grid else groups
     varying = factors(groups) if one_grid else {}
     names = _names(groups, varying)
     configurations = [
