@@ -134,7 +134,7 @@ def run(place, name, variables=ALONE, shell="COMMAND", code=None):
 def outputs(work):
     return [
         (work / name).read_bytes()
-        for name in ("records.csv", "curves.csv", "report/accuracy.png", "report/accuracy.svg")
+        for name in ("records.csv", "curves.csv", "report/learning.png", "report/learning.svg")
     ]
 
 
