@@ -167,18 +167,26 @@ def _names(groups: Sequence[Sequence[Record]], varying: Mapping[str, Any]) -> li
     first = groups[0][0]
     keys = sorted({name for group in groups for name in differing(first, group[0])})
     for whole in (False, True):
-        names = [", ".join(_setting(group[0], key, whole) for key in keys) for group in groups]
+        names = [_name(group[0], keys, whole) for group in groups]
         if len(set(names)) == len(names):
             break
     return names
 
 
+def _name(record: Record, keys: Sequence[str], whole: bool) -> str:
+    found = {key: _setting(record, key, whole) for key in keys}
+    source = found.pop("mask_from", "") if record.mask_from.startswith("tickets of") else ""
+    rest = ", ".join(found.values())
+    return f"{source}, on {rest}" if source and rest else source or rest
+
+
 def _setting(record: Record, key: str, whole: bool) -> str:
-    value = str(getattr(record, key, None) or record.settings.get(key, "absent"))
+    setting = record.settings.get(key, "absent")
+    value = str(getattr(record, key, None) or setting)
     if key == "mask_from" and not whole:  # without the digests of where the ticket was found
         return value.partition(" (")[0]
-    if key in FACTORS and value != "absent":
-        return factor_value(key, float(value))
+    if key in FACTORS and isinstance(setting, int | float):
+        return factor_value(key, setting)
     return f"{plain(key)} {value if key == 'mask_from' else value[:60]}"
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from lth_flax.analysis.breakdown import balanced, chance
 from lth_flax.analysis.pairing import rate_of
 from lth_flax.analysis.result import Cell, Classes, finite
-from lth_flax.analysis.seed_scores import scores_by_seed
-from lth_flax.analysis.statistics import Design, estimate
+from lth_flax.analysis.seed_scores import SeedScores
+from lth_flax.analysis.statistics import Design, Estimate, estimate
 from lth_flax.analysis.words import level_name
 from lth_flax.predictions import Predictions, labels_name
 from lth_flax.records import Record, arm_order, grouped, where
@@ -68,12 +68,7 @@ def arm_table(
             achieved_sparsity=_mean(rows, "achieved_sparsity"),
             achieved_sparsity_all=_mean(rows, "achieved_sparsity_all"),
             draws=len({row.draw for row in rows}),
-            score=estimate(
-                by_seed := scores_by_seed(rows),
-                confidence,
-                design,
-                text_variance=design.of_accuracy(float(np.mean(list(by_seed.values())))),
-            ),
+            score=_score(SeedScores.of(rows, predictions), confidence, design),
             balanced_accuracy=_balanced(rows),
             loss=finite(_mean(rows, "loss")),
             epoch=_mean(rows, "epoch"),
@@ -84,6 +79,13 @@ def arm_table(
         )
         for (arm, level), rows in cells_of(records).items()
     ]
+
+
+def _score(scores: SeedScores, confidence: float, design: Design) -> Estimate:
+    """Where predictions are not known, sampling the texts adds the most that it can."""
+    most = design.of_accuracy(float(np.mean(list(scores.by_seed.values()))))
+    extra = scores.text_variance(design) or most
+    return estimate(scores.by_seed, confidence, design, text_variance=extra)
 
 
 def _mean(rows: Sequence[Record], name: str) -> float:

@@ -1,6 +1,6 @@
 """Names of arms, settings and data sets in words, for figures and the page."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 ARMS = {
@@ -42,19 +42,38 @@ def arm_name(arm: str, settings: Mapping[str, Any] | None = None) -> str:
     >>> arm_name("ticket", {"rewind_epoch": "5%"})
     'ticket: its own weights, rewound'
     """
-    key = f"rewound {arm}" if rewound(settings or {}) else arm
+    key = f"rewound {arm}" if rewound_to(settings or {}) else arm
     return ARMS.get(key, ARMS.get(arm, plain(arm)))
 
 
-def rewound(settings: Mapping[str, Any]) -> bool:
-    """Whether tickets begin at a later point than the initialization."""
-    return str(settings.get("rewind_epoch", "0")).rstrip("%") not in ("0", "0.0")
+def rewound_to(settings: Mapping[str, Any]) -> str:
+    """The point of training at which tickets begin; nothing where it is the initialization.
+
+    >>> rewound_to({"rewind_epoch": "5%"}), rewound_to({"rewind_epoch": "0.0"}), rewound_to({})
+    ('5% of training', '', '')
+    """
+    text = str(settings.get("rewind_epoch") or "0").strip()
+    number = float(text.removesuffix("%"))
+    if not number:
+        return ""
+    return f"{number:g}% of training" if text.endswith("%") else f"{number:g} epochs"
 
 
-def of_run(meanings: Mapping[str, str], settings: Mapping[str, Any]) -> dict[str, str]:
-    """Explanations that speak of initial values, for a run whose tickets begin later."""
-    where = "values early in training" if rewound(settings) else "initial values"
-    return {name: text.replace("initial values", where) for name, text in meanings.items()}
+def of_run(meanings: Mapping[str, str], ones: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Explanations of what is compared, for tickets of another origin than the usual one."""
+    found = {name: text if name == "seed" else begun(text, ones) for name, text in meanings.items()}
+    if all(one["settings"].get("method") for one in ones):
+        found["ticket"] = found["method ticket"]
+    return found
+
+
+def begun(text: str, ones: Iterable[Mapping[str, Any]]) -> str:
+    """A text that speaks of initial values or weights, for configurations that may be rewound."""
+    points = {rewound_to(one["settings"]) for one in ones}
+    if points == {""}:
+        return text
+    at = f" after {points.pop()}" if len(points) == 1 else " to which they are set back"
+    return text.replace("initial values", f"values{at}").replace("initial weights", f"weights{at}")
 
 
 def dataset_name(name: str) -> str:

@@ -372,7 +372,9 @@ def test_a_ticket_that_is_rewound_is_called_so():
 
     for early, label, meaning in (
         ("0", "ticket: its own initial weights", "set back to its own initial values"),
-        ("5%", "ticket: its own weights, rewound", "set back to its own values early in training"),
+        ("0.00%", "ticket: its own initial weights", "were the ticket's initial weights"),
+        ("5%", "ticket: its own weights, rewound", "to its own values after 5% of training"),
+        ("2", "ticket: its own weights, rewound", "were the ticket's weights after 2 epochs"),
     ):
         legend, page = of(early)
         assert label in legend
@@ -421,6 +423,17 @@ def test_settings_that_are_no_grid_have_figures_of_their_own():
     deeper = [dataclasses.replace(row, settings={**row.settings, "num_layers": 4}) for row in other]
     names = {one["name"] for one in summarize(rows + deeper)["configurations"]}
     assert names == {"end of training, 2 layers", "elsewhere, 4 layers"}
+
+    def moved(source, layers):
+        return [
+            dataclasses.replace(row, mask_from=f"tickets of {source} (12ab)",
+                                row_id=f"{row.row_id}/{source}/{layers}",
+                                settings={**row.settings, "num_layers": layers})
+            for row in rows
+        ]  # fmt: skip
+
+    names = {one["name"] for one in summarize(moved("A", 4) + moved("B", "2x64"))["configurations"]}
+    assert names == {"tickets of A, on 4 layers", "tickets of B, on num layers 2x64"}
 
 
 # The page.

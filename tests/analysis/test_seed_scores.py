@@ -12,6 +12,7 @@ from lth_flax.analysis.evidence import Run
 from lth_flax.analysis.merge import split_groups
 from lth_flax.analysis.seed_scores import SeedScores, mean_of, weighted
 from lth_flax.analysis.summary import summarize
+from lth_flax.analysis.tables import arm_table
 from lth_flax.predictions import labels_name
 
 TEXTS, SEEDS = 600, 6
@@ -161,6 +162,20 @@ def test_c3a_c8c_c9_and_q1_hold_the_sampling_of_texts(monkeypatch):
     effect = rules.iterative_over_oneshot(*(one.run for one in ways)).effect
     assert f"{mean:+.2f} points" in effect
     assert f"interval {mean - half:+.2f} to {mean + half:+.2f};" in effect
+
+
+def test_an_accuracy_has_the_variance_of_its_texts_or_the_most_that_it_can_be():
+    made = Networks()
+    right = made.add("ticket", 0.5, 0.7, draws=2)
+    rows = [row for row in made.rows if row.split == "test"]
+    design, (cell,) = design_of(rows), arm_table(rows, 0.95, design_of(rows), made.predictions)
+    assert cell.score.mean == pytest.approx(100 * right.mean())
+    assert cell.score.error == pytest.approx(error_of(right))
+    (unknown,) = arm_table(rows, 0.95, design)
+    p = right.mean()
+    over_seeds = np.var(100 * right.mean(axis=1), ddof=1) / SEEDS
+    assert unknown.score.error == pytest.approx(math.sqrt(over_seeds + 1e4 * p * (1 - p) / TEXTS))
+    assert unknown.score.error > cell.score.error
 
 
 def test_slopes_of_accuracy_and_of_gaps_hold_the_sampling_of_texts():
