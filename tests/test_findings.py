@@ -345,6 +345,8 @@ def the_narrower_the_earlier():
         assert level <= first.get((width, 2 * rate), 1.0)
     return """
     The narrower the network and the smaller the rate, the lower the sparsity
+
+    In narrower networks that begins at lower sparsities.
     """
 
 
