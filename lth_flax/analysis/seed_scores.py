@@ -56,19 +56,20 @@ class SeedScores:
         jackknife: Sequence[float] | None = None,
     ) -> Estimate:
         """The mean over seeds with the interval of the design."""
-        extra = self.text_variance(design)
+        extra = self.text_variance(design) or 0.0
         return estimate(self.by_seed, confidence, design, text_variance=extra, jackknife=jackknife)
 
-    def text_variance(self, design: Design) -> float:
-        """Variance over shared texts of the mean over seeds, by their number; 0 where unknown.
+    def text_variance(self, design: Design) -> float | None:
+        """Variance over shared texts of the mean over seeds, by their number; None if not known.
 
         With two classes labels are not needed where weights sum to 0: a text's difference is, up
         to its sign, that of the predicted classes, and the mean over texts is known. With more,
-        without labels, it is 0. A run orders texts by their length as it cuts them: two runs that
-        order them differently cannot be paired by text, so their variances are added.
+        without labels, it is not known, nor where seeds share no texts. A run orders texts by their
+        length as it cuts them: two runs that order them differently cannot be paired by text, so
+        their variances are added.
         """
         if design.kind != "shared test set" or not self.parts:
-            return 0.0
+            return None
         parts = [part for seed in self.by_seed for part in self.parts[seed]]
         labels_of: dict[int, np.ndarray | None] = {}  # the texts are shared: one seed's serve all
         for part in parts:
@@ -78,16 +79,16 @@ class SeedScores:
         for part in parts:
             classes, labels = part.predictions.get(part.name), labels_of[id(part.predictions)]
             if classes is None or len(classes) != design.texts:
-                return 0.0
+                return None
             if labels is not None and len(labels) == design.texts:
                 classes = classes == labels
             elif len(labels_of) > 1 or classes.max() > 1:
-                return 0.0
+                return None
             order = b"" if labels is None else labels.tobytes()
             totals.setdefault(order, np.zeros(design.texts))
             totals[order] += part.weight * classes
         if b"" in totals and abs(sum(part.weight for part in parts)) > 1e-9:
-            return 0.0
+            return None
         sums = [100 * total / len(self.by_seed) for total in totals.values()]
         alone = len(sums) == 1  # then the mean is known without labels, too
         means = [np.mean(list(self.by_seed.values()))] if alone else [one.mean() for one in sums]

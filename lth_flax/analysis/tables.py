@@ -83,8 +83,9 @@ def arm_table(
 
 def _score(scores: SeedScores, confidence: float, design: Design) -> Estimate:
     """Where predictions are not known, sampling the texts adds the most that it can."""
-    most = design.of_accuracy(float(np.mean(list(scores.by_seed.values()))))
-    extra = scores.text_variance(design) or most
+    extra = scores.text_variance(design)
+    if extra is None:
+        extra = design.of_accuracy(float(np.mean(list(scores.by_seed.values()))))
     return estimate(scores.by_seed, confidence, design, text_variance=extra)
 
 
