@@ -32,6 +32,9 @@ TWEETS = ("where_tickets_win_tweets", "where_tickets_win_tweets_slow", "tweets_d
           *(f"tweets_rewinding_{share}" for share in (0, 2, 5, 10)),
           *(f"tweets_widths_{width}" for width in (16, 32, 64, 128)))  # fmt: skip
 
+REVIEWS = ("where_tickets_win_imdb", "where_tickets_win_imdb_oneshot",
+           "where_tickets_win_imdb_oneshot_gpu")  # fmt: skip
+
 FINDINGS: list[Callable[[], list[str]]] = []
 
 
@@ -295,7 +298,7 @@ def far_better_at_a_small_rate():
 def where_fresh_weights_learn():
     """A row is a run, its rate, a level; fresh weights are within two points of dense there."""
     shown, ends = [], []
-    for name in (*TWEETS, "where_tickets_win_imdb"):
+    for name in (*TWEETS, *REVIEWS):
         for one in summary(name)["configurations"]:
             rate = one["factors"]["learning_rate"]
             dense = score(name, "dense", **one["factors"])
@@ -306,7 +309,7 @@ def where_fresh_weights_learn():
                     shown.append((name, rate, level, at["direction"], at["gap"]["mean"], behind))
     assert max(ends) < 2 * POINT
     assert np.quantile(ends, 0.9) < POINT
-    reviews = [row for row in shown if row[0] == "where_tickets_win_imdb" and row[3]]
+    reviews = [row for row in shown if row[0] in REVIEWS and row[3]]
     assert {direction for *_, direction, _, _ in reviews} == {"better"}
     assert all(gap < POINT for *_, gap, _ in reviews)
     better = {row[:3] for row in shown if row[0] in TWEETS and row[3] == "better"}
