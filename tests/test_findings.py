@@ -926,6 +926,11 @@ def figure_4_with_care():
     page = (EXPERIMENTS / "README.md").read_text(encoding="utf-8")
     said = dict(re.findall(r"^\| (C8a|C8b|C9) .* to a plateau .*\*\*(.*?)\*\*", page, re.M))
     assert said == {"C8a": "cannot tell", "C8b": "holds", "C9": "does not hold"}
+    validated = scored_on_validation(name, "dense", 0.0)
+    assert max(rates, key=lambda rate: np.mean(list(validated[rate].values()))) == 0.003
+    assert "--retraining=finetune\n" in (EXPERIMENTS / name / "flags.txt").read_text(
+        encoding="utf-8"
+    )
     lowest = []
     for rate in rates:
         by_epoch = {}
