@@ -364,8 +364,9 @@ def test_configurations_stand_in_the_order_of_their_values():
 
 
 def test_a_ticket_that_is_rewound_is_called_so():
-    def of(early):
-        rows = [dataclasses.replace(row, settings={**row.settings, "rewind_epoch": early})
+    def of(early, **more):
+        settings = {"rewind_epoch": early, **more}
+        rows = [dataclasses.replace(row, settings={**row.settings, **settings})
                 for row in plausible_run(seeds=2, levels=2)]  # fmt: skip
         found = summarize(rows)
         return texts(accuracy_figure(found)), report_html(found, {}, {}, {})
@@ -379,6 +380,9 @@ def test_a_ticket_that_is_rewound_is_called_so():
         legend, page = of(early)
         assert label in legend
         assert meaning in page
+    _, page = of("0", method="supermask")  # whose weights are never trained
+    assert "mask was found in one training from its own initial values" in page
+    assert "trained again" not in page
 
 
 def test_learning_curves_are_drawn_per_arm_at_chosen_levels(summary):
